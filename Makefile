@@ -1,0 +1,26 @@
+# `make run` and `make test` need Python 3.11 and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: run test lint types
+
+run: $(INSTALLED)
+	$(BIN)/fl-ppae run pathmnist_iid --hospitals 5
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/python -m mypy
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fl-ppae needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: a few minutes and about 6 GB the first time"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@

@@ -1,0 +1,3 @@
+"""Federated learning between hospitals through privacy-preserving autoencoders."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""The command `fl-ppae`: its arguments, its exit codes, and one line for a user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from fl_ppae import __version__
+from fl_ppae.errors import UserError
+
+OK, RUN_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other mistake."""
+        self.exit(USER_MISTAKE, f"fl-ppae: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _command(arguments.handler)(arguments)
+    except UserError as error:
+        print(f"fl-ppae: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("fl-ppae: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(handler: str) -> Callable[[argparse.Namespace], int]:
+    """Import a command only when it is called: some take seconds to import."""
+    module, function = handler.split(":")
+    command: Callable[[argparse.Namespace], int] = getattr(
+        import_module(f"fl_ppae.commands.{module}"), function
+    )
+    return command
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fl-ppae",
+        description="Federated learning between hospitals through privacy-preserving autoencoders.",
+        epilog="Exit codes: 0 all right, 1 the run failed, 2 a mistake in the input.",
+    )
+    parser.add_argument("--version", action="version", version=f"fl-ppae {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = _add(commands, "run", "run:command", "run a simulation and show what came out")
+    _add_simulation(run)
+    run.add_argument(
+        "--in-process", action="store_true", help="one hospital after another in this process, without Ray"
+    )
+    plan = _add(
+        commands, "plan", "plan:command", "what each hospital would spend, before anything is trained"
+    )
+    _add_simulation(plan)
+    _add(commands, "runs", "stored:runs", "list the runs on this machine")
+    show = _add(commands, "show", "stored:show_run", "show one run's results")
+    show.add_argument("run", metavar="RUN", help="a run's folder, its name, or 'latest'")
+    _add(commands, "data", "stored:data", "which official data files are on this machine")
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[_Parser], name: str, handler: str, text: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + "."
+    )
+    command.set_defaults(handler=handler)
+    command.add_argument("--json", action="store_true", help="print one JSON document to stdout")
+    return command
+
+
+def _add_simulation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("simulation", metavar="NAME|DIR", help="a simulation by name, or its folder")
+    command.add_argument("--hospitals", type=int, default=5, metavar="N", help="how many (default 5)")
+    command.add_argument(
+        "-c",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="override a key of the simulation; may be given often",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

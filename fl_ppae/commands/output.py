@@ -1,0 +1,32 @@
+"""Where a command writes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+_WIDTH_OF_A_FILE = 120
+
+
+def results() -> Console:
+    """The console of result tables; wide enough when stdout is a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+
+
+def notes() -> Console:
+    """The console of progress and warnings."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
+
+
+def show(document: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
+    """Write one JSON document, or the tables."""
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    console = results()
+    for table in tables:
+        console.print(table)

@@ -1,0 +1,52 @@
+"""`fl-ppae plan`: what each hospital would spend, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.prepared import choose, prepare
+from fl_ppae.planning import make_plan, shared_noise_plan
+from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.reporting.tables import plan_table, title
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Show the plan under noise calibrated per hospital, and epsilon under one noise for all."""
+    chosen = choose(arguments.simulation, arguments.overrides)
+    prepared = prepare(chosen, arguments.hospitals)
+    config = chosen.config
+    plan = make_plan(config, prepared.records)
+    shared = shared_noise_plan(config, prepared.records)
+    hospitals: list[dict[str, Any]] = [
+        {**asdict(own), "epsilon_total_shared_noise": other.epsilon_total}
+        for own, other in zip(plan.hospitals, shared.hospitals, strict=True)
+    ]
+    scope = SCOPES[config.dp_scope]
+    document = {
+        "simulation": chosen.simulation.name,
+        "data_source": prepared.source.label,
+        "dp_scope": scope.name,
+        "formal": scope.formal,
+        "target_epsilon": config.target_epsilon,
+        "target_delta": config.target_delta,
+        "hospitals": hospitals,
+        "warnings": list(plan.warnings),
+    }
+    heading = title(
+        f"Plan of {chosen.simulation.name}",
+        prepared.source.label,
+    )
+    terms = (
+        f"dp-scope {scope.name}, target epsilon {config.target_epsilon:g} at delta {config.target_delta:g}"
+    )
+    table = plan_table(hospitals, heading, terms, formal=scope.formal)
+    show(document, [table], as_json=arguments.json)
+    console = notes()
+    if not scope.formal:
+        console.print(f"dp-scope {scope.name}: {scope.note}", style="yellow", highlight=False)
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
+    return 0

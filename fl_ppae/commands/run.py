@@ -1,0 +1,136 @@
+"""`fl-ppae run`: check everything, run the simulation, follow it, show what came out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.prepared import Prepared, choose, prepare
+from fl_ppae.commands.progress import Progress
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.planning import make_plan
+from fl_ppae.reporting.run_directory import check_free, new_run_path
+from fl_ppae.reporting.tables import run_tables, title
+from fl_ppae.run_status import RunFailed, mark_failed, one_line, summary_so_far
+from fl_ppae.simulations import PATH_KEYS
+from fl_ppae.stored_runs import open_run
+
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A checked run, about to start."""
+
+    prepared: Prepared
+    config: RunConfig
+    run_directory: Path
+    given: frozenset[str]
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Run a simulation to its end; 0 only if it completed."""
+    signal.signal(signal.SIGTERM, _leave)
+    console = notes()
+    start = _check(arguments, console)
+    failure: str | None = None
+    try:
+        with Progress(start.run_directory, start.config.num_server_rounds, console) as progress:
+            if arguments.in_process:
+                _run_in_process(start, progress)
+            else:
+                _run_on_superlink(start, progress)
+        status = summary_so_far(start.run_directory).get("status")
+        if status != "completed":
+            failure = f"the run ended with status {status!r}"
+    except RunFailed as error:
+        failure = str(error)
+    if failure is None:
+        run = open_run(start.run_directory)
+        show(run.document(), run_tables(run), as_json=arguments.json)
+    console.print(f"artefacts: {start.run_directory}", soft_wrap=True, highlight=False)
+    if failure is not None:
+        print(f"fl-ppae: run failed: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check(arguments: argparse.Namespace, console: Console) -> _Start:
+    """Everything that can be wrong and is quick to find out, before a process is started."""
+    chosen = choose(arguments.simulation, arguments.overrides)
+    simulation, config = chosen.simulation, chosen.config
+    run_directory = new_run_path(config.output_dir, simulation.name, secrets.token_hex(3))
+    check_free(run_directory)
+    prepared = prepare(chosen, arguments.hospitals)
+    plan = make_plan(config, prepared.records)
+    # The source found now is the run's: `auto` could find another one a minute later.
+    config = config.model_copy(update={"data_source": prepared.source.kind, "output_dir": str(run_directory)})
+    given = {"data-source", "output-dir", *chosen.overrides}
+    given |= {key for key in PATH_KEYS if config.to_flat()[key]}
+    if not arguments.in_process:
+        simulation.check_listed(given)
+    console.print(title(simulation.name, prepared.source.label))
+    console.print(f"{len(prepared.records)} hospitals, {config.num_server_rounds} rounds", highlight=False)
+    console.print(f"artefacts: {run_directory}", soft_wrap=True, highlight=False)
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
+    return _Start(prepared, config, run_directory, frozenset(given))
+
+
+def _run_on_superlink(start: _Start, progress: Progress) -> None:
+    from fl_ppae.superlink import Submission, run_simulation
+
+    values = {key: value for key, value in start.config.to_flat().items() if key in start.given}
+    directory = start.prepared.chosen.simulation.directory
+    threads = start.config.threads_per_hospital
+    run_simulation(Submission(directory, values, len(start.prepared.records), threads), progress.poll)
+
+
+def _run_in_process(start: _Start, progress: Progress) -> None:
+    from flwr.common.logger import update_console_handler
+
+    from fl_ppae.in_process import run_in_process
+
+    update_console_handler(level="WARNING")  # progress tells the rest
+    logging.getLogger("flwr").propagate = False  # some libraries give the root logger a handler too
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(_POLL_SECONDS):
+            progress.poll()
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            run_in_process(start.config, len(start.prepared.records), start.prepared.chosen.simulation.name)
+    except BaseException as error:
+        cause = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error) or repr(error)
+        cause = mark_failed(start.run_directory, cause)
+        if isinstance(error, UserError) or not isinstance(error, Exception):
+            raise
+        log = start.run_directory / "error.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        raise RunFailed(f"{cause} (log: {log})") from error
+    finally:
+        done.set()
+        follower.join()
+        progress.poll()
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that everything started is ended too."""
+    sys.exit(128 + signum)

@@ -1,0 +1,182 @@
+"""A dataset as memory-mapped files, converted once and shared by every worker.
+
+A cache is a folder `<dataset>-<kind>-<digest>` with six `.npy` files and `meta.json`. It appears whole, by
+a rename, or not at all; sizes and types are checked whenever it is opened, checksums once a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+
+from fl_ppae.data.npz import SPLITS, Arrays
+from fl_ppae.data.registry import DATASETS, DatasetSpec
+from fl_ppae.errors import UserError
+from fl_ppae.files import read_json, write_json
+from fl_ppae.paths import home
+
+# Part of every digest: raise it when the files' layout or the carving of a validation split changes.
+_FORMAT = 1
+
+Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the images came from.
+
+    `file` is the file's name without its folder, empty for a stand-in. `md5` is the file's; of several
+    files, the MD5 of their MD5s; of a stand-in, of the code that drew it.
+    """
+
+    title: str
+    kind: Kind
+    file: str
+    md5: str
+
+    @property
+    def label(self) -> str:
+        """The name for tables and figures. A stand-in never carries the bare name of a dataset."""
+        return {
+            "medmnist": f"{self.title} (official file)",
+            "torchvision": f"{self.title} (official files)",
+            "file": f"{self.title} (file {self.file})",
+            "stand-in": f"stand-in for {self.title}",
+        }[self.kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images (N, H, W, C) uint8 and labels (N,) int64, both memory-mapped and read-only."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One dataset, opened. `path` is all that another process needs: `open_cache(path)`."""
+
+    spec: DatasetSpec
+    source: DataSource
+    train: Split
+    val: Split
+    test: Split
+    path: Path
+
+
+class _DamagedError(Exception):
+    """A cache that must not be taken; the message says why."""
+
+
+def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) -> Dataset:
+    """The cached dataset of `source`; when there is none, or it is damaged, made from `read()`.
+
+    Safe to call from several processes at once: one makes it, the others wait.
+
+    Raises:
+        UserError: from `read()`, or the cache can't be written.
+    """
+    path = _cache_path(spec, source)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / f".{path.name}.lock"):
+            try:
+                return _open(path, checksums=True)
+            except _DamagedError:
+                shutil.rmtree(path, ignore_errors=True)
+            _write(path, spec, source, read())
+            return _open(path, checksums=False)
+    except OSError as error:
+        raise UserError(
+            f"{path}: the data cache can't be written ({error.strerror}); "
+            "set FL_PPAE_HOME to a writable folder with room"
+        ) from None
+
+
+def open_cache(path: Path) -> Dataset:
+    """Map the cache at `path`, a `Dataset.path`. Takes milliseconds; checks sizes, not checksums.
+
+    Raises:
+        UserError: it is missing, incomplete or damaged.
+    """
+    try:
+        return _open(path, checksums=False)
+    except _DamagedError as error:
+        raise UserError(f"{path}: damaged data cache ({error}); delete the folder and start again") from None
+
+
+def _cache_path(spec: DatasetSpec, source: DataSource) -> Path:
+    # The name is in the digest too: two equal files of different names keep their own labels.
+    identity = f"{_FORMAT}|{source.file}|{source.md5}"
+    digest = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()[:12]
+    return home() / "cache" / f"{spec.name}-{source.kind}-{digest}"
+
+
+def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) -> None:
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        meta = {
+            "format": _FORMAT,
+            "dataset": spec.name,
+            "source": asdict(source),
+            "counts": {split: len(arrays[f"{split}_labels"]) for split in SPLITS},
+            "crc32": {name: _crc32(partial / f"{name}.npy") for name in arrays},
+        }
+        write_json(partial / "meta.json", meta)
+        partial.chmod(0o755)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _open(path: Path, checksums: bool) -> Dataset:
+    try:
+        meta = read_json(path / "meta.json")
+        spec = DATASETS[meta["dataset"]]
+        source = DataSource(**meta["source"])
+        counts, crc32 = dict(meta["counts"]), dict(meta["crc32"])
+        if meta["format"] != _FORMAT:
+            raise _DamagedError(f"format {meta['format']}, not {_FORMAT}")
+        splits = {split: _map_split(path, split, spec, counts[split]) for split in SPLITS}
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"{type(error).__name__}: {error}") from None
+    if checksums:
+        for name, expected in crc32.items():
+            if _crc32(path / f"{name}.npy") != expected:
+                raise _DamagedError(f"{name}.npy has another checksum than when it was written")
+    return Dataset(spec=spec, source=source, path=path, **splits)
+
+
+def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any) -> Split:
+    images = np.load(path / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(path / f"{split}_labels.npy", mmap_mode="r", allow_pickle=False)
+    right = (count, spec.size, spec.size, spec.channels)
+    if images.shape != right or images.dtype != np.uint8:
+        raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
+    if labels.shape != (count,) or labels.dtype != np.int64:
+        raise _DamagedError(f"{split} labels are {labels.shape} {labels.dtype}, not ({count},) int64")
+    return Split(images, labels)
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            value = zlib.crc32(chunk, value)
+    return value

@@ -1,0 +1,152 @@
+"""Reading an `.npz` of images and labels, without pickle and without trusting it.
+
+Two key layouts are taken: MedMNIST's (`train_images` ... `test_labels`, three splits) and
+`x_train y_train x_test y_test`. The second has no validation split, so the server's is carved out of
+train, always the same one.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from fl_ppae.data.registry import DatasetSpec
+from fl_ppae.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+"""Six arrays: `{train,val,test}_images` (N, H, W, C) uint8, `{train,val,test}_labels` (N,) int64."""
+
+SPLITS = ("train", "val", "test")
+_MEDMNIST_KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
+_XY_KEYS = {
+    "train_images": "x_train",
+    "train_labels": "y_train",
+    "test_images": "x_test",
+    "test_labels": "y_test",
+}
+
+# The server's split of a dataset that has none is part of what the dataset *is* here, like an official
+# split: it must not move with the run's seed.
+_CARVE_SEED = 20_250_101
+
+
+def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
+    """The six arrays of `path`, checked against `spec`.
+
+    Raises:
+        UserError: one line naming the file, what is wrong and what would be right.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; it should be an .npz of {spec.title} images")
+    stored = _load(path)
+    if all(key in stored for key in _MEDMNIST_KEYS):
+        names = {key: key for key in _MEDMNIST_KEYS}
+    elif all(key in stored for key in _XY_KEYS.values()):
+        names = _XY_KEYS
+    else:
+        found = ", ".join(sorted(stored)) or "none"
+        raise UserError(
+            f"{path}: its keys are {found}; expected {' '.join(_MEDMNIST_KEYS)}, "
+            f"or {' '.join(_XY_KEYS.values())}"
+        )
+    arrays = {}
+    for split in SPLITS:
+        images, labels = f"{split}_images", f"{split}_labels"
+        if images in names:
+            where = f"{path}: {names[images]}"
+            arrays[images] = check_images(stored[names[images]], spec, where)
+            arrays[labels] = check_labels(
+                stored[names[labels]], spec, f"{path}: {names[labels]}", len(arrays[images])
+            )
+    return arrays if "val_images" in arrays else carve_val(arrays, str(path))
+
+
+def _load(path: Path) -> dict[str, object]:
+    """Every known member of the archive; a member that is no `.npy` comes as bytes."""
+    wanted = {*_MEDMNIST_KEYS, *_XY_KEYS.values()}
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except PermissionError:
+        raise UserError(f"{path}: not readable; check the file's permissions") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not an .npz, or a damaged one; fetch or write it again") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise UserError(f"{path}: a single .npy array; expected an .npz, as numpy.savez writes it")
+    stored: dict[str, object] = {}
+    with archive:
+        for key in archive.files:
+            try:
+                stored[key] = archive[key] if key in wanted else None
+            except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+                if "Object arrays" in str(error):
+                    raise UserError(
+                        f"{path}: {key} is a pickled object array, which is never loaded; "
+                        "save it as an array of integers"
+                    ) from None
+                raise UserError(
+                    f"{path}: {key} is damaged or cut short; fetch or write the file again"
+                ) from None
+    return stored
+
+
+def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
+    """`images` as (N, H, W, C) uint8; (N, H, W) is taken for one channel. `where` begins the error."""
+    right = (spec.size, spec.size, spec.channels)
+    wanted = f"expected (N, {', '.join(map(str, right))}) uint8 for {spec.title}"
+    if not isinstance(images, np.ndarray):
+        raise UserError(f"{where} is no array; {wanted}")
+    if spec.channels == 1 and images.shape[1:] == right[:2]:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[1:] != right:
+        raise UserError(f"{where} has shape {images.shape}; {wanted}")
+    if images.dtype != np.uint8:
+        raise UserError(f"{where} is {images.dtype}; {wanted}, pixels from 0 to 255")
+    if not len(images):
+        raise UserError(f"{where} is empty; every split needs at least one image")
+    return np.ascontiguousarray(images)
+
+
+def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> np.ndarray:
+    """`labels`, (N,) or (N, 1) of any integer type, as (N,) int64. `where` begins the error."""
+    if not isinstance(labels, np.ndarray):
+        raise UserError(f"{where} is no array; expected one integer label an image")
+    if labels.dtype.kind not in "iu":
+        raise UserError(f"{where} is {labels.dtype}; expected integers")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise UserError(f"{where} has shape {labels.shape}; expected (N,) or (N, 1)")
+    if len(labels) != count:
+        raise UserError(f"{where} has {len(labels)} labels for {count} images; expected as many")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= spec.num_classes:
+        wrong = low if low < 0 else high
+        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {spec.num_classes - 1}")
+    return labels.astype(np.int64)
+
+
+def carve_val(arrays: Arrays, where: str) -> Arrays:
+    """Move a tenth of train to val: the same records every time, whatever the run's seed.
+
+    Raises:
+        UserError: train has fewer than 2 records.
+    """
+    count = len(arrays["train_labels"])
+    if count < 2:
+        raise UserError(
+            f"{where}: {count} train record; at least 2 are needed to set some aside for the server"
+        )
+    order = np.random.default_rng(_CARVE_SEED).permutation(count)
+    cut = max(1, count // 10)
+    val, train = np.sort(order[:cut]), np.sort(order[cut:])
+    return {
+        "train_images": arrays["train_images"][train],
+        "train_labels": arrays["train_labels"][train],
+        "val_images": arrays["train_images"][val],
+        "val_labels": arrays["train_labels"][val],
+        "test_images": arrays["test_images"],
+        "test_labels": arrays["test_labels"],
+    }

@@ -1,0 +1,122 @@
+"""Dealing a split's records out to hospitals, by flwr-datasets' partitioners over the labels alone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+
+# Different draws from one seed must not be the same draw.
+_TRAIN_STREAM, _TEST_STREAM = 1, 2
+
+
+def partition(labels: np.ndarray, config: RunConfig, num_hospitals: int) -> list[np.ndarray]:
+    """Each hospital's records of the train split, by `config.partition`, `config.seed` and its settings.
+
+    - `iid`, `acquisition-shift`: equal shares of a shuffled split.
+    - `dirichlet`: of each class, shares drawn from a Dirichlet distribution of `dirichlet-alpha`.
+    - `pathological`: `classes-per-hospital` classes each; hospital h has class h modulo the number of
+      classes, the others are drawn. Records of a class that no hospital holds belong to none.
+    - `quantity-skew`: hospital h has h + 1 shares, their classes mixed as in the whole split.
+
+    Args:
+        labels: (N,) integers.
+        config: the run's; a seed of -1 counts as 0 here.
+        num_hospitals: at least 1.
+
+    Returns:
+        A sorted array of indices into `labels` for each hospital; no index is in two of them.
+
+    Raises:
+        UserError: what is asked for can't be, or a hospital would have fewer than `min-records`.
+    """
+    _check_possible(labels, config, num_hospitals)
+    seed = max(config.seed, 0)
+    order = np.random.default_rng([_TRAIN_STREAM, seed]).permutation(len(labels))
+    try:
+        shares = _deal(labels, order, _partitioner(config, num_hospitals, seed), num_hospitals)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"partition = {config.partition} of {len(labels)} records to {num_hospitals} hospitals "
+            f"is not possible: {reason}"
+        ) from None
+    _check_sizes([len(share) for share in shares], config)
+    return shares
+
+
+def share_out(num_records: int, num_hospitals: int, seed: int) -> list[np.ndarray]:
+    """Equal shares of a shuffled split of `num_records`: each hospital's part of the official test split.
+
+    Returns sorted arrays that together hold every index once. A seed of -1 counts as 0.
+
+    Raises:
+        UserError: there are fewer records than hospitals.
+    """
+    if num_records < num_hospitals:
+        raise UserError(f"{num_records} test records can't be shared by {num_hospitals} hospitals")
+    order = np.random.default_rng([_TEST_STREAM, max(seed, 0)]).permutation(num_records)
+    return [np.sort(share) for share in np.array_split(order, num_hospitals)]
+
+
+def _partitioner(config: RunConfig, num_hospitals: int, seed: int) -> Any:
+    # Imported here: it takes seconds, and few processes deal records out.
+    from flwr_datasets import partitioner
+
+    if config.partition == "dirichlet":
+        # Its own minimum would draw again until it is met; ours is an error that names the hospital.
+        return partitioner.DirichletPartitioner(
+            num_hospitals, "label", config.dirichlet_alpha, min_partition_size=0, seed=seed
+        )
+    if config.partition == "pathological":
+        return partitioner.PathologicalPartitioner(
+            num_hospitals,
+            "label",
+            config.classes_per_hospital,
+            class_assignment_mode="first-deterministic",
+            seed=seed,
+        )
+    if config.partition == "quantity-skew":
+        return partitioner.LinearPartitioner(num_hospitals)
+    return partitioner.IidPartitioner(num_hospitals)
+
+
+def _deal(labels: np.ndarray, order: np.ndarray, partitioner: Any, num_hospitals: int) -> list[np.ndarray]:
+    """Run the partitioner on the labels in `order`: not all of the partitioners shuffle by themselves."""
+    from datasets import Dataset
+
+    rows = Dataset.from_dict({"label": labels[order], "row": order})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        partitioner.dataset = rows
+        shares = [partitioner.load_partition(hospital) for hospital in range(num_hospitals)]
+    return [np.sort(share.with_format("numpy")["row"][:].astype(np.int64)) for share in shares]
+
+
+def _check_possible(labels: np.ndarray, config: RunConfig, num_hospitals: int) -> None:
+    if num_hospitals < 1:
+        raise UserError(f"{num_hospitals} hospitals; at least 1 is needed")
+    if num_hospitals > len(labels):
+        raise UserError(f"{num_hospitals} hospitals can't share {len(labels)} records; use fewer hospitals")
+    present = len(np.unique(labels))
+    if config.partition == "pathological" and config.classes_per_hospital > present:
+        raise UserError(
+            f"classes-per-hospital = {config.classes_per_hospital}, but the data has {present} classes"
+        )
+
+
+def _check_sizes(sizes: list[int], config: RunConfig) -> None:
+    small = [(hospital, size) for hospital, size in enumerate(sizes) if size < config.min_records]
+    if not small:
+        return
+    named = [f"hospital-{hospital} would have {size} records" for hospital, size in small[:3]]
+    more = [f"{len(small) - 3} more likewise"] if len(small) > 3 else []
+    remedy = "a larger dirichlet-alpha or " if config.partition == "dirichlet" else ""
+    raise UserError(
+        f"{', '.join(named + more)}, fewer than min-records = {config.min_records}; "
+        f"use fewer hospitals, {remedy}a smaller min-records"
+    )

@@ -1,0 +1,113 @@
+"""From the key `data-source` to a dataset: the official files, a file of one's own, or the stand-in."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data import standin
+from fl_ppae.data.cache import Dataset, DataSource, obtain
+from fl_ppae.data.checksums import file_md5, md5_of
+from fl_ppae.data.npz import Arrays, read_npz
+from fl_ppae.data.official import (
+    combined_md5,
+    data_root,
+    download,
+    host_answers,
+    inspect_files,
+    read_official,
+)
+from fl_ppae.data.registry import DATASETS, DatasetSpec
+from fl_ppae.errors import UserError
+
+
+def print_warning(text: str) -> None:
+    """Print `text` to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> Dataset:
+    """The dataset that `config` asks for, cached and memory-mapped; may download.
+
+    Call it once a run and give its `path` to everyone else, who take `open_cache(path)`: a second
+    `auto` could find another source than the first.
+
+    Raises:
+        UserError: one line naming the file, what is wrong and what would be right.
+    """
+    spec = DATASETS[config.dataset]
+    root = data_root(spec, config.data_root)
+    if config.data_source == "file":
+        return _from_file(spec, Path(config.data_file).expanduser().absolute())
+    if config.data_source == "stand-in":
+        return _from_stand_in(spec)
+    if config.data_source == "auto":
+        return _auto(spec, root, warn)
+    if inspect_files(spec, root).state == "missing":
+        download(spec, root)
+    return _from_official(spec, root)
+
+
+def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None]) -> Dataset:
+    """The official files; downloaded if they are missing and the host answers; else the stand-in."""
+    found = inspect_files(spec, root)
+    if found.state == "missing":
+        if not host_answers(spec.host):
+            warn(stand_in_warning(spec, f"{found.detail}, and {spec.host} does not answer", root))
+            return _from_stand_in(spec)
+        try:
+            download(spec, root)
+        except UserError as error:
+            warn(stand_in_warning(spec, str(error), root))
+            return _from_stand_in(spec)
+    return _from_official(spec, root)
+
+
+def _from_official(spec: DatasetSpec, root: Path) -> Dataset:
+    found = inspect_files(spec, root)
+    if found.state != "present":
+        raise UserError(f"{found.detail}; move it away, or use it by name with data-source = file")
+    name = spec.files[0].name if len(spec.files) == 1 else Path(spec.files[0].name).parts[0]
+    source = DataSource(spec.title, spec.publisher, name, combined_md5(spec))
+    return obtain(spec, source, lambda: read_official(spec, root))
+
+
+def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
+    if not path.is_file():
+        raise UserError(f"data-file: no such file: {path}; it should be an .npz of {spec.title} images")
+    try:
+        source = DataSource(spec.title, "file", path.name, file_md5(path))
+    except OSError as error:
+        raise UserError(f"data-file: {path} is not readable ({error.strerror})") from None
+
+    def read() -> Arrays:
+        arrays = read_npz(path, spec)
+        if file_md5(path) != source.md5:
+            raise UserError(f"data-file: {path} was changed while it was read; start again")
+        return arrays
+
+    return obtain(spec, source, read)
+
+
+def _from_stand_in(spec: DatasetSpec) -> Dataset:
+    # The code that draws the images is their version: a change to it makes another cache.
+    source = DataSource(spec.title, "stand-in", "", md5_of(inspect.getsource(standin)))
+    return obtain(spec, source, lambda: standin.stand_in(spec))
+
+
+def stand_in_warning(spec: DatasetSpec, reason: str, root: Path) -> str:
+    """The framed warning that a run is about to use drawn images instead of real ones."""
+    lines = [
+        f"THIS RUN DOES NOT USE {spec.title.upper()}.",
+        *textwrap.wrap(f"Why: {reason}.", 74),
+        "It uses the stand-in: images drawn by fl-ppae itself. Its numbers say",
+        f"nothing about {spec.title}, and every result is named a stand-in's.",
+        *textwrap.wrap(f"For real data put the official files under {root}, or go online.", 74),
+    ]
+    width = max(map(len, lines))
+    edge = "#" * (width + 4)
+    return "\n".join([edge, *(f"# {line:<{width}} #" for line in lines), edge])

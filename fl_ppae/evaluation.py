@@ -1,0 +1,239 @@
+"""What the server measures: encodings, a classifier's scores, a probe of what an encoder keeps.
+
+Functions over arrays and modules. The same seed and thread count give the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_ppae.errors import UserError
+from fl_ppae.models.classifiers import as_image_shape, resnet18
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ClassifierScore:
+    """A classifier on a test part: `accuracy` in [0, 1], `auc` as `macro_auc`."""
+
+    accuracy: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A trained classifier with the standardisation it was trained behind: `network((x - mean) / scale)`.
+
+    `mean` and `scale` have the shape of an encoding, or one that broadcasts to it.
+    """
+
+    network: nn.Module
+    mean: Tensor
+    scale: Tensor
+
+    @torch.inference_mode()
+    def probabilities(self, encodings: Array, batch: int = 1024) -> Array:
+        """Class probabilities (N, num_classes), float32, of encodings (N, *encoding)."""
+        self.network.eval()
+        scores = [
+            self.network((torch.from_numpy(np.ascontiguousarray(part)) - self.mean) / self.scale)
+            for part in _parts(encodings, batch)
+        ]
+        return torch.cat(scores).softmax(1).numpy()
+
+
+def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
+    """Every tensor of a fitted classifier, by name, ready for `safetensors`."""
+    state = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
+    state |= {"mean": fitted.mean, "scale": fitted.scale}
+    return {name: value.detach().contiguous() for name, value in state.items()}
+
+
+def macro_auc(labels: Array, probabilities: Array) -> float:
+    """The mean over classes of one-vs-rest areas under the ROC curve, as MedMNIST (arXiv:2110.14795).
+
+    labels (N,), probabilities (N, num_classes). A class that no label, or every label, names has no
+    curve and is left out; when none is left the result is NaN.
+    """
+    areas = [
+        roc_auc_score(labels == label, probabilities[:, label])
+        for label in range(probabilities.shape[1])
+        if 0 < np.count_nonzero(labels == label) < len(labels)
+    ]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def score(labels: Array, probabilities: Array) -> ClassifierScore:
+    """Accuracy and AUC of probabilities (N, num_classes) against labels (N,)."""
+    accuracy = float(np.mean(probabilities.argmax(1) == labels))
+    return ClassifierScore(accuracy, macro_auc(labels, probabilities))
+
+
+def fit_and_score(
+    classifier: str,
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
+    test_y: Array,
+    num_classes: int,
+    seed: int,
+    threads: int,
+) -> tuple[FittedClassifier, ClassifierScore]:
+    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others.
+
+    x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
+    records is never predicted by 'lr'.
+
+    Raises:
+        UserError: as `check_fit`.
+    """
+    fit = {"lr": _fit_logistic, "resnet18": _fit_resnet18}.get(classifier)
+    if fit is None:
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+    with limited_threads(threads):
+        fitted = fit(np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64), num_classes, seed)
+        probabilities = fitted.probabilities(np.asarray(test_x, np.float32))
+        return fitted, score(np.ravel(test_y), probabilities)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Torch and the BLAS on `threads` threads inside the block, as before after it."""
+    before = torch.get_num_threads()
+    with threadpool_limits(limits=threads):
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def images_to_tensor(images: Array | Tensor) -> Tensor:
+    """uint8 (N, H, W, C) as float (N, C, H, W) in [0, 1]; a float tensor as it is."""
+    if isinstance(images, Tensor):
+        return images
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+@torch.inference_mode()
+def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDArray[np.float32]:
+    """The encodings (N, *encoding), float32, of uint8 (N, H, W, C) or float (N, C, H, W) images.
+
+    The array may be memory-mapped: only `batch` images at a time are read.
+    """
+    encoder.eval()
+    parts = [encoder(images_to_tensor(part)).float().numpy() for part in _parts(images, batch)]
+    return np.concatenate(parts)
+
+
+def probe_reconstruction_loss(
+    encodings: Array, images: Array, decoder: nn.Module, seed: int, threads: int, steps: int = 300
+) -> float:
+    """How much of the image an encoder keeps: the test error of a decoder fitted to its encodings.
+
+    No decoder leaves a hospital, so a copy of `decoder` is fitted from its present weights on 4/5 of
+    the pairs, drawn by `seed`, and tested on the other 1/5.
+
+    encodings (N, *encoding) float, images (N, H, W, C) uint8. Returns the mean squared error per
+    pixel, pixels in [0, 1]. Encodings are standardised first, so their scale does not matter.
+    """
+    with limited_threads(threads):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(images), generator=generator)
+        fit, test = order[len(images) // 5 :], order[: len(images) // 5]
+        inputs = torch.from_numpy(np.array(encodings, np.float32))
+        mean = inputs[fit].mean(0)
+        inputs = (inputs - mean) / (inputs[fit] - mean).std().clamp_min(1e-6)
+        targets = images_to_tensor(images)
+        probe = copy.deepcopy(decoder).train()
+        optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = PROBE_RATE * (1 - step / steps)
+            rows = fit[torch.randint(len(fit), (PROBE_BATCH,), generator=generator)]
+            optimiser.zero_grad()
+            F.mse_loss(probe(inputs[rows]), targets[rows]).backward()
+            optimiser.step()
+        with torch.inference_mode():
+            return F.mse_loss(probe.eval()(inputs[test]), targets[test]).item()
+
+
+PROBE_RATE = 4e-3
+PROBE_BATCH = 64
+
+
+def _parts(items: Any, batch: int) -> Iterator[Any]:
+    return (items[start : start + batch] for start in range(0, len(items), batch))
+
+
+def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and standard deviation over `axes`; a constant gets 1."""
+    mean, deviation = inputs.mean(axes), inputs.std(axes)
+    return mean, np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+
+
+LR_C = 0.02
+LR_ITERATIONS = 200
+
+
+def _fit_logistic(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:
+    """Multinomial logistic regression; `seed` is not needed, the optimum is unique."""
+    mean, scale = _standardisation(inputs, (0,))
+    flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
+    linear = nn.Linear(flat.shape[1], num_classes)
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.bias.fill_(-1e4)  # probability 0, for a class that was not there
+        present = np.unique(labels)
+        if len(present) == 1:
+            linear.bias[present] = 0
+        else:
+            model = LogisticRegression(C=LR_C, max_iter=LR_ITERATIONS, tol=1e-3).fit(flat, labels)
+            # For two classes scikit-learn keeps one row, the scores' difference.
+            both = len(present) == 2
+            rows = present[1:] if both else present
+            linear.bias[present] = 0
+            linear.weight[rows] = torch.from_numpy(model.coef_).float()
+            linear.bias[rows] = torch.from_numpy(model.intercept_).float()
+    return FittedClassifier(
+        nn.Sequential(nn.Flatten(), linear), torch.from_numpy(mean), torch.from_numpy(scale)
+    )
+
+
+RESNET_STEPS = 450
+RESNET_BATCH = 128
+RESNET_RATE = 3e-3
+
+
+def _fit_resnet18(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:
+    channels, height, width = as_image_shape(inputs.shape[1:])
+    view = nn.Unflatten(1, (channels, height, width)) if inputs.ndim == 2 else nn.Identity()
+    network = nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
+    mean, scale = _standardisation(inputs, (0,))
+    fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
+    x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RESNET_RATE, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=RESNET_STEPS)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    for _ in range(RESNET_STEPS):
+        rows = torch.randint(len(x), (RESNET_BATCH,), generator=generator)
+        optimiser.zero_grad()
+        F.cross_entropy(network(x[rows]), y[rows]).backward()
+        optimiser.step()
+        schedule.step()
+    return fitted

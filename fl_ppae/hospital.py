@@ -1,0 +1,180 @@
+"""One hospital as its node sees it: who it is, its records, its state directory, what it refuses.
+
+In a simulation the simulator deals the records out and keeps the state under the run's directory.
+Deployed, a node's own configuration names its data file and its state directory, and no message does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
+from fl_ppae.data.cache import open_cache
+from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.registry import DatasetSpec
+from fl_ppae.data.sources import resolve
+from fl_ppae.errors import UserError
+from fl_ppae.files import read_json, write_json
+from fl_ppae.hospital_state import HospitalState
+from fl_ppae.paths import home
+from fl_ppae.planning import plan_hospital
+from fl_ppae.privacy.ledger import Terms
+
+NodeConfig = Mapping[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a node is.
+
+    Attributes:
+        index: its place among the hospitals, from 0; sums and randomness go by it.
+        hospitals: size of the federation.
+        deployed: True if it has a data file of its own.
+    """
+
+    name: str
+    index: int
+    hospitals: int
+    deployed: bool
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A hospital with its records at hand. `train` and `test` are parts of its own data."""
+
+    identity: Identity
+    spec: DatasetSpec
+    train: HospitalRecords
+    test: HospitalRecords
+    state: HospitalState
+
+
+def identify(node: NodeConfig) -> Identity:
+    """Who a node is, from its own configuration.
+
+    Raises:
+        UserError: it has no partition-id or num-partitions.
+    """
+    try:
+        index, hospitals = int(node["partition-id"]), int(node["num-partitions"])
+    except KeyError as error:
+        raise UserError(
+            f"the node config has no {error.args[0]}; start the SuperNode with "
+            '--node-config "partition-id=0 num-partitions=2"'
+        ) from None
+    return Identity(str(node.get("hospital", f"hospital-{index}")), index, hospitals, "data-file" in node)
+
+
+def deal_out(
+    run_directory: Path, cache: Path, name: str, train: np.ndarray, test: np.ndarray, shift_seed: int | None
+) -> None:
+    """Simulator only: give hospital `name` its records, as indices into the mapped data set.
+
+    `shift_seed` seeds the hospital's acquisition shift; None for none.
+    """
+    directory = run_directory / "hospitals" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    np.save(directory / "train_records.npy", train)
+    np.save(directory / "test_records.npy", test)
+    write_json(directory / "records.json", {"cache": str(cache), "shift_seed": shift_seed})
+
+
+def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_directory: str) -> Hospital:
+    """The hospital's records and state directory.
+
+    `run_directory` comes with the message and is used in a simulation only.
+
+    Raises:
+        UserError: a deployed hospital's data file is not usable.
+    """
+    if identity.deployed:
+        return _open_deployed(identity, node, config)
+    directory = Path(run_directory) / "hospitals" / identity.name
+    dealt = read_json(directory / "records.json")
+    dataset = open_cache(Path(dealt["cache"]))
+    seed = dealt["shift_seed"]
+    shift = NO_SHIFT if seed is None else hospital_shift(identity.index, identity.hospitals, seed)
+    return Hospital(
+        identity,
+        dataset.spec,
+        HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift),
+        HospitalRecords(dataset.test, np.load(directory / "test_records.npy"), shift),
+        HospitalState(directory),
+    )
+
+
+def _open_deployed(identity: Identity, node: NodeConfig, config: RunConfig) -> Hospital:
+    own = config.model_copy(update={"data_source": "file", "data_file": str(node["data-file"])})
+    dataset = resolve(own)
+    # The ledger belongs to the records: the same file has the same ledger, whatever the run.
+    default = home() / "hospital" / dataset.source.md5
+    directory = Path(str(node.get("state-dir", default))).expanduser()
+    directory.mkdir(parents=True, exist_ok=True)
+    train, test = (
+        HospitalRecords(split, np.arange(len(split.labels)), NO_SHIFT)
+        for split in (dataset.train, dataset.test)
+    )
+    return Hospital(identity, dataset.spec, train, test, HospitalState(directory))
+
+
+def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
+    """The terms this hospital trains under, calibrated by itself from its number of records.
+
+    Raises:
+        UserError: as `plan_hospital`, or fewer than min-records.
+    """
+    name, records = hospital.identity.name, len(hospital.train)
+    if records < config.min_records:
+        raise UserError(f"{name} has {records} records, fewer than min-records = {config.min_records}")
+    known = hospital.state.agreed_terms(run)
+    if known is not None and _same_ask(known, config):
+        return known
+    plan = plan_hospital(name, records, config)
+    return Terms(
+        run,
+        config.dp_scope,
+        records,
+        plan.noise_multiplier,
+        plan.sample_rate,
+        plan.steps_per_round,
+        config.max_grad_norm,
+        config.target_epsilon,
+        config.target_delta,
+    )
+
+
+def _same_ask(terms: Terms, config: RunConfig) -> bool:
+    """True if the configuration still asks for what `terms` were calibrated for."""
+    return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta) == (
+        config.dp_scope,
+        config.max_grad_norm,
+        config.target_epsilon,
+        config.target_delta,
+    )
+
+
+def refusal(node: NodeConfig, config: RunConfig) -> str | None:
+    """Why this hospital's own ceiling forbids the run; None if it doesn't.
+
+    The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated) and
+    `allow-plain-encodings` (by default true in a simulation, false where the node has a data file of
+    its own). The run's configuration comes from elsewhere and can't raise them.
+    """
+    ceiling = node.get("max-epsilon")
+    if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > float(ceiling)):
+        asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
+        return f"the run asks for {asked}, this hospital allows at most epsilon {float(ceiling):g}"
+    allowed = node.get("allowed-scopes")
+    if allowed is not None:
+        scopes = [scope.strip() for scope in str(allowed).split(",")]
+        if config.dp_scope not in scopes:
+            return f"the run asks for dp-scope {config.dp_scope}, this hospital allows {', '.join(scopes)}"
+    if config.share != "updates" and not node.get("allow-plain-encodings", "data-file" not in node):
+        return "the run asks for plain encodings, this hospital does not allow them (allow-plain-encodings)"
+    return None

@@ -1,0 +1,100 @@
+"""What a hospital keeps on its own disk: ledger, encoder, decoder or head, optimiser, round.
+
+Nothing here travels. The ledger is written before a round's noise is drawn; the rest is replaced
+as a whole after the round, so that a crash in between costs budget but never under-states it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fl_ppae.errors import UserError
+from fl_ppae.files import write_atomically
+from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where local training stands after a round.
+
+    Attributes:
+        encoder, partner: state dicts; the partner is the decoder or the task head.
+        optimisers: Adam's state, one per parameter group.
+        paid: events in the ledger when this was written.
+    """
+
+    run: str
+    round: int
+    encoder: dict[str, Tensor]
+    partner: dict[str, Tensor]
+    optimisers: list[dict[str, Any]]
+    paid: int
+
+
+@dataclass(frozen=True)
+class HospitalState:
+    """One hospital's state directory."""
+
+    directory: Path
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger file."""
+        return self.directory / "ledger.jsonl"
+
+    @property
+    def training_path(self) -> Path:
+        """Everything else that lasts from round to round."""
+        return self.directory / "training.pt"
+
+    def open_ledger(self, terms: Terms) -> Ledger:
+        """The ledger under a run's terms.
+
+        Raises:
+            UserError: missing, altered or shortened although this hospital has trained, or other terms
+                for the same run.
+        """
+        trained = self.load_training()
+        if trained is not None and trained.paid > len(read_ledger(self.ledger_path).events):
+            raise UserError(
+                f"the ledger {self.ledger_path} has lost events that its hospital has paid; "
+                "restore it from a backup"
+            )
+        return open_run(self.ledger_path, terms)
+
+    def agreed_terms(self, run: str) -> Terms | None:
+        """The terms already agreed for `run`, so that noise is calibrated once and not every round."""
+        if not self.ledger_path.exists():
+            return None
+        terms = read_ledger(self.ledger_path).terms
+        return terms if terms.run == run else None
+
+    def load_training(self) -> TrainingState | None:
+        """Where training stands; None before the first round."""
+        if not self.training_path.exists():
+            return None
+        values = torch.load(self.training_path, weights_only=True)
+        return TrainingState(**values)
+
+    def save_training(self, state: TrainingState) -> None:
+        """Replace what `load_training` gives, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save(vars(state), buffer)
+        write_atomically(self.training_path, buffer.getvalue())
+
+    def release_path(self, run: str, part: str) -> Path:
+        """The encodings of `part` (train or test) as released in `run`: made once, then only re-sent."""
+        return self.directory / f"released-{run}-{part}.npy"
+
+    def save_release(self, run: str, part: str, encodings: np.ndarray) -> None:
+        """Keep a release so that a chunk asked for twice is the same bits twice."""
+        buffer = io.BytesIO()
+        np.save(buffer, encodings, allow_pickle=False)
+        write_atomically(self.release_path(run, part), buffer.getvalue())

@@ -1,0 +1,116 @@
+"""The same Flower apps on a sequential grid inside this process: no Ray, no SuperLink, same numbers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fl_ppae.config import RunConfig
+
+NodeConfigs = Sequence[dict[str, bool | int | float | str]]
+
+_CLIENT_RAISED = 0  # Flower's ErrorCode.UNKNOWN: the hospital's handler raised
+
+
+class InProcessGrid(Grid):
+    """A Flower grid that hands each message to a ClientApp at once and keeps its reply.
+
+    Args:
+        client_app: the hospitals' app.
+        run_config: flat configuration, as Flower would pass it.
+        nodes: one node configuration a hospital.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, run_config: dict[str, bool | int | float | str], nodes: NodeConfigs
+    ) -> None:
+        self._client_app = client_app
+        self._run = Run.create_empty(run_id=secrets.randbits(63))
+        self._contexts = {
+            node_id: Context(self._run.run_id, node_id, dict(node), RecordDict(), dict(run_config))
+            for node_id, node in enumerate(nodes, start=SUPERLINK_NODE_ID + 1)
+        }
+        # Flower stamps every message with the task it was made in.
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = self._run.run_id
+        TaskIdentity.node_id = SUPERLINK_NODE_ID
+        self._replies: dict[str, Message] = {}
+
+    def set_run(self, run: Run) -> None:
+        """Take another run's identity."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run this grid belongs to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message to one node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Ids of all nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver `messages` one after the other; returns their ids."""
+        ids = []
+        for message in messages:
+            message_id = secrets.token_hex(16)
+            message.metadata.__dict__["_message_id"] = message_id
+            self._replies[message_id] = self._deliver(message)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies to the messages of these ids, each once."""
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Deliver `messages` and return their replies, in order. `timeout` can't pass: it is sequential."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> Message:
+        node_id = message.metadata.dst_node_id
+        # A hospital must not see, or change, the server's own objects.
+        content = RecordDict({name: type(record)(dict(record)) for name, record in message.content.items()})
+        arrived = Message(content, metadata=message.metadata)
+        try:
+            reply = self._client_app(arrived, self._contexts[node_id])
+        except Exception as problem:  # as Flower does: a hospital that fails is a reply, not a crash
+            reason = f"{type(problem).__name__}: {problem}"
+            reply = Message(Error(_CLIENT_RAISED, reason), reply_to=message)
+        reply.metadata.__dict__["_src_node_id"] = node_id
+        return reply
+
+
+def run_in_process(config: RunConfig, num_hospitals: int, simulation: str) -> Path:
+    """Run a whole simulation here and return its run directory.
+
+    Raises:
+        UserError: a mistake in the input. Whatever else the server raised.
+    """
+    from fl_ppae import client_app, server_app
+
+    flat = config.to_flat()
+    nodes = [{"partition-id": index, "num-partitions": num_hospitals} for index in range(num_hospitals)]
+    grid = InProcessGrid(client_app.app, flat, nodes)
+    return server_app.serve(grid, config, simulation)

@@ -1,0 +1,1 @@
+"""What an encoding still shows of its image: similarity metrics."""

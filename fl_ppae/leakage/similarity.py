@@ -1,0 +1,110 @@
+"""Similarity of images and their encodings: the paper's cosine, beside what makes it readable.
+
+Pixels are all positive, so two unrelated images already have a high cosine. A cosine is therefore
+never reported without its centred form and its value for pairs that don't belong together. And none
+of them bounds what an attacker can do: an orthogonal map of the image has a cosine near 0 and can be
+inverted exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class SimilarityReport:
+    """Similarity of `records` images and their encodings; cosines in [-1, 1], `retrieval_top1` in [0, 1].
+
+    `cosine`: mean over matched pairs. `cosine_centred`: the same with each coordinate's mean over the
+    records removed, from both sides. `cosine_mismatched`: mean of the plain cosine over all pairs that
+    don't belong together. `retrieval_top1`: the share of encodings whose own image is the most similar
+    of all by centred cosine; guessing gives 1 / records.
+    """
+
+    cosine: float
+    cosine_centred: float
+    cosine_mismatched: float
+    retrieval_top1: float
+    records: int
+
+
+def similarity(images: Tensor, encodings: Tensor) -> SimilarityReport:
+    """Compare images (N, C, H, W), floats in [0, 1], with their encodings (N, *encoding).
+
+    A vector of zeros has cosine 0 with everything.
+
+    Raises:
+        ValueError: fewer than two pairs, or not as many encodings as images.
+    """
+    if len(images) != len(encodings) or len(images) < 2:
+        raise ValueError(f"needs two or more pairs, got {len(images)} images, {len(encodings)} encodings")
+    left = resize_images_to(images.double(), tuple(encodings.shape[1:]))
+    right = encodings.double().flatten(1)
+    plain = _unit(left), _unit(right)
+    centred = _unit(*_centre(left)), _unit(*_centre(right))
+    return SimilarityReport(
+        cosine=_matched(*plain),
+        cosine_centred=_matched(*centred),
+        cosine_mismatched=_mismatched(*plain),
+        retrieval_top1=_retrieval(*centred),
+        records=len(images),
+    )
+
+
+def resize_images_to(images: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
+    """Images (N, C, H, W) averaged down (or repeated up) to the encoding's shape, flat: (N, d).
+
+    The same shape: unchanged. (c, h, w): `adaptive_avg_pool3d` over channels, height and width. (k,):
+    `adaptive_avg_pool1d` of the flattened image.
+
+    Raises:
+        ValueError: an encoding with another number of dimensions.
+    """
+    if tuple(images.shape[1:]) == encoding_shape:
+        return images.flatten(1)
+    if len(encoding_shape) == 3:
+        c, h, w = encoding_shape
+        return F.adaptive_avg_pool3d(images.unsqueeze(1), (c, h, w)).flatten(1)
+    if len(encoding_shape) == 1:
+        return F.adaptive_avg_pool1d(images.flatten(1).unsqueeze(1), encoding_shape[0]).flatten(1)
+    raise ValueError(f"an encoding is (k,) or (c, h, w), not {encoding_shape}")
+
+
+def _centre(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without their mean, and below which norm what is left of each is rounding error."""
+    return rows - rows.mean(0), 1e-9 * rows.norm(dim=1, keepdim=True)
+
+
+def _unit(rows: Tensor, negligible: Tensor | float = 0.0) -> Tensor:
+    """Rows of length 1; rows of zeros, or no longer than `negligible`, become zeros."""
+    norms = rows.norm(dim=1, keepdim=True)
+    return torch.where(norms > negligible, rows / norms, 0.0)
+
+
+def _matched(left: Tensor, right: Tensor) -> float:
+    return (left * right).sum(1).mean().item()
+
+
+def _mismatched(left: Tensor, right: Tensor) -> float:
+    """Mean over all N (N - 1) pairs of different records.
+
+    All of them, not the neighbours' pairs: those would be of one class where records are sorted.
+    """
+    records = len(left)
+    everything = left.sum(0) @ right.sum(0)
+    return ((everything - (left * right).sum()) / (records * (records - 1))).item()
+
+
+def _retrieval(images: Tensor, encodings: Tensor, block: int = 1024) -> float:
+    """Top-1 rate; an own image that shares first place with others counts as the guess it is."""
+    found = 0.0
+    for start in range(0, len(encodings), block):
+        cosines = encodings[start : start + block] @ images.T
+        first = cosines >= cosines.max(1, keepdim=True).values - 1e-9
+        own = first.diagonal(start)
+        found += (own / first.sum(1)).sum().item()
+    return found / len(encodings)

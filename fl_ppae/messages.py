@@ -1,0 +1,240 @@
+"""What may leave a hospital, and what the server accepts: every record, key and shape, checked both ways.
+
+| message | server asks with | hospital answers with |
+|---|---|---|
+| `query.hello` | nothing | its name, index, the federation's size |
+| `query.enrol` | the run's directory (simulation) | number of records |
+| `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
+| `query.encodings` | part, chunk, with the first encoder arrays | a chunk of encodings, of the train part labels |
+| `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
+
+Everything else is a bug, and `check_outgoing` stops it in the hospital before it is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from fl_ppae.privacy.events import Event
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+ARRAYS, CLAIM, METRICS, CONFIG = "arrays", "claim", "metrics", "config"
+HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
+    "query.hello",
+    "query.enrol",
+    "train",
+    "query.encodings",
+    "evaluate",
+)
+TRAINED, DECLINED, READY = "trained", "declined", "ready"
+DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
+
+_CLAIM_KEYS = {
+    HELLO: {"hospital", "index", "hospitals", "deployed"},
+    ENROL: {"hospital", "status", "reason", "records", "test-records", "events"},
+    TRAIN: {"hospital", "status", "reason", "events", "epsilon"},
+    ENCODINGS: {"hospital", "status", "reason", "chunks"},
+    EVALUATE: {"hospital"},
+}
+
+
+class Leak(Exception):
+    """A hospital was about to send something that may not leave it."""
+
+
+class Malformed(Exception):
+    """A reply that does not have the agreed form. The message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """What one hospital may send under its run: the shapes of the encoder, and the run's options."""
+
+    encoder: Shapes
+    encoding: tuple[int, ...]
+    shares_updates: bool
+    shares_encodings: bool
+    diagnostics: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a hospital says of one round: its status and everything it has released so far."""
+
+    hospital: str
+    status: str
+    reason: str
+    events: tuple[Event, ...]
+    epsilon: float
+
+
+def events_text(events: Iterable[Event]) -> str:
+    """Events as they travel: a JSON list."""
+    return json.dumps([event.as_dict() for event in events])
+
+
+def claim_record(claim: Claim) -> ConfigRecord:
+    """A claim on the wire. The epsilon of a run without DP is infinite, sent as -1."""
+    return ConfigRecord(
+        {
+            "hospital": claim.hospital,
+            "status": claim.status,
+            "reason": claim.reason,
+            "events": events_text(claim.events),
+            "epsilon": claim.epsilon if math.isfinite(claim.epsilon) else -1.0,
+        }
+    )
+
+
+def read_claim(content: RecordDict) -> Claim:
+    """The claim in a train reply.
+
+    Raises:
+        Malformed: keys or types are not those of a claim.
+    """
+    record = content.config_records.get(CLAIM)
+    if record is None or set(record) != _CLAIM_KEYS[TRAIN]:
+        raise Malformed(f"its claim must have the keys {', '.join(sorted(_CLAIM_KEYS[TRAIN]))}")
+    try:
+        events = tuple(Event.from_dict(event) for event in json.loads(str(record["events"])))
+        epsilon = float(record["epsilon"])  # type: ignore[arg-type]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Malformed(f"its events can't be read: {error}") from None
+    if record["status"] not in (TRAINED, DECLINED):
+        raise Malformed(f"its status is {record['status']!r}, neither {TRAINED!r} nor {DECLINED!r}")
+    return Claim(
+        str(record["hospital"]),
+        str(record["status"]),
+        str(record["reason"]),
+        events,
+        math.inf if epsilon < 0 else epsilon,
+    )
+
+
+def read_events(record: ConfigRecord) -> tuple[Event, ...]:
+    """The events a hospital enrols with: what its records had already spent before this run.
+
+    Raises:
+        Malformed: they can't be read.
+    """
+    try:
+        return tuple(Event.from_dict(event) for event in json.loads(str(record["events"])))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Malformed(f"its events can't be read: {error}") from None
+
+
+def to_arrays(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
+    """A module's state as Flower arrays."""
+    return ArrayRecord({name: tensor.detach().cpu() for name, tensor in state.items()})
+
+
+def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
+    """The tensors of an encoder that came in a message.
+
+    Raises:
+        Malformed: names, shapes or types differ from `shapes`, or a value is not finite.
+    """
+    if set(arrays) != set(shapes):
+        raise Malformed(f"its arrays are {sorted(arrays)}, not {sorted(shapes)}")
+    tensors = {}
+    for name, shape in shapes.items():
+        array = arrays[name].numpy()
+        if array.shape != shape or array.dtype != np.float32:
+            raise Malformed(f"array {name} is {array.dtype} {array.shape}, not float32 {shape}")
+        if not np.isfinite(array).all():
+            raise Malformed(f"array {name} has values that are not finite")
+        tensors[name] = torch.from_numpy(np.array(array))
+    return tensors
+
+
+def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name to shape of a module's state."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) -> None:
+    """Let pass only what the table above lists for `message_type`.
+
+    Raises:
+        Leak: a record, key, array, shape or type is there that may not leave the hospital.
+    """
+    if message_type not in _CLAIM_KEYS:
+        raise Leak(f"no reply to a message of type {message_type!r} may leave a hospital")
+    permitted = {
+        HELLO: {CLAIM},
+        ENROL: {CLAIM},
+        TRAIN: {CLAIM, METRICS, ARRAYS} if allowed.shares_updates else {CLAIM, METRICS},
+        ENCODINGS: {CLAIM, ARRAYS} if allowed.shares_encodings else {CLAIM},
+        EVALUATE: {CLAIM, METRICS},
+    }[message_type]
+    _only(set(content), permitted, "record")
+    for record in content.config_records.values():
+        _only(set(record), _CLAIM_KEYS[message_type], "claim key")
+    for metrics in content.metric_records.values():
+        keys = {"num-examples", *DIAGNOSTICS} if allowed.diagnostics else {"num-examples"}
+        _only(set(metrics), keys, "metric")
+    for arrays in content.array_records.values():
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if message_type == TRAIN and shapes != dict(allowed.encoder):
+            raise Leak(f"only the encoder's arrays may leave, not {sorted(shapes)}")
+        if message_type == ENCODINGS:
+            _check_chunk(shapes, allowed.encoding)
+
+
+def _only(found: set[str], permitted: set[str], kind: str) -> None:
+    if extra := sorted(found - permitted):
+        raise Leak(f"{kind} {', '.join(extra)} may not leave a hospital; only {', '.join(sorted(permitted))}")
+
+
+def _check_chunk(shapes: Shapes, encoding: tuple[int, ...]) -> None:
+    _only(set(shapes), {"encodings", "labels"}, "array")
+    for name, shape in shapes.items():
+        expected = encoding if name == "encodings" else ()
+        if tuple(shape[1:]) != expected:
+            raise Leak(f"{name} of shape {tuple(shape)} may not leave; only (N, *{expected})")
+
+
+def reply(to: Message, **records: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+    """A reply holding `records` by their names."""
+    return Message(RecordDict(dict(records)), reply_to=to)
+
+
+def read_chunk(
+    content: RecordDict, encoding: Sequence[int], labelled: bool, num_classes: int
+) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """A chunk of encodings (N, *encoding) float32, its labels (N,) int64 if `labelled`, chunks in all.
+
+    Raises:
+        Malformed: not the agreed names, shapes, types, label range or finite values.
+    """
+    arrays = content.array_records.get(ARRAYS)
+    claim = content.config_records.get(CLAIM)
+    wanted = {"encodings", "labels"} if labelled else {"encodings"}
+    if arrays is None or set(arrays) != wanted or claim is None:
+        raise Malformed(f"its chunk must hold {', '.join(sorted(wanted))} and a claim")
+    chunks = claim.get("chunks")
+    if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
+        raise Malformed(f"it announces {chunks!r} chunks")
+    encodings = arrays["encodings"].numpy()
+    if encodings.dtype != np.float32 or encodings.shape[1:] != tuple(encoding):
+        raise Malformed(
+            f"encodings are {encodings.dtype} {encodings.shape}, not float32 (N, *{tuple(encoding)})"
+        )
+    if not np.isfinite(encodings).all():
+        raise Malformed("its encodings have values that are not finite")
+    if not labelled:
+        return encodings, None, chunks
+    labels = arrays["labels"].numpy()
+    if labels.dtype != np.int64 or labels.shape != encodings.shape[:1]:
+        raise Malformed(f"labels are {labels.dtype} {labels.shape}, not int64 ({len(encodings)},)")
+    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
+        raise Malformed(f"its labels leave the range 0 to {num_classes - 1}")
+    return encodings, labels, chunks

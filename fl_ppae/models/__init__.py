@@ -1,0 +1,1 @@
+"""The networks: autoencoders and the task head (hospitals), classifiers of encodings (server)."""

@@ -1,0 +1,75 @@
+"""ResNet18 (arXiv:1512.03385) for encodings, with GroupNorm (arXiv:1803.08494) in place of BatchNorm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision.models.resnet import ResNet
+from torchvision.models.resnet import resnet18 as torchvision_resnet18
+
+from fl_ppae.errors import UserError
+from fl_ppae.models.autoencoders import ImageShape, Shape
+from fl_ppae.models.seeding import seeded
+
+CELLS = 49  # a vector of 49k numbers is viewed as k feature maps of 7x7
+GROUPS = 32
+
+
+def check_fit(classifier: str, encoding_shape: Shape) -> None:
+    """Whether `classifier` ('lr' or 'resnet18') can learn from encodings of `encoding_shape`.
+
+    Raises:
+        UserError: it can't; names the nearest encoding size that fits.
+    """
+    if classifier == "resnet18":
+        as_image_shape(encoding_shape)
+    elif classifier != "lr":
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+
+
+def as_image_shape(encoding_shape: Shape) -> ImageShape:
+    """The (C, H, W) in which ResNet18 sees an encoding: its own, or (k, 7, 7) for a vector of 49k.
+
+    Raises:
+        UserError: a vector of another size, or a shape that is neither.
+    """
+    if len(encoding_shape) == 3:
+        channels, height, width = encoding_shape
+        return channels, height, width
+    if len(encoding_shape) != 1:
+        raise UserError(f"classifier = 'resnet18' takes (C, H, W) or (k,), not encodings of {encoding_shape}")
+    (size,) = encoding_shape
+    if size % CELLS:
+        below, above = size // CELLS * CELLS, (size // CELLS + 1) * CELLS
+        nearest = f"{below} or {above}" if below else str(above)
+        raise UserError(
+            f"encoding-size = {size} does not fit classifier = 'resnet18': a vector must be a multiple "
+            f"of {CELLS}, such as {nearest}"
+        )
+    return size // CELLS, CELLS // 7, 7
+
+
+def resnet18(in_channels: int, size: int, num_classes: int, seed: int) -> ResNet:
+    """ResNet18 for (N, in_channels, size, size) to class scores (N, num_classes), drawn from `seed`.
+
+    Up to 16 pixels the stem is a 3x3 convolution without pooling, so that something is left for the
+    four stages; above, it is the original 7x7 one of stride 2 with pooling (13 times as fast on 28x28).
+    """
+    with seeded(seed):
+        network: ResNet = torchvision_resnet18(num_classes=num_classes, norm_layer=_group_norm)
+        width: Any = network.conv1.out_channels
+        if size <= 16:
+            network.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+            network.maxpool = nn.Identity()
+        else:
+            network.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # per-sample gradients need the inputs unharmed
+    return network
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, channels)

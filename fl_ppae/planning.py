@@ -1,0 +1,152 @@
+"""What each hospital will spend, before anything trains: sample rate, noise, steps, epsilon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon
+from fl_ppae.privacy.events import Event
+
+HIGH_SAMPLE_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class HospitalPlan:
+    """One hospital's training, fixed before round 1.
+
+    Attributes:
+        sample_rate: Poisson, min(1, batch-size / records).
+        noise_multiplier: None for dp-scope none.
+        steps_per_round: noised sums a round.
+        rounds: rounds that fit the budget; fewer than num-server-rounds only with a fixed noise.
+        epsilon_round, epsilon_total: after the first and after the last of these; None without DP.
+        warnings: what a careful reader should know.
+    """
+
+    name: str
+    records: int
+    sample_rate: float
+    noise_multiplier: float | None
+    steps_per_round: int
+    rounds: int
+    epsilon_round: float | None
+    epsilon_total: float | None
+    delta: float
+    warnings: tuple[str, ...] = ()
+
+    def event(self, server_round: int) -> Event | None:
+        """What one round of this plan costs; None without DP."""
+        if self.noise_multiplier is None:
+            return None
+        return Event(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every hospital's plan, in their order."""
+
+    hospitals: tuple[HospitalPlan, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All hospitals' warnings."""
+        return tuple(f"{plan.name}: {warning}" for plan in self.hospitals for warning in plan.warnings)
+
+
+def sample_rate(records: int, batch_size: int) -> float:
+    """Probability with which each record joins a batch: min(1, batch-size / records)."""
+    return min(1.0, batch_size / records)
+
+
+def steps_per_round(records: int, config: RunConfig) -> int:
+    """Noised sums a round: local-epochs passes of ceil(records / batch-size) steps."""
+    return config.local_epochs * math.ceil(records / config.batch_size)
+
+
+def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
+    """The plan of a hospital with `records` train records.
+
+    Raises:
+        UserError: delta >= 1 / records, or a budget that no noise can meet.
+    """
+    rate = sample_rate(records, config.batch_size)
+    steps = steps_per_round(records, config)
+    rounds = config.num_server_rounds
+    if config.dp_scope == "none":
+        return HospitalPlan(name, records, rate, None, steps, rounds, None, None, config.target_delta)
+    check_delta(name, records, config.target_delta)
+    sigma = config.noise_multiplier or calibrate_noise_multiplier(
+        rate, rounds * steps, config.target_epsilon, config.target_delta
+    )
+    if config.noise_multiplier:
+        rounds = _affordable_rounds(sigma, rate, steps, config)
+    warnings = []
+    if rate > HIGH_SAMPLE_RATE:
+        warnings.append(
+            f"sample rate {rate:.2f} is above {HIGH_SAMPLE_RATE}: little amplification by sampling"
+        )
+    if rounds < config.num_server_rounds:
+        warnings.append(
+            f"budget of epsilon {config.target_epsilon:g} lasts {rounds} of {config.num_server_rounds} rounds"
+        )
+    return HospitalPlan(
+        name,
+        records,
+        rate,
+        sigma,
+        steps,
+        rounds,
+        _spent(sigma, rate, steps, min(rounds, 1), config.target_delta),
+        _spent(sigma, rate, steps, rounds, config.target_delta),
+        config.target_delta,
+        tuple(warnings),
+    )
+
+
+def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
+    """Plans for all hospitals, `records` by name. Raises as `plan_hospital` does."""
+    return Plan(tuple(plan_hospital(name, count, config) for name, count in records.items()))
+
+
+def shared_noise_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
+    """The same run under one noise multiplier for all: that of an average hospital.
+
+    What most federated code does, for comparison: small hospitals then spend more than the target.
+    """
+    mean_records = max(1, round(sum(records.values()) / len(records)))
+    average = plan_hospital("average", mean_records, config)
+    if average.noise_multiplier is None:
+        return make_plan(config, records)
+    shared = config.model_copy(
+        update={"noise_multiplier": average.noise_multiplier, "target_epsilon": math.inf}
+    )
+    return make_plan(shared, records)
+
+
+def check_delta(name: str, records: int, delta: float) -> None:
+    """Refuse a delta at which publishing one record in the clear would count as private."""
+    if delta >= 1 / records:
+        raise UserError(
+            f"target-delta = {delta:g} is not below 1/records of {name} ({records} records): "
+            f"a value below {1 / records:.2g} is needed"
+        )
+
+
+def _spent(sigma: float, rate: float, steps: int, rounds: int, delta: float) -> float:
+    events = [Event(sigma, rate, steps * rounds, 1)] if rounds else []
+    return epsilon(events, delta).spent
+
+
+def _affordable_rounds(sigma: float, rate: float, steps: int, config: RunConfig) -> int:
+    low, high = 0, config.num_server_rounds
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _spent(sigma, rate, steps, middle, config.target_delta) <= config.target_epsilon:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,139 @@
+"""The privacy card: what a run guarantees and what it doesn't, in plain words, from its own artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fl_ppae.files import read_json
+from fl_ppae.privacy.randomness import FROM_ENTROPY
+
+_TITLES = {
+    "updates": "encoder updates",
+    "encodings": "encodings",
+    "labels": "labels of encodings",
+    "classifier": "classifier",
+    "diagnostics": "diagnostics",
+}
+
+
+def privacy_card(run: Path) -> str:
+    """Markdown, from the run's `config.json`, `summary.json` and `ledger.json`."""
+    config, summary, ledger = (
+        read_json(run / name) for name in ("config.json", "summary.json", "ledger.json")
+    )
+    parts = [
+        f"# Privacy card: {summary['simulation']}",
+        f"Data: **{summary['data_source']}**. {config['hospitals']} hospitals, {summary['rounds']} rounds.",
+        _verdict(summary, ledger),
+        "## Per artefact",
+        _artefacts(summary["guarantees"]),
+        "## Per hospital",
+        _hospitals(summary, ledger, config["records"]),
+        "## What these numbers mean",
+        _meaning(config, ledger),
+        "## What the server learns besides",
+        _besides(config["config"]),
+        "## Randomness",
+        _randomness(config["seed"], deployed=config["deployed"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
+    if summary["formal"]:
+        return (
+            f"**Guarantee: record-level differential privacy, epsilon {summary['epsilon_max']:.3f} at delta "
+            f"{ledger['delta']:g}, for everything that left a hospital.**"
+        )
+    without = [_TITLES[name] for name, guarantee in summary["guarantees"].items() if not guarantee["formal"]]
+    return f"**No guarantee for this run as a whole.** Without one: {', '.join(without)}."
+
+
+def _artefacts(guarantees: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["| artefact | epsilon | delta | guarantee | what it is |", "|---|---|---|---|---|"]
+    for name, guarantee in guarantees.items():
+        formal = guarantee["formal"]
+        number = _number(guarantee["epsilon"], formal)
+        delta = "none" if guarantee["delta"] is None else f"{guarantee['delta']:g}"
+        verdict = "yes" if formal else "**NO**"
+        lines.append(f"| {_TITLES[name]} | {number} | {delta} | {verdict} | {guarantee['note']} |")
+    return "\n".join(lines)
+
+
+def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: Mapping[str, int]) -> str:
+    lines = [
+        "| hospital | records | rounds paid | epsilon (PRV) | epsilon (PLD) | counted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, spent in summary["epsilon"].items():
+        account = ledger["hospitals"][name]
+        both = account["epsilon"]
+        lines.append(
+            f"| {name} | {records[name]} | {len(account['events'])} | {_number(both['prv'], True)} | "
+            f"{_number(both['pld'], True)} | {_number(spent, account['formal'])} |"
+        )
+    lines.append("")
+    lines.append(
+        "The larger of the two accountants counts. Hospitals hold disjoint records, so the federation's "
+        "epsilon is the largest of them, not the sum."
+    )
+    return "\n".join(lines)
+
+
+def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
+    history = (
+        "The ledger belongs to the records: it counts this run and every earlier one on the same data file."
+        if config["deployed"]
+        else "This run alone: a simulation starts each ledger at zero. Running it again on the same records "
+        "adds to what they have spent, and nothing here counts that."
+    )
+    return "\n".join(
+        [
+            f"- Scope of the noise: `{ledger['scope']}`: {ledger['note']}.",
+            "- Unit: one record (one image with its label) of one hospital. A patient with several images "
+            "is protected less: this is not patient-level privacy.",
+            "- Neighbours: data sets that differ by adding or removing one record. Replacing one record by "
+            "another costs up to twice as much.",
+            "- Sampling: Poisson, as accounted; empty batches add noise and count.",
+            "- Composed over all rounds. No accountant is restarted.",
+            f"- {history}",
+            "- It protects the records that the encoder was trained on. It does not protect images that are "
+            "later encoded with that encoder: an encoding is not encryption.",
+        ]
+    )
+
+
+def _besides(config: Mapping[str, Any]) -> str:
+    lines = [
+        "- The number of records of each hospital, taken to be public: it sets sample rate, noise, steps "
+        "and averaging weight.",
+        "- Which hospitals took part in a round, declined, or failed.",
+    ]
+    if config["share"] != "updates":
+        lines.append("- One encoding and one label for each train record that was uploaded.")
+    if config["diagnostics"]:
+        lines.append(
+            "- Un-noised losses, clipped fractions and signal-to-noise (`diagnostics`): no guarantee."
+        )
+    return "\n".join(lines)
+
+
+def _randomness(seed: int, *, deployed: bool) -> str:
+    if seed == FROM_ENTROPY or deployed:
+        return (
+            "Noise and sampling started from the operating system's entropy. The generator (PCG64) is not "
+            "a cryptographic one."
+        )
+    return (
+        f"**Seeded ({seed}), so that the run can be repeated: whoever knows the seed can subtract the noise.** "
+        "The numbers above hold against those who don't. Real hospitals start from the operating system's "
+        "entropy."
+    )
+
+
+def _number(epsilon: float | None, formal: bool) -> str:
+    if epsilon is None:
+        return "none"
+    return f"{epsilon:.3f}" if formal else f"{epsilon:.3f} nominal, not a guarantee"

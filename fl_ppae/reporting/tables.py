@@ -1,0 +1,182 @@
+"""Result tables. Each names the data source in its title; a number without a guarantee says so itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fl_ppae.stored_runs import Row, StoredRun
+
+EPSILON = "epsilon (encoder updates)"
+_NOTHING = "-"
+_WORDS = {"", "run", "status", "data", "dataset", "state", "where", "hospital", "artefact", "guarantee"}
+_METRICS = {"accuracy": "accuracy", "auc": "AUC", "reconstruction_loss": "reconstruction loss (MSE)"}
+
+
+def title(text: str, data_label: str) -> Text:
+    """A table's title with its data source; a stand-in is marked loudly."""
+    parts: list[str | tuple[str, str]] = [(f"{text} - ", "bold")]
+    if data_label.startswith("stand-in"):
+        parts.append((f"{data_label.upper()}, NOT REAL DATA", "bold white on red"))
+    else:
+        parts.append((data_label, "bold"))
+    return Text.assemble(*parts)
+
+
+def format_epsilon(epsilon: float | str | None, *, formal: bool) -> str:
+    """An epsilon with what it is worth; a dash where there is none."""
+    if epsilon is None or epsilon == "":
+        return _NOTHING
+    return f"{float(epsilon):.2f}" if formal else f"{float(epsilon):.2f} nominal, not a guarantee"
+
+
+def run_tables(run: StoredRun) -> list[RenderableType]:
+    """What a finished run shows: its quality, its hospitals' budgets, its guarantees."""
+    name = str(run.summary.get("simulation") or run.name)
+    tables: list[RenderableType] = [_quality_table(name, run)]
+    if hospitals := run.hospitals():
+        tables.append(_hospital_table(run, hospitals))
+    if run.summary.get("guarantees"):
+        tables.append(_guarantee_table(run))
+    tables.append(_verdict(run))
+    return tables
+
+
+def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str, *, formal: bool) -> Table:
+    """One row per hospital, from the documents that `fl-ppae plan --json` prints."""
+    table = _table(
+        heading, "hospital", "records", "sample rate", "noise multiplier", "steps a round", "rounds"
+    )
+    table.caption = terms
+    table.add_column("epsilon after round 1", justify="right")
+    table.add_column(EPSILON, justify="right")
+    table.add_column("with one noise for all", justify="right")
+    for row in hospitals:
+        table.add_row(
+            row["name"],
+            f"{row['records']:,}",
+            _number(row["sample_rate"]),
+            _number(row["noise_multiplier"]),
+            str(row["steps_per_round"]),
+            str(row["rounds"]),
+            _number(row["epsilon_round"], 2),
+            format_epsilon(row["epsilon_total"], formal=formal),
+            _number(row["epsilon_total_shared_noise"], 2),
+        )
+    return table
+
+
+def runs_table(runs: Iterable[StoredRun]) -> Table:
+    """One row per run directory."""
+    table = _table(Text("Runs"), "run", "status", "data", "accuracy", EPSILON)
+    for run in runs:
+        status = str(run.summary.get("status", "unknown"))
+        table.add_row(
+            run.name,
+            Text(status, style={"completed": "green", "failed": "red"}.get(status, "yellow")),
+            run.data_label,
+            _number(run.summary.get("accuracy")),
+            format_epsilon(run.summary.get("epsilon_max"), formal=_updates_formal(run)),
+        )
+    return table
+
+
+def data_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """One row per dataset, from the documents that `fl-ppae data --json` prints."""
+    table = _table(Text("Official files on this machine"), "dataset", "images", "classes", "state", "where")
+    for row in rows:
+        style = "green" if row["state"] == "present" else "yellow"
+        table.add_row(
+            row["dataset"],
+            " x ".join(map(str, row["image_shape"])),
+            str(row["classes"]),
+            Text(row["state"], style=style),
+            row["path"],
+        )
+    return table
+
+
+def _quality_table(name: str, run: StoredRun) -> Table:
+    baselines = run.summary.get("baselines") or {}
+    leakage = run.summary.get("leakage") or {}
+    columns = (
+        {**run.summary, **leakage},
+        baselines.get("random_encoder") or {},
+        baselines.get("raw_pixels") or {},
+    )
+    table = _table(title(name, run.data_label), "", "this run", "random encoder", "raw pixels")
+    for key, label in _METRICS.items():
+        table.add_row(label, *(_number(column.get(key)) for column in columns))
+    for key in leakage:
+        table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))
+    return table
+
+
+def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:
+    formal = _updates_formal(run)
+    heading = title("Privacy budgets", run.data_label)
+    table = _table(heading, "hospital", "records", "noise multiplier", "rounds trained", EPSILON, "target")
+    table.add_column("last status")
+    for name, rows in hospitals.items():
+        last = rows[-1]
+        table.add_row(
+            name,
+            last["records"],
+            _number(last["noise_multiplier"]),
+            str(sum(row["status"] == "trained" for row in rows)),
+            format_epsilon(last["epsilon"], formal=formal),
+            _number(run.values.get("target-epsilon"), 2),
+            ": ".join(filter(None, (last["status"], last["reason"]))),
+        )
+    return table
+
+
+def _guarantee_table(run: StoredRun) -> Table:
+    heading = title("What each artefact is worth", run.data_label)
+    table = _table(heading, "artefact", "epsilon", "delta", "guarantee")
+    table.add_column("note", overflow="fold")
+    for artefact, worth in run.summary["guarantees"].items():
+        if worth is None:
+            continue
+        formal = bool(worth.get("formal"))
+        table.add_row(
+            artefact,
+            format_epsilon(worth.get("epsilon"), formal=formal),
+            _NOTHING if worth.get("delta") is None else f"{worth['delta']:g}",
+            Text("formal", style="green") if formal else Text("none", style="red"),
+            str(worth.get("note") or ""),
+        )
+    return table
+
+
+def _verdict(run: StoredRun) -> Text:
+    if run.summary.get("status") != "completed":
+        cause = run.summary.get("error")
+        text = f"status: {run.summary.get('status', 'unknown')}" + (f": {cause}" if cause else "")
+        return Text(text, style="bold red")
+    if run.summary.get("formal"):
+        return Text("Everything that left a hospital has a formal guarantee.", style="green")
+    return Text("Not everything that left a hospital has a formal guarantee.", style="yellow")
+
+
+def _updates_formal(run: StoredRun) -> bool:
+    guarantees = run.summary.get("guarantees") or {}
+    return bool((guarantees.get("updates") or {}).get("formal"))
+
+
+def _table(heading: Text, *columns: str) -> Table:
+    """A table: words to the left, numbers to the right."""
+    table = Table(title=heading, title_justify="left", title_style="", header_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column in _WORDS else "right"
+        width = len(EPSILON) if column == EPSILON else None  # the title that must stay readable
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "run", min_width=width)
+    return table
+
+
+def _number(value: float | str | None, digits: int = 4) -> str:
+    return _NOTHING if value is None or value == "" else f"{float(value):.{digits}f}"

@@ -1,0 +1,104 @@
+"""What the server measures of an encoder, and of encodings, on data that it may look at."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data.cache import Dataset
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.evaluation import (
+    ClassifierScore,
+    FittedClassifier,
+    encode,
+    fit_and_score,
+    images_to_tensor,
+    probe_reconstruction_loss,
+)
+from fl_ppae.leakage.similarity import similarity
+from fl_ppae.models.build import autoencoder_of, public_seed
+
+LEAKAGE_IMAGES = 1000  # a fixed number, because retrieval gets harder with every further image
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a classifier learns from: images (N, H, W, C) uint8 or (N, C, H, W) in [0, 1]; labels (N,)."""
+
+    images: np.ndarray | Tensor
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Encoder or encodings, measured; None where there is nothing to measure it by.
+
+    Attributes:
+        score: of the central classifier on the official test split.
+        reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
+        leakage: similarity of the first 1,000 test images and their encodings.
+    """
+
+    score: ClassifierScore
+    reconstruction_loss: float | None
+    leakage: dict[str, float]
+    classifier: FittedClassifier
+
+    def as_row(self) -> dict[str, float | None]:
+        """The measured columns of `rounds.csv`."""
+        return {**asdict(self.score), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
+
+
+def server_threads() -> int:
+    """Threads of the server's work: the cores this process may use, in a Ray run and in process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, labelled: Labelled) -> Measured:
+    """Train the classifier on `labelled`, encoded, and test it on the encoded official test split.
+
+    No decoder leaves a hospital, so the reconstruction loss is that of a fresh one fitted to the
+    server's split; a random encoder is measured in the same way beside it.
+    """
+    server_split = encode(encoder, dataset.val.images)
+    train = server_split if labelled.images is dataset.val.images else encode(encoder, labelled.images)
+    test = encode(encoder, dataset.test.images)
+    loss = probe_reconstruction_loss(
+        server_split,
+        dataset.val.images,
+        autoencoder_of(config).decoder,
+        public_seed(config),
+        server_threads(),
+    )
+    classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
+    originals = images_to_tensor(dataset.test.images[:LEAKAGE_IMAGES])
+    return Measured(score, loss, similarity_of(originals, test), classifier)
+
+
+def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:
+    """The same classifier on the images themselves: what is to be had without any privacy."""
+    train, test = (images_to_tensor(images).numpy() for images in (labelled.images, dataset.test.images))
+    return fit(config, train, labelled.labels, test, dataset.test.labels)[1]
+
+
+def fit(
+    config: RunConfig, train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+) -> tuple[FittedClassifier, ClassifierScore]:
+    """The run's classifier trained on `train` (N, *encoding) and scored on `test`."""
+    classes = DATASETS[config.dataset].num_classes
+    return fit_and_score(
+        config.classifier, train, labels, test, test_labels, classes, public_seed(config), server_threads()
+    )
+
+
+def similarity_of(images: Tensor, encodings: np.ndarray) -> dict[str, float]:
+    """Similarity of the first 1,000 pairs of images (N, C, H, W) and encodings (N, *encoding)."""
+    count = min(LEAKAGE_IMAGES, len(images))
+    report = asdict(similarity(images[:count], torch.from_numpy(encodings[:count])))
+    del report["records"]
+    return report

@@ -1,0 +1,125 @@
+"""Federated averaging (arXiv:1602.05629) of encoders whose hospitals keep a privacy ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from logging import INFO, WARNING
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+
+from fl_ppae import messages
+from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
+from strategies.book import Book
+from strategies.replies import RoundReport, TrainReply, by_hospital
+
+ReportFn = Callable[[RoundReport], None]
+
+
+class PrivateFedAvg(FedAvg):
+    """`FedAvg` that charges before it sends, filters before it sums, and sums in the hospitals' order.
+
+    Args:
+        nodes: hospital name to Flower node id, in the order of the hospitals' index.
+        book: what each hospital was charged; decides who is asked.
+        shapes: of the encoder's arrays. An update with others is excluded, not averaged.
+        shares_updates: False if hospitals train alone; then no arrays are expected or kept.
+        evaluates: True to ask hospitals for their loss after each round (diagnostics only).
+        report: called once a round with what happened to each hospital.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, int],
+        book: Book,
+        shapes: Shapes,
+        *,
+        shares_updates: bool,
+        evaluates: bool,
+        report: ReportFn,
+    ) -> None:
+        super().__init__(fraction_evaluate=1.0 if evaluates else 0.0, min_available_nodes=1)
+        self.nodes = nodes
+        self.book = book
+        self.shapes = shapes
+        self.shares_updates = shares_updates
+        self.report = report
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every hospital that has budget; the round is charged before its message exists."""
+        asked = self.book.active()
+        for name in asked:
+            self.book.charge(name, server_round)
+        log(INFO, "configure_train: asking %s of %s hospitals", len(asked), len(self.nodes))
+        return self._ask(asked, server_round, arrays, config, MessageType.TRAIN)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the updates of the hospitals that trained, weighted by records.
+
+        Declined replies, errors, malformed updates and claims that don't hold are set aside first.
+        """
+        asked = self.book.active()
+        sorted_replies = by_hospital(replies, self.nodes)
+        taken = {name: self._take(name, sorted_replies.get(name), server_round) for name in asked}
+        self.report(RoundReport(server_round, taken))
+        accepted = [reply.content for reply in taken.values() if reply.content is not None]
+        if not accepted or not self.shares_updates:
+            return None, None
+        weighed = [Message(content, dst_node_id=0, message_type=MessageType.TRAIN) for content in accepted]
+        return super().aggregate_train(server_round, weighed)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask all hospitals, those without budget too: evaluation releases nothing about a gradient."""
+        if self.fraction_evaluate == 0.0:
+            return []
+        return self._ask(list(self.nodes), server_round, arrays, config, MessageType.EVALUATE)
+
+    def _ask(
+        self, names: list[str], server_round: int, arrays: ArrayRecord, config: ConfigRecord, kind: str
+    ) -> list[Message]:
+        config["server-round"] = server_round
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
+        return [Message(content, dst_node_id=self.nodes[name], message_type=kind) for name in names]
+
+    def _take(self, name: str, message: Message | None, server_round: int) -> TrainReply:
+        """Judge one hospital's reply; `content` only if it may be averaged."""
+        if message is None or message.has_error():
+            reason = message.error.reason if message is not None else "no reply in time"
+            log(WARNING, "%s failed in round %s: %s", name, server_round, reason)
+            return TrainReply("failed", reason)
+        try:
+            claim = messages.read_claim(message.content)
+            self.book.settle(name, claim, server_round)
+            account = self.book.accounts[name]
+            if claim.status != TRAINED or account.reason:
+                log(WARNING, "%s %s in round %s: %s", name, account.status, server_round, account.reason)
+                return TrainReply(account.status, account.reason)
+            content = self._checked(name, message.content)
+        except Malformed as problem:
+            self.book.exclude(name, f"malformed reply: {problem}")
+            log(WARNING, "%s excluded in round %s: %s", name, server_round, problem)
+            return TrainReply("excluded", f"malformed reply: {problem}")
+        return TrainReply(TRAINED, "", content)
+
+    def _checked(self, name: str, content: RecordDict) -> RecordDict:
+        """Only what is averaged: the arrays, if any, and the metrics, weighted by the enrolled records."""
+        records: dict[str, ArrayRecord | MetricRecord] = {}
+        if self.shares_updates:
+            arrays = content.array_records.get(ARRAYS)
+            if arrays is None:
+                raise Malformed("it holds no arrays")
+            records[ARRAYS] = messages.to_arrays(messages.from_arrays(arrays, self.shapes))
+        metrics = content.metric_records.get(METRICS)
+        if metrics is None or not set(metrics) <= {"num-examples", *messages.DIAGNOSTICS}:
+            raise Malformed("its metrics are missing or unknown")
+        weight = self.book.accounts[name].plan.records
+        records[METRICS] = MetricRecord({**metrics, "num-examples": weight})
+        return RecordDict(dict(records))

@@ -1,0 +1,201 @@
+"""Dealing records out: disjoint, complete, repeatable, skewed as asked; and what a hospital sees of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data import NO_SHIFT, HospitalRecords, Split, hospital_shift, partition, share_out, to_float
+from fl_ppae.errors import UserError
+
+KINDS = ["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"]
+LABELS = np.random.default_rng(0).integers(0, 9, 3_000)
+
+
+def config(kind: str, **keys: object) -> RunConfig:
+    values = {key.replace("_", "-"): value for key, value in keys.items()}
+    return RunConfig.from_flat({"partition": kind, "min-records": 1, **values})
+
+
+def skew(shares: list[np.ndarray], labels: np.ndarray) -> float:
+    """Mean total-variation distance of a hospital's classes from the whole split's."""
+    whole = np.bincount(labels, minlength=9) / len(labels)
+    parts = [np.bincount(labels[share], minlength=9) / len(share) for share in shares]
+    return float(np.mean([np.abs(part - whole).sum() / 2 for part in parts]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("num_hospitals", [1, 2, 9, 20])
+def test_shares_are_sorted_disjoint_and_repeatable(kind: str, num_hospitals: int) -> None:
+    keys = config(kind, dirichlet_alpha=5.0)
+    shares = partition(LABELS, keys, num_hospitals)
+    again = partition(LABELS, keys, num_hospitals)
+    other = partition(LABELS, config(kind, dirichlet_alpha=5.0, seed=7), num_hospitals)
+    assert len(shares) == num_hospitals
+    assert all((np.diff(share) > 0).all() for share in shares)
+    assert all(np.array_equal(a, b) for a, b in zip(shares, again, strict=True))
+    together = np.concatenate(shares)
+    assert len(np.unique(together)) == len(together)
+    if kind != "pathological" or num_hospitals >= 9:
+        assert len(together) == len(LABELS)
+    if num_hospitals > 1:
+        assert any(not np.array_equal(a, b) for a, b in zip(shares, other, strict=True))
+
+
+def test_another_process_deals_the_same() -> None:
+    code = (
+        "import hashlib, numpy as np\n"
+        "from fl_ppae.config import RunConfig\n"
+        "from fl_ppae.data import partition\n"
+        "labels = np.random.default_rng(0).integers(0, 9, 3_000)\n"
+        "for kind in ('dirichlet', 'pathological'):\n"
+        "    keys = RunConfig.from_flat({'partition': kind, 'min-records': 1})\n"
+        "    print(hashlib.md5(np.concatenate(partition(labels, keys, 5)).tobytes()).hexdigest())\n"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "123"}
+    there = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    here = [
+        hashlib.md5(np.concatenate(partition(LABELS, config(kind), 5)).tobytes()).hexdigest()
+        for kind in ("dirichlet", "pathological")
+    ]
+    assert there.stdout.split() == here
+    assert there.stderr == ""
+
+
+def test_a_smaller_alpha_is_more_skewed_and_iid_the_least() -> None:
+    by_alpha = [
+        np.mean(
+            [
+                skew(partition(LABELS, config("dirichlet", dirichlet_alpha=alpha, seed=seed), 6), LABELS)
+                for seed in range(4)
+            ]
+        )
+        for alpha in (0.3, 1.0, 10.0, 1000.0)
+    ]
+    assert by_alpha == sorted(by_alpha, reverse=True)
+    assert skew(partition(LABELS, config("iid"), 6), LABELS) < by_alpha[1]
+
+
+@pytest.mark.parametrize("classes", [1, 3, 9])
+def test_a_pathological_hospital_has_exactly_its_number_of_classes(classes: int) -> None:
+    shares = partition(LABELS, config("pathological", classes_per_hospital=classes), 9)
+    assert [len(np.unique(LABELS[share])) for share in shares] == [classes] * 9
+
+
+def test_quantity_skew_gives_hospital_h_h_plus_one_shares_of_mixed_classes() -> None:
+    shares = partition(np.sort(LABELS), config("quantity-skew"), 5)
+    assert [len(share) for share in shares] == [200, 400, 600, 800, 1_000]
+    assert skew(shares, np.sort(LABELS)) < 0.1
+
+
+def test_a_seed_of_minus_one_counts_as_zero() -> None:
+    for kind in KINDS:
+        a, b = (partition(LABELS, config(kind, dirichlet_alpha=5.0, seed=seed), 4) for seed in (-1, 0))
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_hospital_with_too_few_records_is_named() -> None:
+    with pytest.raises(UserError, match=r"hospital-0 would have 54 records.* min-records = 64; use fewer"):
+        partition(LABELS, config("quantity-skew", min_records=64), 10)
+    with pytest.raises(UserError, match=r"hospital-\d would have \d+ records.*larger dirichlet-alpha"):
+        partition(LABELS, config("dirichlet", dirichlet_alpha=0.01, min_records=64), 10)
+
+
+def test_the_impossible_is_refused() -> None:
+    asks = [
+        (config("pathological", classes_per_hospital=10), 3, "the data has 9 classes"),
+        (config("iid"), 3_001, "can't share 3000 records"),
+        (config("iid"), 0, "at least 1"),
+        (config("quantity-skew"), 100, "not possible"),
+        (config("pathological", classes_per_hospital=9), 2_000, "not possible"),
+    ]
+    for keys, num_hospitals, message in asks:
+        with pytest.raises(UserError, match=message) as refusal:
+            partition(LABELS, keys, num_hospitals)
+        assert "\n" not in str(refusal.value)
+
+
+def test_the_test_split_is_shared_out_whole_and_evenly() -> None:
+    for count, hospitals in ((10, 10), (7_180, 7), (101, 2)):
+        shares = share_out(count, hospitals, seed=3)
+        assert sorted(np.concatenate(shares)) == list(range(count))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        assert all(np.array_equal(a, b) for a, b in zip(shares, share_out(count, hospitals, 3), strict=True))
+    with pytest.raises(UserError, match="can't be shared"):
+        share_out(3, 4, seed=0)
+
+
+def test_fifty_hospitals_of_a_full_size_split_take_seconds() -> None:
+    labels = np.random.default_rng(0).integers(0, 9, 90_000)
+    start = time.process_time()
+    partition(labels, config("dirichlet"), 50)
+    assert time.process_time() - start < 10
+
+
+# Acquisition
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_shift_keeps_shape_and_range_and_treats_each_image_by_itself(channels: int) -> None:
+    images = torch.rand(6, channels, 28, 28)
+    images[0], images[1] = 0, 1
+    for hospital in range(8):
+        shift = hospital_shift(hospital, 8, seed=1)
+        shifted = shift.apply(images)
+        assert shifted.shape == images.shape
+        assert shifted.dtype == torch.float32
+        assert torch.isfinite(shifted).all()
+        assert shifted.min() >= 0
+        assert shifted.max() <= 1
+        assert not torch.allclose(shifted, images, atol=0.01)
+        assert torch.allclose(shift.apply(images[3:4]), shifted[3:4], atol=1e-6)
+        assert shift.apply(images[:0]).shape == (0, channels, 28, 28)
+
+
+def test_no_shift_changes_nothing() -> None:
+    images = torch.rand(2, 3, 28, 28)
+    assert torch.equal(NO_SHIFT.apply(images), images)
+
+
+def test_hospitals_differ_are_repeatable_and_spread_over_the_whole_range() -> None:
+    for num_hospitals in (2, 5, 20):
+        shifts = [hospital_shift(hospital, num_hospitals, seed=4) for hospital in range(num_hospitals)]
+        assert shifts == [
+            hospital_shift(hospital, num_hospitals, seed=4) for hospital in range(num_hospitals)
+        ]
+        assert len(set(shifts)) == num_hospitals
+        places = sorted(int((shift.contrast - 0.8) / 0.4 * num_hospitals) for shift in shifts)
+        assert places == list(range(num_hospitals))
+    assert hospital_shift(0, 5, seed=4) != hospital_shift(0, 5, seed=5)
+
+
+# A hospital's records
+
+
+def test_a_hospital_sees_its_own_rows_in_order_as_floats() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    split = Split(pixels, np.arange(20))
+    records = HospitalRecords(split, np.array([3, 7, 11, 19]))
+    assert len(records) == 4
+    images = records.images()
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert torch.equal(images, to_float(pixels)[[3, 7, 11, 19]])
+    assert images[1, 2, 5, 6].item() == pytest.approx(pixels[7, 5, 6, 2] / 255)
+    for positions in (slice(1, 3), np.array([2, 0]), np.array([], dtype=np.int64)):
+        assert torch.equal(records.images(positions), images[positions])
+        assert torch.equal(records.labels(positions), torch.tensor([3, 7, 11, 19])[positions])
+    assert records.labels().dtype == torch.int64
+    shift = hospital_shift(1, 3, seed=0)
+    assert torch.equal(HospitalRecords(split, records.indices, shift).images(), shift.apply(images))
