@@ -159,14 +159,16 @@ def probe_reconstruction_loss(
         mean = inputs[fit].mean(0)
         inputs = (inputs - mean) / (inputs[fit] - mean).std().clamp_min(1e-6)
         targets = images_to_tensor(images)
-        probe = copy.deepcopy(decoder).train()
+        probe = copy.deepcopy(decoder).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = PROBE_RATE * (1 - step / steps)
             rows = fit[torch.randint(len(fit), (PROBE_BATCH,), generator=generator)]
             optimiser.zero_grad()
-            F.mse_loss(probe(inputs[rows]), targets[rows]).backward()
+            with torch.autocast("cpu", torch.bfloat16):  # to fit; it is tested in float32
+                output = probe(inputs[rows])
+            F.mse_loss(output.float(), targets[rows]).backward()
             optimiser.step()
         with torch.inference_mode():
             return F.mse_loss(probe.eval()(inputs[test]), targets[test]).item()

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-_WIDTH_OF_A_FILE = 120
+_WIDTH_OF_A_FILE = 140
 
 
 def results() -> Console:

@@ -35,13 +35,9 @@ def command(arguments: argparse.Namespace) -> int:
         "hospitals": hospitals,
         "warnings": list(plan.warnings),
     }
-    heading = title(
-        f"Plan of {chosen.simulation.name}",
-        prepared.source.label,
-    )
-    terms = (
-        f"dp-scope {scope.name}, target epsilon {config.target_epsilon:g} at delta {config.target_delta:g}"
-    )
+    heading = title(f"Plan of {chosen.simulation.name}", prepared.source.label)
+    target = f"target epsilon {config.target_epsilon:g} at delta {config.target_delta:g}"
+    terms = f"dp-scope {scope.name}, {target}"
     table = plan_table(hospitals, heading, terms, formal=scope.formal)
     show(document, [table], as_json=arguments.json)
     console = notes()

@@ -14,6 +14,7 @@ from fl_ppae.stored_runs import Row, StoredRun
 EPSILON = "epsilon (encoder updates)"
 _NOTHING = "-"
 _WORDS = {"", "run", "status", "data", "dataset", "state", "where", "hospital", "artefact", "guarantee"}
+_WHOLE = {"run", "hospital", EPSILON}  # never broken, however narrow the terminal
 _METRICS = {"accuracy": "accuracy", "auc": "AUC", "reconstruction_loss": "reconstruction loss (MSE)"}
 
 
@@ -48,13 +49,13 @@ def run_tables(run: StoredRun) -> list[RenderableType]:
 
 def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str, *, formal: bool) -> Table:
     """One row per hospital, from the documents that `fl-ppae plan --json` prints."""
-    table = _table(
-        heading, "hospital", "records", "sample rate", "noise multiplier", "steps a round", "rounds"
-    )
-    table.caption = terms
-    table.add_column("epsilon after round 1", justify="right")
-    table.add_column(EPSILON, justify="right")
-    table.add_column("with one noise for all", justify="right")
+    numbers = ("records", "sample rate", "noise", "steps a round", "rounds", "after round 1")
+    table = _table(heading, "hospital", *numbers, EPSILON, "under one noise for all")
+    table.caption = f"{terms}; noise is the multiplier of max-grad-norm"
+
+    def brief(epsilon: float | None) -> str:
+        return _number(epsilon, 2) + ("" if formal or epsilon is None else " nominal")
+
     for row in hospitals:
         table.add_row(
             row["name"],
@@ -63,9 +64,9 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
             _number(row["noise_multiplier"]),
             str(row["steps_per_round"]),
             str(row["rounds"]),
-            _number(row["epsilon_round"], 2),
+            brief(row["epsilon_round"]),
             format_epsilon(row["epsilon_total"], formal=formal),
-            _number(row["epsilon_total_shared_noise"], 2),
+            brief(row["epsilon_total_shared_noise"]),
         )
     return table
 
@@ -119,7 +120,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
 def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:
     formal = _updates_formal(run)
     heading = title("Privacy budgets", run.data_label)
-    table = _table(heading, "hospital", "records", "noise multiplier", "rounds trained", EPSILON, "target")
+    table = _table(heading, "hospital", "records", "noise", "rounds trained", EPSILON, "target")
     table.add_column("last status")
     for name, rows in hospitals.items():
         last = rows[-1]
@@ -173,8 +174,7 @@ def _table(heading: Text, *columns: str) -> Table:
     table = Table(title=heading, title_justify="left", title_style="", header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "left" if column in _WORDS else "right"
-        width = len(EPSILON) if column == EPSILON else None  # the title that must stay readable
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "run", min_width=width)
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 
