@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,19 @@ from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.evaluation import limited_threads
 from fl_ppae.hospital import Hospital, Identity, identify, open_hospital, refusal, terms_of
 from fl_ppae.hospital_state import TrainingState
-from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, METRICS, READY, TRAINED, Claim, Outgoing
+from fl_ppae.messages import (
+    ARRAYS,
+    CLAIM,
+    CONFIG,
+    DECLINED,
+    METRICS,
+    READY,
+    TRAINED,
+    Claim,
+    Claims,
+    Outgoing,
+    Records,
+)
 from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.ledger import Ledger
@@ -49,13 +62,13 @@ app = ClientApp(mods=[guard])
 def hello(message: Message, context: Context) -> Message:
     """Who this hospital is; looks at no record."""
     identity = identify(context.node_config)
-    claim = {
+    claim: Claims = {
         "hospital": identity.name,
         "index": identity.index,
         "hospitals": identity.hospitals,
         "deployed": identity.deployed,
     }
-    return messages.reply(message, **{CLAIM: ConfigRecord(claim)})
+    return messages.reply(message, {CLAIM: ConfigRecord(claim)})
 
 
 @app.query("enrol")
@@ -64,7 +77,7 @@ def enrol(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     reason = refusal(context.node_config, config) or ""
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
-    claim = {
+    claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,
         "reason": reason,
@@ -72,7 +85,7 @@ def enrol(message: Message, context: Context) -> Message:
         "test-records": len(hospital.test),
         "events": messages.events_text(ledger.events if ledger else ()),
     }
-    return messages.reply(message, **{CLAIM: ConfigRecord(claim)})
+    return messages.reply(message, {CLAIM: ConfigRecord(claim)})
 
 
 @app.train()
@@ -85,17 +98,20 @@ def train(message: Message, context: Context) -> Message:
     cost = ledger.terms.event(server_round)
     reason = refusal(context.node_config, config) or _over_budget(ledger, server_round)
     if reason:
-        return messages.reply(message, **_train_records(hospital.identity, ledger, DECLINED, reason))
+        claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
+        return messages.reply(message, {CLAIM: claim})
     if cost is not None:
         ledger = ledger.announce(cost)
     with limited_threads(config.threads_per_hospital):
         model, optimisers = _local_model(message, hospital, config, run)
-        own_entropy = hospital.identity.deployed
+        # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
+        draw = len(ledger.events) if cost is not None else server_round
+        seed = FROM_ENTROPY if hospital.identity.deployed else config.seed
         optimisers, diagnostics = train_round(
             model,
             hospital.train,
             _training_terms(ledger, config),
-            streams(FROM_ENTROPY if own_entropy else config.seed, hospital.identity.index, server_round),
+            streams(seed, hospital.identity.index, draw),
             optimisers,
         )
     state = TrainingState(
@@ -107,14 +123,16 @@ def train(message: Message, context: Context) -> Message:
         len(ledger.events),
     )
     hospital.state.save_training(state)
-    records = _train_records(hospital.identity, ledger, TRAINED, "")
-    metrics: dict[str, int | float] = {"num-examples": len(hospital.train)}
+    metrics = MetricRecord({"num-examples": len(hospital.train)})
     if config.diagnostics:
         values = (diagnostics.loss, diagnostics.clipped_fraction, diagnostics.signal_to_noise)
-        metrics |= dict(zip(messages.DIAGNOSTICS, values, strict=True))
+        for key, value in zip(messages.DIAGNOSTICS, values, strict=True):
+            metrics[key] = value
+    claim = _train_claim(hospital.identity, ledger, TRAINED, "")
+    records: Records = {CLAIM: claim, METRICS: metrics}
     if config.share != "encodings":
         records[ARRAYS] = messages.to_arrays(state.encoder)
-    return messages.reply(message, **records, **{METRICS: MetricRecord(metrics)})
+    return messages.reply(message, records)
 
 
 @app.query("encodings")
@@ -123,11 +141,13 @@ def encodings(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
     name = hospital.identity.name
-    claim: dict[str, str | int] = {"hospital": name, "status": READY, "reason": "", "chunks": 0}
-    reason = refusal(context.node_config, config) or ("" if config.share != "updates" else "not asked for")
+    claim: Claims = {"hospital": name, "status": READY, "reason": "", "chunks": 0}
+    reason = refusal(context.node_config, config)
+    if config.share == "updates" or part not in messages.PARTS or chunk < 0:
+        reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
         claim |= {"status": DECLINED, "reason": reason}
-        return messages.reply(message, **{CLAIM: ConfigRecord(claim)})
+        return messages.reply(message, {CLAIM: ConfigRecord(claim)})
     released = _release(message, hospital, config, run, part)
     rows = max(1, CHUNK_BYTES // (released[:1].nbytes or 1))
     claim["chunks"] = max(1, math.ceil(len(released) / rows))
@@ -136,7 +156,7 @@ def encodings(message: Message, context: Context) -> Message:
     if part == "train":
         positions = np.arange(len(released))[window]
         arrays["labels"] = Array(hospital.train.labels(positions).numpy())
-    return messages.reply(message, **{CLAIM: ConfigRecord(claim), ARRAYS: ArrayRecord(arrays)})
+    return messages.reply(message, {CLAIM: ConfigRecord(claim), ARRAYS: ArrayRecord(arrays)})
 
 
 @app.evaluate()
@@ -146,11 +166,11 @@ def evaluate(message: Message, context: Context) -> Message:
     with limited_threads(config.threads_per_hospital):
         model, _ = _local_model(message, hospital, config, _run(context))
         loss = _mean_loss(model, hospital, config)
-    metrics: dict[str, int | float] = {"num-examples": len(hospital.train)}
+    metrics = MetricRecord({"num-examples": len(hospital.train)})
     if config.diagnostics:
         metrics["loss"] = loss
     claim = ConfigRecord({"hospital": hospital.identity.name})
-    return messages.reply(message, **{CLAIM: claim, METRICS: MetricRecord(metrics)})
+    return messages.reply(message, {CLAIM: claim, METRICS: metrics})
 
 
 def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
@@ -183,10 +203,10 @@ def _over_budget(ledger: Ledger, server_round: int) -> str:
     return f"round {server_round} would raise epsilon to {after:.3f}, above {ledger.terms.target_epsilon:g}"
 
 
-def _train_records(identity: Identity, ledger: Ledger, status: str, reason: str) -> dict[str, ConfigRecord]:
+def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -> ConfigRecord:
     private = ledger.terms.noise_multiplier is not None
     spent = epsilon(ledger.events, ledger.terms.delta).spent if private else math.inf
-    return {CLAIM: messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))}
+    return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))
 
 
 def _training_terms(ledger: Ledger, config: RunConfig) -> TrainingTerms:
@@ -204,7 +224,7 @@ def _training_terms(ledger: Ledger, config: RunConfig) -> TrainingTerms:
 
 def _local_model(
     message: Message, hospital: Hospital, config: RunConfig, run: str
-) -> tuple[LocalModel, list[dict[str, object]] | None]:
+) -> tuple[LocalModel, list[dict[str, Any]] | None]:
     """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))

@@ -159,7 +159,7 @@ def probe_reconstruction_loss(
         mean = inputs[fit].mean(0)
         inputs = (inputs - mean) / (inputs[fit] - mean).std().clamp_min(1e-6)
         targets = images_to_tensor(images)
-        probe = copy.deepcopy(decoder).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        probe = copy.deepcopy(decoder).train().to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
         for step in range(steps):
             for group in optimiser.param_groups:

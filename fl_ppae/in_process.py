@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -15,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fl_ppae.config import RunConfig
 
-NodeConfigs = Sequence[dict[str, bool | int | float | str]]
+NodeConfigs = Sequence[Mapping[str, bool | int | float | str]]
 
 _CLIENT_RAISED = 0  # Flower's ErrorCode.UNKNOWN: the hospital's handler raised
 
@@ -90,9 +91,8 @@ class InProcessGrid(Grid):
 
     def _deliver(self, message: Message) -> Message:
         node_id = message.metadata.dst_node_id
-        # A hospital must not see, or change, the server's own objects.
-        content = RecordDict({name: type(record)(dict(record)) for name, record in message.content.items()})
-        arrived = Message(content, metadata=message.metadata)
+        # A copy: a hospital must not see, or change, the server's own objects.
+        arrived = copy.deepcopy(message)
         try:
             reply = self._client_app(arrived, self._contexts[node_id])
         except Exception as problem:  # as Flower does: a hospital that fails is a reply, not a crash

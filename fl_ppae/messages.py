@@ -5,7 +5,7 @@
 | `query.hello` | nothing | its name, index, the federation's size |
 | `query.enrol` | the run's directory (simulation) | number of records |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
-| `query.encodings` | part, chunk, with the first encoder arrays | a chunk of encodings, of the train part labels |
+| `query.encodings` | part, chunk, first encoder arrays | a chunk of encodings, of the train part labels |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 
 Everything else is a bug, and `check_outgoing` stops it in the hospital before it is sent.
@@ -20,11 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
 
 from fl_ppae.privacy.events import Event
 
 Shapes = Mapping[str, tuple[int, ...]]
+Records = dict[str, ArrayRecord | ConfigRecord | MetricRecord]
+Claims = dict[str, ConfigRecordValues]
 
 ARRAYS, CLAIM, METRICS, CONFIG = "arrays", "claim", "metrics", "config"
 HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
@@ -35,6 +37,7 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "evaluate",
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
+PARTS = ("train", "test")
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
 _CLAIM_KEYS = {
@@ -202,7 +205,7 @@ def _check_chunk(shapes: Shapes, encoding: tuple[int, ...]) -> None:
             raise Leak(f"{name} of shape {tuple(shape)} may not leave; only (N, *{expected})")
 
 
-def reply(to: Message, **records: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+def reply(to: Message, records: Records) -> Message:
     """A reply holding `records` by their names."""
     return Message(RecordDict(dict(records)), reply_to=to)
 

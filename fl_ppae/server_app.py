@@ -121,7 +121,7 @@ def _start(grid: Grid, config: RunConfig, simulation: str, run: RunDirectory) ->
     if not any(member.deployed for member in members):
         deal = make_deal(dataset, config, [member.name for member in members])
         write_deal(deal, dataset, run.path)
-        labels = {name: records.labels().numpy() for name, records in deal.train.items()}
+        labels = {name: records.labels().tolist() for name, records in deal.train.items()}
         figure = run.path / "figures" / "label_distributions.png"
         plot_label_distributions(labels, dataset.spec.class_names, dataset.source.label, figure)
     elif config.share == "encodings":

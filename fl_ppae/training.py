@@ -161,12 +161,12 @@ def _physical_batches(batch: np.ndarray) -> Iterator[np.ndarray]:
 
 def _accumulate(parameters: list[nn.Parameter], sums: list[Tensor], max_grad_norm: float) -> int:
     """Add the clipped per-sample gradients of one physical batch to `sums`; how many were clipped."""
-    grads = [parameter.grad_sample for parameter in parameters]
+    grads = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
     clipped = clipped_sum(grads, max_grad_norm)
     for total, part in zip(sums, clipped.total, strict=True):
         total.add_(part)
     for parameter in parameters:
-        parameter.grad_sample = None
+        parameter.grad_sample = None  # type: ignore[attr-defined]
         parameter.grad = None
     return int((clipped.norms > max_grad_norm).sum())
 

@@ -92,7 +92,7 @@ def _read(
         raise Malformed(reply.error.reason)
     claim = reply.content.config_records.get(CLAIM)
     if claim is not None and claim.get("status") == DECLINED:
-        raise Malformed(f"it declined: {claim.get('reason')}")
+        raise Malformed(f"it declined: {claim.get('reason')!s}")
     return messages.read_chunk(reply.content, shape, part == "train", num_classes)
 
 

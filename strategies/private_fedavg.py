@@ -92,7 +92,7 @@ class PrivateFedAvg(FedAvg):
     def _take(self, name: str, message: Message | None, server_round: int) -> TrainReply:
         """Judge one hospital's reply; `content` only if it may be averaged."""
         if message is None or message.has_error():
-            reason = message.error.reason if message is not None else "no reply in time"
+            reason = str(message.error.reason) if message is not None else "no reply in time"
             log(WARNING, "%s failed in round %s: %s", name, server_round, reason)
             return TrainReply("failed", reason)
         try:

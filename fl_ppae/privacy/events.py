@@ -69,7 +69,7 @@ class Event:
 
 
 def merge(events: Iterable[Event]) -> tuple[tuple[float, float, int], ...]:
-    """Events as sorted `(noise_multiplier, sample_rate, total steps)`: composition ignores order and round."""
+    """Events as sorted `(noise_multiplier, sample_rate, steps)`: composition ignores order and round."""
     totals: dict[tuple[float, float], int] = {}
     for event in events:
         key = (event.noise_multiplier, event.sample_rate)

@@ -127,9 +127,9 @@ def _randomness(seed: int, *, deployed: bool) -> str:
             "a cryptographic one."
         )
     return (
-        f"**Seeded ({seed}), so that the run can be repeated: whoever knows the seed can subtract the noise.** "
-        "The numbers above hold against those who don't. Real hospitals start from the operating system's "
-        "entropy."
+        f"**Seeded ({seed}), so that the run can be repeated: whoever knows the seed can subtract the "
+        "noise.** The numbers above hold against those who don't. Real hospitals start from the "
+        "operating system's entropy."
     )
 
 
