@@ -97,7 +97,10 @@ class RunConfig(BaseModel):
         description="0: calibrated per hospital to target-epsilon; else this one for all, >= 0.2",
     )
     max_grad_norm: float = Field(
-        1.0, gt=0, le=1e6, description="L2 norm to which a record's gradient is clipped"
+        0.05,
+        gt=0,
+        le=1e6,
+        description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",
     )
     encoding_noise_epsilon: float = Field(
         0.0, ge=0, description="budget of the Gaussian mechanism on encodings; 0: encodings leave plain"

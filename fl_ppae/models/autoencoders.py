@@ -1,8 +1,9 @@
 """The autoencoders: an encoder that may leave a hospital, a decoder (or a task head) that never does.
 
 Every network takes float images (N, C, H, W) in [0, 1] and can be trained with per-sample gradients:
-no BatchNorm, nothing in place, and decoders of Upsample + Conv2d, because Opacus' gradient sampler of
-ConvTranspose2d fails on the empty batches that Poisson sampling draws.
+no BatchNorm, nothing in place, and decoders of Conv2d + sub-pixel shuffling (arXiv:1609.05158), because
+Opacus' gradient sampler of ConvTranspose2d fails on the empty batches that Poisson sampling draws.
+Shuffling convolves at the lower resolution, so it is also faster than Upsample + Conv2d.
 """
 
 from __future__ import annotations
@@ -86,10 +87,33 @@ def build_head(shape: Shape, num_classes: int, seed: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), num_classes))
 
 
+class _Centred(nn.Module):
+    """Pixels in [0, 1] to [-2, 2], about zero: it halves the loss reached in five epochs of BloodMNIST."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 4 * images - 2
+
+
+class _Shuffled(nn.Module):
+    """Every four feature maps (N, 4c, h, w) as one of twice the size, cropped to (N, c, height, width).
+
+    As `nn.PixelShuffle(2)`, whose backward pass fails on an empty batch (torch 2.15).
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, maps: Tensor) -> Tensor:
+        n, c, h, w = maps.shape
+        cells = maps.reshape(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
+        return cells.reshape(n, c // 4, 2 * h, 2 * w)[..., : self.height, : self.width]
+
+
 def _fc(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """One hidden layer, the encoding: the paper's simple autoencoder."""
     pixels, size = prod(image), prod(encoding)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, size), nn.Tanh())
+    encoder = nn.Sequential(_Centred(), nn.Flatten(), nn.Linear(pixels, size), nn.Tanh())
     decoder = nn.Sequential(nn.Linear(size, pixels), nn.Sigmoid(), nn.Unflatten(1, image))
     return encoder, decoder
 
@@ -98,7 +122,7 @@ def _fc_deep(image: ImageShape, encoding: Shape, hidden: int = 512) -> tuple[nn.
     """A hidden layer on either side of the encoding."""
     pixels, size = prod(image), prod(encoding)
     encoder = nn.Sequential(
-        nn.Flatten(), nn.Linear(pixels, hidden), nn.ELU(), nn.Linear(hidden, size), nn.Tanh()
+        _Centred(), nn.Flatten(), nn.Linear(pixels, hidden), nn.ELU(), nn.Linear(hidden, size), nn.Tanh()
     )
     decoder = nn.Sequential(
         nn.Linear(size, hidden),
@@ -119,6 +143,7 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """Two halvings to k feature maps of a quarter of the image's height and width."""
     channels, height, width = image
     encoder = nn.Sequential(
+        _Centred(),
         _conv3(channels, 32, stride=2),
         nn.ELU(),
         _conv3(32, 64, stride=2),
@@ -128,13 +153,11 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     decoder = nn.Sequential(
         _conv3(encoding[0], 64),
         nn.ELU(),
-        nn.Upsample(size=(ceil(height / 2), ceil(width / 2))),
-        _conv3(64, 48),
+        _conv3(64, 16 * 4),
+        _Shuffled(ceil(height / 2), ceil(width / 2)),
         nn.ELU(),
-        nn.Upsample(size=(height, width)),
-        _conv3(48, 16),
-        nn.ELU(),
-        _conv3(16, channels),
+        _conv3(16, channels * 4),
+        _Shuffled(height, width),
         nn.Sigmoid(),
     )
     return encoder, decoder
@@ -144,14 +167,14 @@ def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Modul
     """An encoding of the image's own shape, through feature maps of half its height and width."""
     channels, height, width = image
 
-    def half() -> list[nn.Module]:
+    def through_half() -> list[nn.Module]:
         return [
             _conv3(channels, 32, stride=2),
             nn.ELU(),
             _conv3(32, 32),
             nn.ELU(),
-            nn.Upsample(size=(height, width)),
-            _conv3(32, encoding[0]),
+            _conv3(32, encoding[0] * 4),
+            _Shuffled(height, width),
         ]
 
-    return nn.Sequential(*half()), nn.Sequential(*half(), nn.Sigmoid())
+    return nn.Sequential(_Centred(), *through_half()), nn.Sequential(*through_half(), nn.Sigmoid())

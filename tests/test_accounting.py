@@ -1,0 +1,148 @@
+"""Epsilon against dp-accounting's own accountant, over a grid, and over the rounds of a real run."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from conftest import Run
+from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
+from dp_accounting.pld import PLDAccountant
+
+from fl_ppae.errors import UserError
+from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon
+from fl_ppae.privacy.events import Event, merge
+
+DELTA = 1e-5
+GRID = list(itertools.product((0.6, 1.0, 2.5, 8.0), (0.01, 0.2, 1.0), (1, 40, 400)))
+
+
+def oracle(parts: Sequence[tuple[float, float, int]], delta: float = DELTA) -> float:
+    """Epsilon by dp-accounting's PLDAccountant, called as its documentation says."""
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for sigma, rate, steps in parts:
+        accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(sigma)), steps)
+    return float(accountant.get_epsilon(delta))
+
+
+def agrees(spent: float, expected: float) -> bool:
+    """Never below the oracle, and above it by at most 1 % or 0.02 (PRV adds about 0.01)."""
+    return expected - 1e-6 <= spent <= expected + max(0.02, 0.01 * expected)
+
+
+@pytest.mark.parametrize(("sigma", "rate", "steps"), [point for point in GRID if point[0] >= 1 or point[2] < 400])
+def test_epsilon_is_that_of_an_independent_accountant_and_never_below_it(
+    sigma: float, rate: float, steps: int
+) -> None:
+    found = epsilon([Event(sigma, rate, steps, 1)], DELTA)
+    expected = oracle([(sigma, rate, steps)])
+    assert agrees(found.spent, expected), (found, expected)
+    assert found.spent == max(found.prv, found.pld)
+
+
+def test_rounds_compose_as_one_accountant_fed_all_of_them() -> None:
+    rounds = [Event(1.1, 0.05, 20, number) for number in range(1, 9)]
+    spent = [epsilon(rounds[:count], DELTA).spent for count in range(1, 9)]
+    assert all(agrees(value, oracle([(1.1, 0.05, 20)] * count)) for count, value in enumerate(spent, start=1))
+    assert all(later > earlier for earlier, later in itertools.pairwise(spent))
+    assert spent[-1] > 1.5 * epsilon(rounds[7:], DELTA).spent, "a fresh accountant each round would say less"
+
+
+def test_events_of_different_noise_compose_and_their_order_does_not_matter() -> None:
+    events = [Event(1.0, 0.1, 5, 1), Event(2.0, 0.02, 30, 2), Event(1.0, 0.1, 7, 3)]
+    found = {epsilon(order, DELTA) for order in itertools.permutations(events)}
+    assert len(found) == 1
+    assert agrees(found.pop().spent, oracle([(1.0, 0.1, 12), (2.0, 0.02, 30)]))
+    assert merge(events) == merge(reversed(events)) == ((1.0, 0.1, 12), (2.0, 0.02, 30))
+
+
+def test_more_noise_costs_less_and_a_higher_sample_rate_costs_more() -> None:
+    by_noise = [epsilon([Event(sigma, 0.1, 40, 1)], DELTA).spent for sigma in (0.8, 1.0, 2.0, 4.0)]
+    by_rate = [epsilon([Event(1.0, rate, 40, 1)], DELTA).spent for rate in (0.01, 0.1, 0.5, 1.0)]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert by_rate == sorted(by_rate)
+
+
+def test_nothing_released_costs_nothing() -> None:
+    assert epsilon([], DELTA).spent == 0.0
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan])
+def test_a_delta_that_is_none_is_refused(delta: float) -> None:
+    with pytest.raises(ValueError, match="delta"):
+        epsilon([], delta)
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "target", "delta"),
+    [(0.05, 60, 1.0, 1e-5), (0.25, 40, 8.0, 1e-3), (1.0, 10, 3.0, 1e-4), (0.01, 500, 0.5, 1e-5)],
+)
+def test_calibrated_noise_meets_the_target_and_one_per_cent_less_would_miss_it(
+    rate: float, steps: int, target: float, delta: float
+) -> None:
+    sigma = calibrate_noise_multiplier(rate, steps, target, delta)
+    assert epsilon([Event(sigma, rate, steps, 1)], delta).spent <= target
+    assert oracle([(sigma, rate, steps)], delta) <= target
+    assert epsilon([Event(0.99 * sigma, rate, steps, 1)], delta).spent > target
+
+
+def test_an_impossible_target_is_a_mistake_told_in_one_line() -> None:
+    with pytest.raises(UserError, match="target-epsilon = 0.001 can't be reached") as told:
+        calibrate_noise_multiplier(1.0, 30, 1e-3, 1e-6)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"noise_multiplier": 0.0},
+        {"noise_multiplier": -1.0},
+        {"noise_multiplier": math.nan},
+        {"noise_multiplier": math.inf},
+        {"sample_rate": 0.0},
+        {"sample_rate": 1.0001},
+        {"sample_rate": math.nan},
+        {"steps": 0},
+        {"round": 0},
+        {"mechanism": "none"},
+    ],
+)
+def test_an_event_refuses_values_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(Event(1.0, 0.1, 5, 1), **wrong)
+
+
+def test_an_event_comes_back_from_its_json_form() -> None:
+    event = Event(1.25, 0.1, 5, 3)
+    assert Event.from_dict(event.as_dict()) == event
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 1.5}, {"steps": True}, {"noise_multiplier": "1"}, {"sample_rate": None}, {"extra": 1}],
+)
+def test_an_event_of_wrong_types_or_keys_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="an event"):
+        Event.from_dict({**Event(1.0, 0.1, 5, 1).as_dict(), **wrong})
+
+
+def test_a_noise_multiplier_too_large_for_a_float_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="noise_multiplier"):
+        Event.from_dict({**Event(1.0, 0.1, 5, 1).as_dict(), "noise_multiplier": 10**400})
+
+
+def test_every_hospitals_epsilon_in_a_real_run_composes_over_its_rounds(federate: Callable[..., Run]) -> None:
+    run = federate("three-rounds", num_server_rounds=3, target_epsilon=100.0, partition="quantity-skew")
+    for name, account in run.ledger["hospitals"].items():
+        rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == name]
+        told = [float(row["epsilon"]) for row in rows]
+        sigma, rate, steps = (float(rows[0][key]) for key in ("noise_multiplier", "sample_rate", "steps"))
+        exact_rate = account["events"][0]["sample_rate"]
+        assert rate == pytest.approx(exact_rate, rel=1e-5)
+        composed = [oracle([(sigma, exact_rate, int(steps) * count)], 1e-3) for count in (1, 2, 3)]
+        assert all(agrees(*pair) for pair in zip(told, composed, strict=True)), (name, told, composed)
+        assert told[0] < told[1] < told[2]
+        assert not agrees(told[2], composed[0]), "the accountant was restarted"
+        assert run.summary["epsilon"][name] == pytest.approx(told[2], rel=1e-5)
+    assert run.summary["epsilon_max"] == max(run.summary["epsilon"].values())

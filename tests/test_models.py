@@ -1,0 +1,173 @@
+"""Autoencoders, task heads and ResNet18: shapes, per-sample gradients, seeds, misfits."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from opacus import GradSampleModule
+from opacus.validators import ModuleValidator
+from torch import nn
+
+from fl_ppae.errors import UserError
+from fl_ppae.models.autoencoders import NAMES, _Shuffled, build_autoencoder, build_head, encoding_shape
+from fl_ppae.models.classifiers import as_image_shape, check_fit, resnet18
+
+GRID = list(itertools.product(NAMES, (1, 3), (28, 32)))
+SMALL = {"fc": 49, "fc-deep": 49, "conv": 0, "conv-image": 0}  # encoding sizes that test quickly
+
+
+def images(batch: int, channels: int, height: int, width: int | None = None) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(batch)
+    return torch.rand(batch, channels, height, width or height, generator=generator)
+
+
+@pytest.mark.parametrize(("name", "channels", "size"), GRID)
+@pytest.mark.parametrize("batch", [0, 1, 7])
+def test_shapes_and_ranges(name, channels, size, batch):
+    model = build_autoencoder(name, 0, (channels, size, size), seed=1)
+    x = images(batch, channels, size)
+    assert model.encoder(x).shape == (batch, *encoding_shape(name, 0, (channels, size, size)))
+    y = model(x)
+    assert y.shape == x.shape
+    assert torch.all((y >= 0) & (y <= 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_and_oblong_images(name):
+    model = build_autoencoder(name, 0, (1, 29, 34), seed=1)
+    x = images(2, 1, 29, 34)
+    assert model.encoder(x).shape[1:] == encoding_shape(name, 0, (1, 29, 34))
+    assert model(x).shape == x.shape
+
+
+@pytest.mark.parametrize(("name", "channels", "size"), GRID)
+def test_per_sample_gradients_are_those_of_single_images(name, channels, size):
+    model = build_autoencoder(name, SMALL[name], (channels, size, size), seed=1)
+    assert ModuleValidator.validate(model, strict=True) == []
+    x = images(3, channels, size)
+    alone = []
+    for one in x.split(1):
+        model.zero_grad()
+        (model(one) - one).square().sum().backward()
+        alone.append([parameter.grad.clone() for parameter in model.parameters()])
+    wrapped = GradSampleModule(model, loss_reduction="sum")
+    (wrapped(x) - x).square().sum().backward()
+    for index, parameter in enumerate(model.parameters()):
+        for row, grads in enumerate(alone):
+            torch.testing.assert_close(parameter.grad_sample[row], grads[index], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_poisson_batch_trains(name):
+    model = build_autoencoder(name, SMALL[name], (3, 28, 28), seed=1)
+    wrapped = GradSampleModule(model, loss_reduction="sum")
+    wrapped(images(0, 3, 28)).sum().backward()
+    assert all(parameter.grad_sample.shape[0] == 0 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_follow_the_seed_alone(name):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = build_autoencoder(name, SMALL[name], (3, 28, 28), seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(3)
+    again = build_autoencoder(name, SMALL[name], (3, 28, 28), seed=1).state_dict()
+    other = build_autoencoder(name, SMALL[name], (3, 28, 28), seed=2).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in first.state_dict().items())
+    assert any(not torch.equal(value, other[key]) for key, value in first.state_dict().items())
+
+
+def test_shuffling_is_pixel_shuffle():
+    maps = torch.rand(2, 12, 5, 7)
+    assert torch.equal(_Shuffled(10, 14)(maps), nn.PixelShuffle(2)(maps))
+    assert torch.equal(_Shuffled(9, 13)(maps), nn.PixelShuffle(2)(maps)[..., :9, :13])
+
+
+def test_default_conv_is_small():
+    model = build_autoencoder("conv", 0, (3, 28, 28), seed=1)
+    assert encoding_shape("conv", 0, (3, 28, 28)) == (16, 7, 7)
+    assert sum(parameter.numel() for parameter in model.encoder.parameters()) == 28_624
+    assert sum(parameter.numel() for parameter in model.decoder.parameters()) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "shape"),
+    [
+        ("fc", 0, (784,)),
+        ("fc", 10, (10,)),
+        ("fc-deep", 98, (98,)),
+        ("conv", 98, (2, 7, 7)),
+        ("conv-image", 2352, (3, 28, 28)),
+    ],
+)
+def test_encoding_sizes_that_fit(name, size, shape):
+    assert encoding_shape(name, size, (3, 28, 28)) == shape
+    assert build_autoencoder(name, size, (3, 28, 28), 0).encoder(images(1, 3, 28)).shape[1:] == shape
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "nearest"),
+    [("conv", 100, "98 or 147"), ("conv", 3, "such as 49"), ("conv-image", 784, "0 or 2352")],
+)
+def test_a_size_that_does_not_fit_names_the_nearest(name, size, nearest):
+    with pytest.raises(UserError) as error:
+        encoding_shape(name, size, (3, 28, 28))
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"encoding-size = {size}" in message
+    assert nearest in message
+
+
+def test_an_unknown_autoencoder_is_named():
+    with pytest.raises(UserError, match="'vae' is unknown"):
+        encoding_shape("vae", 0, (3, 28, 28))
+
+
+@pytest.mark.parametrize("shape", [(784,), (16, 7, 7), (3, 28, 28)])
+def test_head_learns_under_per_sample_gradients(shape):
+    head = build_head(shape, 8, seed=1)
+    assert ModuleValidator.validate(head, strict=True) == []
+    wrapped = GradSampleModule(head, loss_reduction="sum")
+    scores = wrapped(torch.rand(5, *shape))
+    assert scores.shape == (5, 8)
+    scores.square().sum().backward()
+    assert all(parameter.grad_sample.shape[0] == 5 for parameter in head.parameters())
+    assert all(
+        torch.equal(value, build_head(shape, 8, seed=1).state_dict()[key])
+        for key, value in head.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize(("channels", "size"), [(16, 7), (3, 16), (1, 28), (3, 32), (3, 64)])
+def test_resnet18_takes_every_size(channels, size):
+    network = resnet18(channels, size, 5, seed=1)
+    assert network(torch.rand(2, channels, size, size)).shape == (2, 5)
+    assert ModuleValidator.validate(network, strict=True) == []
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert not any(getattr(module, "inplace", False) for module in network.modules())
+
+
+def test_resnet18_follows_the_seed_alone():
+    before = torch.get_rng_state()
+    first, again, other = (resnet18(3, 7, 5, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_what_fits_a_classifier():
+    check_fit("lr", (10,))
+    check_fit("resnet18", (16, 7, 7))
+    check_fit("resnet18", (784,))
+    assert as_image_shape((784,)) == (16, 7, 7)
+    for size, nearest in ((100, "98 or 147"), (10, "such as 49")):
+        with pytest.raises(UserError, match=nearest) as error:
+            check_fit("resnet18", (size,))
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="'svm' is unknown"):
+        check_fit("svm", (784,))
+    with pytest.raises(UserError, match="takes"):
+        check_fit("resnet18", (16, 7))

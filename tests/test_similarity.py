@@ -1,0 +1,101 @@
+"""Similarity of images and encodings, against scikit-learn and cases whose answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics.pairwise import cosine_similarity
+
+from fl_ppae.leakage.similarity import resize_images_to, similarity
+
+
+def images(count: int = 40, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_an_encoding_that_is_the_image():
+    report = similarity(images(), images())
+    assert report.cosine == pytest.approx(1)
+    assert report.cosine_centred == pytest.approx(1)
+    assert 0.6 < report.cosine_mismatched < 0.9  # positive pixels: unrelated images look alike
+    assert report.retrieval_top1 == 1
+    assert report.records == 40
+
+
+def test_an_orthogonal_map_hides_from_the_cosine_and_inverts_exactly():
+    x = images(200)
+    basis, _ = torch.linalg.qr(torch.randn(192, 192, generator=torch.Generator().manual_seed(1)))
+    encodings = (x.flatten(1) @ basis).view_as(x)
+    report = similarity(x, encodings)
+    assert abs(report.cosine) < 0.2
+    assert abs(report.cosine_centred) < 0.1
+    assert report.retrieval_top1 < 0.1
+    torch.testing.assert_close((encodings.flatten(1) @ basis.T).view_as(x), x, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (16, 2, 2), (4, 3, 5), (192,), (49,), (300,)])
+def test_against_scikit_learn(shape):
+    x, z = images(), torch.randn(40, *shape, generator=torch.Generator().manual_seed(1))
+    left, right = resize_images_to(x, shape).double().numpy(), z.flatten(1).double().numpy()
+    plain = cosine_similarity(left, right)
+    centred = cosine_similarity(right - right.mean(0), left - left.mean(0))
+    report = similarity(x, z)
+    assert report.cosine == pytest.approx(np.diag(plain).mean(), abs=1e-6)
+    assert report.cosine_mismatched == pytest.approx(plain[~np.eye(40, dtype=bool)].mean(), abs=1e-6)
+    assert report.cosine_centred == pytest.approx(np.diag(centred).mean(), abs=1e-6)
+    assert report.retrieval_top1 == pytest.approx((centred.argmax(1) == np.arange(40)).mean())
+
+
+def test_order_and_scale_do_not_matter():
+    x, z = images(), torch.randn(40, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    expected = dataclasses.astuple(similarity(x, z))
+    assert dataclasses.astuple(similarity(x[order], z[order])) == pytest.approx(expected)
+    assert dataclasses.astuple(similarity(x, 1000 * z)) == pytest.approx(expected)
+
+
+def test_an_encoding_that_shows_nothing_is_retrieved_by_chance():
+    x = images()
+    for constant in (torch.zeros(40, 5), torch.full((40, 5), 0.1), torch.full((40, 5), 1e20)):
+        report = similarity(x, constant)
+        assert all(math.isfinite(value) for value in dataclasses.astuple(report))
+        assert report.cosine_centred == 0
+        assert report.retrieval_top1 == pytest.approx(1 / 40)
+
+
+def test_ties_share_first_place():
+    x = images(10).repeat(2, 1, 1, 1)  # every image twice
+    assert similarity(x, x).retrieval_top1 == pytest.approx(0.5)
+
+
+def test_a_black_image_gives_no_nan():
+    x = images()
+    x[3] = 0
+    assert similarity(x, x).cosine == pytest.approx(39 / 40)
+
+
+def test_retrieval_in_blocks_is_retrieval():
+    x = images(1100, (1, 4, 4))
+    assert similarity(x, x).retrieval_top1 == 1
+
+
+def test_resizing():
+    x = images(2)
+    assert torch.equal(resize_images_to(x, (3, 8, 8)), x.flatten(1))
+    assert torch.allclose(resize_images_to(x, (1, 1, 1)).squeeze(1), x.mean((1, 2, 3)))
+    assert torch.allclose(resize_images_to(x, (3, 1, 1)), x.mean((2, 3)))
+    assert torch.equal(resize_images_to(x, (192,)), x.flatten(1))
+    assert torch.allclose(resize_images_to(x, (2,))[:, 0], x.flatten(1)[:, :96].mean(1))
+    with pytest.raises(ValueError, match="not"):
+        resize_images_to(x, (3, 8))
+
+
+def test_too_few_or_unequal_pairs():
+    with pytest.raises(ValueError, match="two or more"):
+        similarity(images(1), images(1))
+    with pytest.raises(ValueError, match="3 images, 4 encodings"):
+        similarity(images(3), images(4))

@@ -1,0 +1,274 @@
+"""The server's strategy, with hand-made replies: what is averaged, what is charged, what is set aside."""
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from fl_ppae import client_app, messages
+from fl_ppae.in_process import InProcessGrid
+from fl_ppae.messages import ARRAYS, CLAIM, METRICS, Claim
+from fl_ppae.planning import HospitalPlan
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.events import Event
+from strategies.book import ACTIVE, EXCLUDED, STOPPED, Account, Book
+from strategies.private_fedavg import PrivateFedAvg
+from strategies.replies import RoundReport
+
+SHAPES = {"weight": (3, 4), "bias": (3,)}
+RECORDS = (100, 200, 300, 400)
+DELTA = 1e-3
+START = ArrayRecord({name: Array(np.zeros(shape, np.float32)) for name, shape in SHAPES.items()})
+
+
+@dataclass
+class Server:
+    """Four hospitals' book and strategy; `ask` starts a round, `take` ends it."""
+
+    history: tuple[Event, ...] = ()
+    noise: float | None = 1.5
+    reports: list[RoundReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        nodes = {f"hospital-{index}": 1000 - index for index in range(4)}
+        InProcessGrid(client_app.app, {}, [{}] * 4)  # gives Flower the task that messages are stamped with
+        accounts = {
+            name: Account(
+                HospitalPlan(name, records, 0.25, self.noise, 4, 3, None, None, DELTA), self.history
+            )
+            for name, records in zip(nodes, RECORDS, strict=True)
+        }
+        self.book = Book(accounts)
+        self.strategy = PrivateFedAvg(
+            nodes, self.book, SHAPES, shares_updates=True, evaluates=False, report=self.reports.append
+        )
+        self.names = {node: name for name, node in nodes.items()}
+
+    def ask(self, server_round: int = 1) -> list[Message]:
+        grid: Any = None
+        return list(self.strategy.configure_train(server_round, START, ConfigRecord(), grid))
+
+    def take(self, replies: Iterable[Message], server_round: int = 1) -> dict[str, np.ndarray] | None:
+        arrays, _ = self.strategy.aggregate_train(server_round, replies)
+        return None if arrays is None else {name: array.numpy() for name, array in arrays.items()}
+
+    def status(self, name: str) -> str:
+        return self.reports[-1].replies[name].status
+
+
+def events(*rounds: int) -> tuple[Event, ...]:
+    return tuple(Event(1.5, 0.25, 4, number) for number in rounds)
+
+
+def update(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def reply(
+    question: Message,
+    values: dict[str, np.ndarray],
+    *,
+    claimed: tuple[Event, ...] = events(1),
+    spent: float | None = None,
+    status: str = "trained",
+    metrics: dict[str, Any] | None = None,
+) -> Message:
+    cost = epsilon(claimed, DELTA).spent if spent is None else spent
+    content = {
+        CLAIM: messages.claim_record(Claim("hospital", status, "", claimed, 0.0)),
+        METRICS: MetricRecord(metrics or {"num-examples": 1}),
+        ARRAYS: ArrayRecord({name: Array(value) for name, value in values.items()}),
+    }
+    content[CLAIM]["epsilon"] = cost
+    return sent(Message(RecordDict(content), reply_to=question), question)
+
+
+def failure(question: Message) -> Message:
+    return sent(Message(Error(0, "it crashed"), reply_to=question), question)
+
+
+def sent(message: Message, question: Message) -> Message:
+    message.metadata.__dict__["_src_node_id"] = question.metadata.dst_node_id
+    return message
+
+
+def mean(updates: dict[int, dict[str, np.ndarray]], name: str) -> np.ndarray:
+    """Weighted by the enrolled records; by hospital index."""
+    total = sum(RECORDS[index] for index in updates)
+    return sum(RECORDS[index] / total * values[name].astype(float) for index, values in updates.items())
+
+
+def test_the_average_is_weighted_by_the_enrolled_records_and_not_by_the_claimed() -> None:
+    server = Server()
+    lies = [{"num-examples": number} for number in (10**6, 1, 3, 5)]
+    questions = server.ask()
+    replies = [reply(q, update(i), metrics=lies[i]) for i, q in enumerate(questions)]
+    found = server.take(replies)
+    assert found is not None
+    for name in SHAPES:
+        np.testing.assert_allclose(found[name], mean({i: update(i) for i in range(4)}, name), rtol=1e-5)
+
+
+def test_the_average_is_the_same_bits_in_whatever_order_replies_arrive() -> None:
+    found = set()
+    for order in itertools.permutations(range(4)):
+        server = Server()
+        replies = [reply(q, update(i)) for i, q in enumerate(server.ask())]
+        averaged = server.take(replies[index] for index in order)
+        assert averaged is not None
+        found.add(b"".join(averaged[name].tobytes() for name in SHAPES))
+    assert len(found) == 1
+
+
+def test_hospitals_are_asked_in_their_order_whatever_their_node_ids() -> None:
+    server = Server()
+    assert [server.names[q.metadata.dst_node_id] for q in server.ask()] == list(server.book.accounts)
+
+
+BAD_UPDATES = {
+    "NaN": {**update(3), "bias": np.full(3, np.nan, np.float32)},
+    "shape": {**update(3), "weight": np.zeros((4, 3), np.float32)},
+    "type": {**update(3), "weight": np.zeros((3, 4))},
+    "missing": {"weight": update(3)["weight"]},
+    "extra": {**update(3), "decoder": np.zeros(3, np.float32)},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_UPDATES)
+def test_a_malformed_update_is_excluded_and_not_averaged(kind: str) -> None:
+    server = Server()
+    questions = server.ask()
+    replies = [reply(q, update(i)) for i, q in enumerate(questions[:3])]
+    found = server.take([*replies, reply(questions[3], BAD_UPDATES[kind])])
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in range(3)}, "bias"), rtol=1e-5)
+    assert server.status("hospital-3") == EXCLUDED
+    assert len(server.ask(2)) == 3
+
+
+BAD_CLAIMS: dict[str, dict[str, Any]] = {
+    "a smaller epsilon than its events cost": {"spent": 0.5},
+    "a larger epsilon than its events cost": {"spent": 50.0},
+    "an epsilon that is no number": {"spent": math.nan},
+    "an infinite epsilon": {"spent": -1.0},
+    "no events": {"claimed": ()},
+    "events of another round": {"claimed": events(2)},
+    "less noise than planned": {"claimed": (Event(1.2, 0.25, 4, 1),)},
+    "more noise than planned": {"claimed": (Event(3.0, 0.25, 4, 1),)},
+    "another sample rate": {"claimed": (Event(1.5, 0.1, 4, 1),)},
+    "fewer steps": {"claimed": (Event(1.5, 0.25, 1, 1),)},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CLAIMS)
+def test_a_claim_that_does_not_hold_is_excluded_and_not_averaged(kind: str) -> None:
+    server = Server()
+    questions = server.ask()
+    bad = reply(questions[0], update(0), **BAD_CLAIMS[kind])
+    found = server.take([bad, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
+    assert server.status("hospital-0") == EXCLUDED
+    assert server.book.spent()["hospital-0"] == epsilon(events(1), DELTA).spent, "it stays charged"
+
+
+def test_a_claim_that_forgets_its_history_is_excluded() -> None:
+    earlier = (Event(2.0, 0.1, 7, 1),)
+    server = Server(history=earlier)
+    first, second, *_ = server.ask()
+    server.take([reply(first, update(0), claimed=events(1)), reply(second, update(1), claimed=earlier + events(1))])
+    assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
+    assert server.book.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
+
+
+def test_a_restarted_accountant_does_not_lower_what_the_server_counts() -> None:
+    server = Server()
+    for number in (1, 2):
+        server.take([reply(q, update(0), claimed=events(number)) for q in server.ask(number)], number)
+    assert server.book.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+
+
+def test_events_that_a_hospital_paid_and_the_server_did_not_charge_are_counted() -> None:
+    server = Server()
+    server.take([reply(q, update(0), claimed=events(1, 1)) for q in server.ask()])
+    assert server.book.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+
+
+def test_events_in_a_run_without_dp_are_excluded() -> None:
+    server = Server(noise=None)
+    first, second, *_ = server.ask()
+    server.take([reply(first, update(0)), reply(second, update(1), claimed=(), spent=-1.0)])
+    assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
+    assert set(server.book.spent().values()) == {None}
+
+
+def test_a_round_is_charged_when_it_is_sent() -> None:
+    server = Server()
+    server.ask()
+    assert set(server.book.spent().values()) == {epsilon(events(1), DELTA).spent}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_error_or_silence_is_set_aside_is_not_refunded_and_may_train_again(answered: bool) -> None:
+    server = Server()
+    questions = server.ask()
+    replies = [reply(q, update(i)) for i, q in enumerate(questions[:3])]
+    found = server.take([*replies, failure(questions[3])] if answered else replies)
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in range(3)}, "bias"), rtol=1e-5)
+    assert server.status("hospital-3") == "failed"
+    assert server.book.spent()["hospital-3"] == epsilon(events(1), DELTA).spent
+    assert server.book.accounts["hospital-3"].status == ACTIVE
+    assert len(server.ask(2)) == 4
+
+
+def test_a_decline_is_refunded_not_averaged_and_not_asked_again() -> None:
+    server = Server()
+    questions = server.ask()
+    declined = reply(questions[0], update(0), claimed=(), spent=0.0, status="declined")
+    found = server.take([declined, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
+    assert server.status("hospital-0") == STOPPED
+    assert server.book.spent()["hospital-0"] == 0.0
+    assert len(server.ask(2)) == 3
+
+
+def test_a_decline_refunds_nothing_that_was_paid_before() -> None:
+    server = Server()
+    server.take([reply(q, update(i)) for i, q in enumerate(server.ask())])
+    question = server.ask(2)[0]
+    server.take([reply(question, {}, claimed=events(1), status="declined")], 2)
+    assert server.book.spent()["hospital-0"] == epsilon(events(1), DELTA).spent
+
+
+def test_where_all_decline_nothing_is_aggregated() -> None:
+    server = Server()
+    assert server.take([reply(q, {}, claimed=(), spent=0.0, status="declined") for q in server.ask()]) is None
+    assert server.ask(2) == []
+    assert server.take([], 2) is None
+
+
+def test_a_reply_from_a_node_nobody_asked_is_dropped() -> None:
+    server = Server()
+    questions = server.ask()
+    stranger = reply(questions[0], {name: value + 1e6 for name, value in update(0).items()})
+    stranger.metadata.__dict__["_src_node_id"] = 5
+    found = server.take([stranger, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert found is not None
+    assert np.abs(found["weight"]).max() < 10
+
+
+@pytest.mark.parametrize("metric", [0.5, [0.5, 0.1]])
+def test_one_hospital_with_a_metric_that_the_others_lack_does_not_stop_the_round(metric: Any) -> None:
+    server = Server()
+    questions = server.ask()
+    odd = reply(questions[0], update(0), metrics={"num-examples": 1, "loss": metric})
+    found = server.take([odd, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert found is not None
