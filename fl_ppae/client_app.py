@@ -94,14 +94,15 @@ def train(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     server_round = _integer(message, "server-round")
     run = _run(context)
-    ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
-    cost = ledger.terms.event(server_round)
-    reason = refusal(context.node_config, config) or _over_budget(ledger, server_round)
-    if reason:
-        claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
-        return messages.reply(message, {CLAIM: claim})
-    if cost is not None:
-        ledger = ledger.announce(cost)
+    with hospital.state.lock():  # two runs on one ledger: each sees what the other has paid
+        ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
+        cost = ledger.terms.event(server_round)
+        reason = refusal(context.node_config, config) or _over_budget(ledger, server_round)
+        if reason:
+            claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
+            return messages.reply(message, {CLAIM: claim})
+        if cost is not None:
+            ledger = ledger.announce(cost)
     with limited_threads(config.threads_per_hospital):
         model, optimisers = _local_model(message, hospital, config, run)
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
@@ -123,7 +124,7 @@ def train(message: Message, context: Context) -> Message:
         len(ledger.events),
     )
     hospital.state.save_training(state)
-    metrics = MetricRecord({"num-examples": len(hospital.train)})
+    metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
     if config.diagnostics:
         values = (diagnostics.loss, diagnostics.clipped_fraction, diagnostics.signal_to_noise)
         for key, value in zip(messages.DIAGNOSTICS, values, strict=True):
@@ -163,13 +164,13 @@ def encodings(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Loss of the aggregated encoder with this hospital's own partner; only a run with diagnostics asks."""
     config, hospital = _open(message, context)
+    claim = ConfigRecord({"hospital": hospital.identity.name})
+    if refusal(context.node_config, config) or not config.diagnostics:
+        return messages.reply(message, {CLAIM: claim})
     with limited_threads(config.threads_per_hospital):
         model, _ = _local_model(message, hospital, config, _run(context))
         loss = _mean_loss(model, hospital, config)
-    metrics = MetricRecord({"num-examples": len(hospital.train)})
-    if config.diagnostics:
-        metrics["loss"] = loss
-    claim = ConfigRecord({"hospital": hospital.identity.name})
+    metrics = MetricRecord({messages.RECORDS: len(hospital.train), "loss": loss})
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
 
 

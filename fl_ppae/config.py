@@ -98,7 +98,7 @@ class RunConfig(BaseModel):
     )
     max_grad_norm: float = Field(
         0.05,
-        gt=0,
+        ge=1e-6,
         le=1e6,
         description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",
     )

@@ -24,6 +24,7 @@ from fl_ppae.hospital_state import HospitalState
 from fl_ppae.paths import home
 from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.scopes import SCOPES
 
 NodeConfig = Mapping[str, bool | int | float | str]
 
@@ -162,19 +163,24 @@ def _same_ask(terms: Terms, config: RunConfig) -> bool:
 def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     """Why this hospital's own ceiling forbids the run; None if it doesn't.
 
-    The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated) and
-    `allow-plain-encodings` (by default true in a simulation, false where the node has a data file of
-    its own). The run's configuration comes from elsewhere and can't raise them.
+    The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated; where there is a
+    `max-epsilon`, by default the scopes with a guarantee), and `allow-plain-encodings` and
+    `allow-diagnostics` (by default true in a simulation, false where the node has a data file of its
+    own). The run's configuration comes from elsewhere and can't raise them.
     """
     ceiling = node.get("max-epsilon")
     if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > float(ceiling)):
         asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
         return f"the run asks for {asked}, this hospital allows at most epsilon {float(ceiling):g}"
-    allowed = node.get("allowed-scopes")
+    guaranteed = ", ".join(scope.name for scope in SCOPES.values() if scope.formal)
+    allowed = node.get("allowed-scopes", guaranteed if ceiling is not None else None)
     if allowed is not None:
         scopes = [scope.strip() for scope in str(allowed).split(",")]
         if config.dp_scope not in scopes:
             return f"the run asks for dp-scope {config.dp_scope}, this hospital allows {', '.join(scopes)}"
-    if config.share != "updates" and not node.get("allow-plain-encodings", "data-file" not in node):
+    simulated = "data-file" not in node
+    if config.diagnostics and not node.get("allow-diagnostics", simulated):
+        return "the run asks for diagnostics, this hospital does not allow them (allow-diagnostics)"
+    if config.share != "updates" and not node.get("allow-plain-encodings", simulated):
         return "the run asks for plain encodings, this hospital does not allow them (allow-plain-encodings)"
     return None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from fl_ppae.errors import UserError
@@ -53,6 +54,10 @@ class HospitalState:
     def training_path(self) -> Path:
         """Everything else that lasts from round to round."""
         return self.directory / "training.pt"
+
+    def lock(self) -> FileLock:
+        """Held from reading the ledger until a round is paid."""
+        return FileLock(self.directory / ".lock")
 
     def open_ledger(self, terms: Terms) -> Ledger:
         """The ledger under a run's terms.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
 
 from fl_ppae.privacy.events import Event
 
@@ -38,6 +38,7 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
 PARTS = ("train", "test")
+RECORDS = "num-examples"  # the key by which FedAvg weighs
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
 _CLAIM_KEYS = {
@@ -106,11 +107,10 @@ def read_claim(content: RecordDict) -> Claim:
     record = content.config_records.get(CLAIM)
     if record is None or set(record) != _CLAIM_KEYS[TRAIN]:
         raise Malformed(f"its claim must have the keys {', '.join(sorted(_CLAIM_KEYS[TRAIN]))}")
-    try:
-        events = tuple(Event.from_dict(event) for event in json.loads(str(record["events"])))
-        epsilon = float(record["epsilon"])  # type: ignore[arg-type]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Malformed(f"its events can't be read: {error}") from None
+    events = read_events(record)
+    epsilon = record["epsilon"]
+    if not isinstance(epsilon, float) or not math.isfinite(epsilon):
+        raise Malformed(f"its epsilon is {epsilon!r}, not a finite number")
     if record["status"] not in (TRAINED, DECLINED):
         raise Malformed(f"its status is {record['status']!r}, neither {TRAINED!r} nor {DECLINED!r}")
     return Claim(
@@ -123,15 +123,31 @@ def read_claim(content: RecordDict) -> Claim:
 
 
 def read_events(record: ConfigRecord) -> tuple[Event, ...]:
-    """The events a hospital enrols with: what its records had already spent before this run.
+    """The events in a claim: everything that the hospital's records have paid, oldest first.
 
     Raises:
         Malformed: they can't be read.
     """
     try:
         return tuple(Event.from_dict(event) for event in json.loads(str(record["events"])))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Malformed(f"its events can't be read: {error}") from None
+
+
+def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRecord:
+    """The metrics of a reply: the number of records and exactly `diagnostics`, all of them numbers.
+
+    Raises:
+        Malformed: others, or a value that is no finite number.
+    """
+    metrics = content.metric_records.get(METRICS)
+    wanted = {RECORDS, *diagnostics}
+    if metrics is None or set(metrics) != wanted:
+        raise Malformed(f"its metrics must be {', '.join(sorted(wanted))}")
+    for key, value in metrics.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise Malformed(f"its metric {key} is {value!r}, not a finite number")
+    return metrics
 
 
 def to_arrays(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
@@ -149,13 +165,20 @@ def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
         raise Malformed(f"its arrays are {sorted(arrays)}, not {sorted(shapes)}")
     tensors = {}
     for name, shape in shapes.items():
-        array = arrays[name].numpy()
+        array = _numpy(arrays[name], name)
         if array.shape != shape or array.dtype != np.float32:
             raise Malformed(f"array {name} is {array.dtype} {array.shape}, not float32 {shape}")
         if not np.isfinite(array).all():
             raise Malformed(f"array {name} has values that are not finite")
         tensors[name] = torch.from_numpy(np.array(array))
     return tensors
+
+
+def _numpy(array: Array, name: str) -> np.ndarray:
+    try:
+        return array.numpy()
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise Malformed(f"array {name} can't be read: {error}") from None
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -181,11 +204,15 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
     _only(set(content), permitted, "record")
     for record in content.config_records.values():
         _only(set(record), _CLAIM_KEYS[message_type], "claim key")
+        _scalars(record, (str, int, float))
     for metrics in content.metric_records.values():
-        keys = {"num-examples", *DIAGNOSTICS} if allowed.diagnostics else {"num-examples"}
-        _only(set(metrics), keys, "metric")
+        _only(set(metrics), {RECORDS, *DIAGNOSTICS} if allowed.diagnostics else {RECORDS}, "metric")
+        _scalars(metrics, (int, float))
     for arrays in content.array_records.values():
-        shapes = {name: array.shape for name, array in arrays.items()}
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        for name, array in arrays.items():
+            if array.dtype != ("int64" if name == "labels" else "float32"):
+                raise Leak(f"array {name} of type {array.dtype} may not leave a hospital")
         if message_type == TRAIN and shapes != dict(allowed.encoder):
             raise Leak(f"only the encoder's arrays may leave, not {sorted(shapes)}")
         if message_type == ENCODINGS:
@@ -195,6 +222,12 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
 def _only(found: set[str], permitted: set[str], kind: str) -> None:
     if extra := sorted(found - permitted):
         raise Leak(f"{kind} {', '.join(extra)} may not leave a hospital; only {', '.join(sorted(permitted))}")
+
+
+def _scalars(record: Mapping[str, object], kinds: tuple[type, ...]) -> None:
+    for key, value in record.items():
+        if not isinstance(value, kinds):
+            raise Leak(f"{key} may leave a hospital as one value only, not as {type(value).__name__}")
 
 
 def _check_chunk(shapes: Shapes, encoding: tuple[int, ...]) -> None:
@@ -226,7 +259,7 @@ def read_chunk(
     chunks = claim.get("chunks")
     if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
         raise Malformed(f"it announces {chunks!r} chunks")
-    encodings = arrays["encodings"].numpy()
+    encodings = _numpy(arrays["encodings"], "encodings")
     if encodings.dtype != np.float32 or encodings.shape[1:] != tuple(encoding):
         raise Malformed(
             f"encodings are {encodings.dtype} {encodings.shape}, not float32 (N, *{tuple(encoding)})"
@@ -235,7 +268,7 @@ def read_chunk(
         raise Malformed("its encodings have values that are not finite")
     if not labelled:
         return encodings, None, chunks
-    labels = arrays["labels"].numpy()
+    labels = _numpy(arrays["labels"], "labels")
     if labels.dtype != np.int64 or labels.shape != encodings.shape[:1]:
         raise Malformed(f"labels are {labels.dtype} {labels.shape}, not int64 ({len(encodings)},)")
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):

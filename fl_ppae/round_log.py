@@ -37,6 +37,7 @@ class RoundLog:
                 "hospitals_declined": statuses.count(STOPPED),
                 "hospitals_excluded": statuses.count(EXCLUDED),
                 "epsilon_max": max(known) if known else None,
+                "epsilon_formal": SCOPES[self.scope].formal,
                 **measured,
             }
         )
@@ -70,6 +71,7 @@ class RoundLog:
             "sample_rate": account.plan.sample_rate,
             "steps": account.plan.steps_per_round if trained else 0,
             "epsilon": spent,
+            "epsilon_formal": SCOPES[self.scope].formal,
             "status": reply.status if reply is not None else account.status,
             "reason": reply.reason if reply is not None else account.reason,
         }

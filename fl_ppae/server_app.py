@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import asdict, dataclass, replace
 from logging import ERROR, INFO, WARNING
@@ -40,7 +41,7 @@ from fl_ppae.server_evaluation import (
 from fl_ppae.simulator import Deal, make_deal, pooled, write_deal
 from strategies.book import ACTIVE, EXCLUDED, STOPPED, Account, Book
 from strategies.encoding_upload import Refused, Upload, collect
-from strategies.federation import Member, enrol, meet
+from strategies.federation import Enrolment, Member, enrol, meet
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
 
@@ -52,6 +53,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Flower's entry: the configuration is the run's, the simulation's name is the app's."""
+    logging.getLogger("flwr").propagate = False  # libraries give the root logger a handler: lines twice
     try:
         config = RunConfig.from_flat(context.run_config)
         serve(grid, config, grid.run.fab_id.rpartition("/")[2].replace("-", "_"))
@@ -93,6 +95,7 @@ class Session:
     run: RunDirectory
     dataset: Dataset
     members: tuple[Member, ...]
+    enrolments: dict[str, Enrolment]
     book: Book
     deal: Deal | None
 
@@ -154,7 +157,7 @@ def _start(grid: Grid, config: RunConfig, simulation: str, run: RunDirectory) ->
         "versions": versions(),
     }
     write_json(run.path / "config.json", document)
-    return Session(grid, config, run, dataset, members, Book(accounts), deal)
+    return Session(grid, config, run, dataset, members, enrolments, Book(accounts), deal)
 
 
 def _carry_out(session: Session) -> None:
@@ -203,7 +206,7 @@ def _train(session: Session, encoder: nn.Module) -> Measured | None:
         session.book,
         shapes,
         shares_updates=config.share != "encodings",
-        evaluates=config.diagnostics,
+        diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
     )
     where = ConfigRecord({"run-directory": str(run.path)})
@@ -248,9 +251,13 @@ def _upload(session: Session, encoder: nn.Module, trained: Measured | None) -> M
     }
 
     def ask(part: str) -> dict[str, Upload | Refused]:
+        held = {name: session.enrolments[name] for name in nodes}
+        records = {
+            name: told.records if part == "train" else told.test_records for name, told in held.items()
+        }
         arrays = messages.to_arrays(encoder.state_dict()) if common else None
         where = str(session.run.path)
-        return collect(session.grid, nodes, part, shape, dataset.spec.num_classes, where, arrays)
+        return collect(session.grid, nodes, records, part, shape, dataset.spec.num_classes, where, arrays)
 
     train = ask("train")
     session.run.update(

@@ -40,6 +40,7 @@ class Refused:
 def collect(
     grid: Grid,
     nodes: Mapping[str, int],
+    records: Mapping[str, int],
     part: str,
     encoding: Iterable[int],
     num_classes: int,
@@ -49,6 +50,7 @@ def collect(
     """All hospitals' encodings of `part` ("train" or "test"), by name, in the order of `nodes`.
 
     Args:
+        records: how many encodings each hospital enrolled with; another number refuses its upload.
         encoding: shape of one encoding; another shape, type or a value that is not finite refuses the
             hospital's whole upload.
         encoder: the common encoder, sent with the first question; None if each uses its own.
@@ -80,7 +82,11 @@ def collect(
                 refused[name] = Refused(str(problem))
         chunk += 1
     log(INFO, "%s encodings: %s chunks at most from %s hospitals", part, chunk, len(nodes) - len(refused))
-    return {name: refused.get(name) or _join(chunks[name]) for name in nodes}
+    uploads = {name: refused.get(name) or _join(chunks[name]) for name in nodes}
+    for name, upload in uploads.items():
+        if isinstance(upload, Upload) and len(upload.encodings) != records[name]:
+            uploads[name] = Refused(f"it sent {len(upload.encodings)} encodings, not {records[name]}")
+    return uploads
 
 
 def _read(

@@ -26,7 +26,7 @@ class PrivateFedAvg(FedAvg):
         book: what each hospital was charged; decides who is asked.
         shapes: of the encoder's arrays. An update with others is excluded, not averaged.
         shares_updates: False if hospitals train alone; then no arrays are expected or kept.
-        evaluates: True to ask hospitals for their loss after each round (diagnostics only).
+        diagnostics: True to take hospitals' un-noised statistics, and to ask for their loss after a round.
         report: called once a round with what happened to each hospital.
     """
 
@@ -37,10 +37,11 @@ class PrivateFedAvg(FedAvg):
         shapes: Shapes,
         *,
         shares_updates: bool,
-        evaluates: bool,
+        diagnostics: bool,
         report: ReportFn,
     ) -> None:
-        super().__init__(fraction_evaluate=1.0 if evaluates else 0.0, min_available_nodes=1)
+        super().__init__(fraction_evaluate=1.0 if diagnostics else 0.0, min_available_nodes=1)
+        self.diagnostics = diagnostics
         self.nodes = nodes
         self.book = book
         self.shapes = shapes
@@ -71,8 +72,7 @@ class PrivateFedAvg(FedAvg):
         accepted = [reply.content for reply in taken.values() if reply.content is not None]
         if not accepted or not self.shares_updates:
             return None, None
-        weighed = [Message(content, dst_node_id=0, message_type=MessageType.TRAIN) for content in accepted]
-        return super().aggregate_train(server_round, weighed)
+        return super().aggregate_train(server_round, [_weighed(content) for content in accepted])
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -81,6 +81,21 @@ class PrivateFedAvg(FedAvg):
         if self.fraction_evaluate == 0.0:
             return []
         return self._ask(list(self.nodes), server_round, arrays, config, MessageType.EVALUATE)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """The mean loss of the hospitals that gave one; refusals and malformed replies are set aside."""
+        taken = []
+        for name, reply in by_hospital(replies, self.nodes).items():
+            if reply.has_error():
+                continue
+            try:
+                metrics = messages.read_metrics(reply.content, ("loss",))
+            except Malformed as problem:
+                log(WARNING, "no loss from %s: %s", name, problem)
+                continue
+            weighed = MetricRecord({**metrics, messages.RECORDS: self.book.accounts[name].plan.records})
+            taken.append(_weighed(RecordDict({METRICS: weighed})))
+        return super().aggregate_evaluate(server_round, taken)
 
     def _ask(
         self, names: list[str], server_round: int, arrays: ArrayRecord, config: ConfigRecord, kind: str
@@ -117,9 +132,12 @@ class PrivateFedAvg(FedAvg):
             if arrays is None:
                 raise Malformed("it holds no arrays")
             records[ARRAYS] = messages.to_arrays(messages.from_arrays(arrays, self.shapes))
-        metrics = content.metric_records.get(METRICS)
-        if metrics is None or not set(metrics) <= {"num-examples", *messages.DIAGNOSTICS}:
-            raise Malformed("its metrics are missing or unknown")
+        metrics = messages.read_metrics(content, messages.DIAGNOSTICS if self.diagnostics else ())
         weight = self.book.accounts[name].plan.records
-        records[METRICS] = MetricRecord({**metrics, "num-examples": weight})
+        records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})
         return RecordDict(dict(records))
+
+
+def _weighed(content: RecordDict) -> Message:
+    """Checked content in the form that FedAvg averages."""
+    return Message(content, dst_node_id=0, message_type=MessageType.TRAIN)

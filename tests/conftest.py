@@ -1,4 +1,4 @@
-"""What the tests of accounting, training and federation share: a home of their own, a tiny data set, a run."""
+"""What the tests of accounting, training and federation share: an own home, a tiny data set, a run."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence

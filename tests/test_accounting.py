@@ -31,7 +31,9 @@ def agrees(spent: float, expected: float) -> bool:
     return expected - 1e-6 <= spent <= expected + max(0.02, 0.01 * expected)
 
 
-@pytest.mark.parametrize(("sigma", "rate", "steps"), [point for point in GRID if point[0] >= 1 or point[2] < 400])
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps"), [point for point in GRID if point[0] >= 1 or point[2] < 400]
+)
 def test_epsilon_is_that_of_an_independent_accountant_and_never_below_it(
     sigma: float, rate: float, steps: int
 ) -> None:
@@ -88,7 +90,7 @@ def test_calibrated_noise_meets_the_target_and_one_per_cent_less_would_miss_it(
 
 
 def test_an_impossible_target_is_a_mistake_told_in_one_line() -> None:
-    with pytest.raises(UserError, match="target-epsilon = 0.001 can't be reached") as told:
+    with pytest.raises(UserError, match=r"target-epsilon = 0\.001 can't be reached") as told:
         calibrate_noise_multiplier(1.0, 30, 1e-3, 1e-6)
     assert "\n" not in str(told.value)
 

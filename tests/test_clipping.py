@@ -8,6 +8,8 @@ import pytest
 import torch
 from opacus.optimizers import DPOptimizer
 
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
 from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise, per_sample_norms
 from fl_ppae.privacy.randomness import poisson_batch, streams
 from fl_ppae.privacy.scopes import SCOPES, NoGuarantee
@@ -80,9 +82,6 @@ def test_many_records_in_one_direction_move_the_sum_by_no_more() -> None:
 
 def test_the_smallest_clipping_norm_the_configuration_takes_still_bounds_a_record() -> None:
     """Squares of 1e-23 vanish in float32: the norm of such a gradient looks like 0."""
-    from fl_ppae.config import RunConfig
-    from fl_ppae.errors import UserError
-
     for bound in (1e-6, 1e-12, 1e-26):
         try:
             RunConfig.from_flat({"max-grad-norm": bound})

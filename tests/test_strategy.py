@@ -182,7 +182,9 @@ def test_a_claim_that_forgets_its_history_is_excluded() -> None:
     earlier = (Event(2.0, 0.1, 7, 1),)
     server = Server(history=earlier)
     first, second, *_ = server.ask()
-    server.take([reply(first, update(0), claimed=events(1)), reply(second, update(1), claimed=earlier + events(1))])
+    server.take(
+        [reply(first, update(0), claimed=events(1)), reply(second, update(1), claimed=earlier + events(1))]
+    )
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
     assert server.book.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
 

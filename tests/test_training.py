@@ -95,7 +95,9 @@ def test_every_step_is_noised_once_with_the_planned_std(
     records: HospitalRecords, scope: str, noised: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spy_on_noise(monkeypatch)
-    train_round(model_of(), records, terms_of(scope, noise_multiplier=1.7, max_grad_norm=0.3), streams(1, 0, 1))
+    train_round(
+        model_of(), records, terms_of(scope, noise_multiplier=1.7, max_grad_norm=0.3), streams(1, 0, 1)
+    )
     assert seen == pytest.approx([1.7 * 0.3] * noised)
 
 
@@ -169,7 +171,7 @@ def test_the_noised_gradient_is_the_clipped_mean_of_each_records_own(
         grads = torch.autograd.grad(loss, list(model.parameters()))
         norm = float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt())
         for total, grad in zip(expected, grads, strict=True):
-            total += grad * min(1.0, bound / norm) / len(records)
+            total.add_(grad * min(1.0, bound / norm) / len(records))
     seen = record_gradients(monkeypatch)
     terms = terms_of(objective="task", steps=1, sample_rate=1.0, max_grad_norm=bound, noise_multiplier=1e-9)
     train_round(model, records, terms, streams(1, 0, 1))
@@ -243,7 +245,9 @@ def test_batches_are_drawn_at_the_accounted_rate(
 
     monkeypatch.setattr(training, "poisson_batch", spy)
     steps, rate = 60, 0.2
-    train_round(model_of(), records, terms_of("frozen-decoder", steps=steps, sample_rate=rate), streams(1, 0, 1))
+    train_round(
+        model_of(), records, terms_of("frozen-decoder", steps=steps, sample_rate=rate), streams(1, 0, 1)
+    )
     drawn, trials = sum(sizes), steps * len(records)
     assert len(sizes) == steps
     assert abs(drawn - rate * trials) < 4 * math.sqrt(trials * rate * (1 - rate)), "binomial"

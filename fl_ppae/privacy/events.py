@@ -64,7 +64,10 @@ class Event:
             value = values[name]
             if isinstance(value, bool) or not isinstance(value, (kind, int) if kind is float else kind):
                 raise ValueError(f"{name} of an event must be of type {kind.__name__}, not {value!r}")
-            typed[name] = float(value) if kind is float else value  # type: ignore[arg-type]
+            try:
+                typed[name] = float(value) if kind is float else value  # type: ignore[arg-type]
+            except OverflowError:
+                raise ValueError(f"{name} of an event is too large") from None
         return cls(**typed)  # type: ignore[arg-type]
 
 

@@ -69,10 +69,10 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
     ]
     for name, spent in summary["epsilon"].items():
         account = ledger["hospitals"][name]
-        both = account["epsilon"]
+        prv, pld = (_number(account["epsilon"][by], account["formal"]) for by in ("prv", "pld"))
         lines.append(
-            f"| {name} | {records[name]} | {len(account['events'])} | {_number(both['prv'], True)} | "
-            f"{_number(both['pld'], True)} | {_number(spent, account['formal'])} |"
+            f"| {name} | {records[name]} | {len(account['events'])} | {prv} | {pld} | "
+            f"{_number(spent, account['formal'])} |"
         )
     lines.append("")
     lines.append(
