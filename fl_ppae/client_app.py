@@ -111,7 +111,7 @@ def train(message: Message, context: Context) -> Message:
         optimisers, diagnostics = train_round(
             model,
             hospital.train,
-            _training_terms(ledger, config),
+            _training_terms(ledger, config, server_round),
             streams(seed, hospital.identity.index, draw),
             optimisers,
         )
@@ -210,8 +210,10 @@ def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -
     return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))
 
 
-def _training_terms(ledger: Ledger, config: RunConfig) -> TrainingTerms:
+def _training_terms(ledger: Ledger, config: RunConfig, server_round: int) -> TrainingTerms:
+    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
     terms = ledger.terms
+    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
     return TrainingTerms(
         SCOPES[terms.scope],
         config.objective,
@@ -219,7 +221,7 @@ def _training_terms(ledger: Ledger, config: RunConfig) -> TrainingTerms:
         terms.max_grad_norm,
         terms.sample_rate,
         terms.steps,
-        config.learning_rate,
+        config.learning_rate * left,
     )
 
 

@@ -67,7 +67,9 @@ class RunConfig(BaseModel):
     batch_size: int = Field(
         256, ge=1, le=65_536, description="expected batch: sample rate = min(1, batch-size / records)"
     )
-    learning_rate: float = Field(2e-3, gt=0, le=10, description="of Adam, in the hospitals")
+    learning_rate: float = Field(
+        2e-3, gt=0, le=10, description="of Adam in round 1; falls linearly to 0 after the last"
+    )
     objective: Literal["reconstruction", "task"] = Field(
         "reconstruction", description="what the encoder learns: the image, or the label"
     )
@@ -97,7 +99,7 @@ class RunConfig(BaseModel):
         description="0: calibrated per hospital to target-epsilon; else this one for all, >= 0.2",
     )
     max_grad_norm: float = Field(
-        0.05,
+        0.001,
         ge=1e-6,
         le=1e6,
         description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",

@@ -25,8 +25,8 @@ from fl_ppae.models.classifiers import as_image_shape, resnet18
 
 Array = NDArray[Any]
 
-# Chosen on BloodMNIST, for the raw pixels as much as for encodings.
-LR_C = 0.02  # of standardised inputs: 0.003 to 0.01 is best with 1,712 records, 0.03 with 11,959
+# The classifiers' were compared on BloodMNIST, from train to validation. The probe's were not tuned.
+LR_C = 0.02  # of standardised inputs; 0.003 to 0.1 differ by 0.05 at most
 LR_ITERATIONS = 200
 RESNET_STEPS = 450  # a fixed number, so that the time is bounded whatever the number of records
 RESNET_BATCH = 128
@@ -172,16 +172,14 @@ def probe_reconstruction_loss(
         order = torch.randperm(len(images), generator=generator)
         fit, test = order[len(images) // 5 :], order[: len(images) // 5]
         inputs, targets = torch.from_numpy(np.array(encodings, np.float32)), images_to_tensor(images)
-        probe = copy.deepcopy(decoder).train().to(memory_format=torch.channels_last)
+        probe = copy.deepcopy(decoder).train()
         optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = PROBE_RATE * (1 - step / steps)
             rows = fit[torch.randint(len(fit), (PROBE_BATCH,), generator=generator)]
             optimiser.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16):  # to fit; it is tested in float32
-                output = probe(inputs[rows])
-            F.mse_loss(output.float(), targets[rows]).backward()
+            F.mse_loss(probe(inputs[rows]), targets[rows]).backward()
             optimiser.step()
         with torch.inference_mode():
             return F.mse_loss(probe.eval()(inputs[test]), targets[test]).item()

@@ -12,12 +12,13 @@ from fl_ppae.errors import UserError
 
 CHECKOUT = Path(__file__).parent.parent
 DEFAULTS = RunConfig.from_flat({}).to_flat()
+LARGE_BATCHES = {"batch-size": 1024, "num-server-rounds": 20, "evaluate-every": 10}
 PARTICULAR = {
     "pathmnist_iid": {},
     "pathmnist_dirichlet": {"partition": "dirichlet"},
     "pathmnist_encodings": {"share": "encodings"},
-    "bloodmnist_iid": {"dataset": "bloodmnist"},
-    "bloodmnist_dirichlet": {"dataset": "bloodmnist", "partition": "dirichlet"},
+    "bloodmnist_iid": {"dataset": "bloodmnist", **LARGE_BATCHES},
+    "bloodmnist_dirichlet": {"dataset": "bloodmnist", "partition": "dirichlet", **LARGE_BATCHES},
     "mnist_iid": {"dataset": "mnist"},
     "cifar10_iid": {"dataset": "cifar10"},
 }

@@ -45,7 +45,7 @@ class Server:
         }
         self.book = Book(accounts)
         self.strategy = PrivateFedAvg(
-            nodes, self.book, SHAPES, shares_updates=True, evaluates=False, report=self.reports.append
+            nodes, self.book, SHAPES, shares_updates=True, diagnostics=False, report=self.reports.append
         )
         self.names = {node: name for name, node in nodes.items()}
 

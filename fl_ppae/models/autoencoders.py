@@ -82,9 +82,13 @@ def build_autoencoder(name: str, encoding_size: int, image_shape: ImageShape, se
 
 
 def build_head(shape: Shape, num_classes: int, seed: int) -> nn.Module:
-    """The task head: encodings (N, *shape) to class scores (N, num_classes), drawn from `seed`."""
+    """The task head: encodings (N, *shape) to class scores (N, num_classes), drawn from `seed`.
+
+    Each encoding is normalised first: without it the noised loss on BloodMNIST stays at 1.3 nats where it
+    reaches 0.9 with it.
+    """
     with seeded(seed):
-        return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), num_classes))
+        return nn.Sequential(nn.GroupNorm(1, shape[0]), nn.Flatten(), nn.Linear(prod(shape), num_classes))
 
 
 class _Centred(nn.Module):
