@@ -68,7 +68,7 @@ class RunConfig(BaseModel):
         256, ge=1, le=65_536, description="expected batch: sample rate = min(1, batch-size / records)"
     )
     learning_rate: float = Field(
-        2e-3, gt=0, le=10, description="of Adam in round 1; falls linearly to 0 after the last"
+        4e-3, gt=0, le=10, description="of Adam in round 1; falls linearly to 0 after the last"
     )
     objective: Literal["reconstruction", "task"] = Field(
         "reconstruction", description="what the encoder learns: the image, or the label"
