@@ -164,13 +164,14 @@ def probe_reconstruction_loss(
     decoders started: an encoder that learned beside them is easier to decode from there than from
     another start, and after so few steps that shows.
 
-    encodings (N, *encoding) float, images (N, H, W, C) uint8. Returns the mean squared error per
-    pixel, pixels in [0, 1].
+    encodings (N, *encoding) float, images (N, H, W, C) uint8, N at least 2. Returns the mean squared error
+    per pixel, pixels in [0, 1].
     """
     with limited_threads(threads):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(images), generator=generator)
-        fit, test = order[len(images) // 5 :], order[: len(images) // 5]
+        tested = max(1, len(images) // 5)
+        fit, test = order[tested:], order[:tested]
         inputs, targets = torch.from_numpy(np.array(encodings, np.float32)), images_to_tensor(images)
         probe = copy.deepcopy(decoder).train()
         optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
@@ -190,9 +191,14 @@ def _parts(items: Any, batch: int) -> Iterator[Any]:
 
 
 def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and standard deviation over `axes`; a constant gets 1."""
-    mean, deviation = inputs.mean(axes), inputs.std(axes)
-    return mean, np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+    """Mean and standard deviation over `axes`; a constant gets 1.
+
+    The mean is summed in float64, or that of a constant is off by a rounding error, which then passes for
+    its deviation.
+    """
+    mean = inputs.mean(axes, np.float64, keepdims=True).astype(np.float32)
+    deviation = inputs.std(axes, mean=mean)
+    return mean.squeeze(axes), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
 
 
 def _fit_logistic(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:

@@ -72,10 +72,6 @@ class Book:
             account.charges = [event for event in account.charges if event.round != server_round]
             account.status, account.reason = STOPPED, claim.reason
 
-    def stop(self, name: str, reason: str) -> None:
-        """Ask `name` no more; it keeps its place in evaluation."""
-        self.accounts[name].status, self.accounts[name].reason = STOPPED, reason
-
     def exclude(self, name: str, reason: str) -> None:
         """Neither ask `name` any more nor use what it sent."""
         self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from math import ceil, prod
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import NAMES, _Shuffled, build_autoencoder, build_head, encoding_shape
 from fl_ppae.models.classifiers import as_image_shape, check_fit, resnet18
 
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")  # images need no gradient
+
 GRID = list(itertools.product(NAMES, (1, 3), (28, 32)))
 SMALL = {"fc": 49, "fc-deep": 49, "conv": 0, "conv-image": 0}  # encoding sizes that test quickly
 
@@ -21,6 +25,22 @@ SMALL = {"fc": 49, "fc-deep": 49, "conv": 0, "conv-image": 0}  # encoding sizes 
 def images(batch: int, channels: int, height: int, width: int | None = None) -> torch.Tensor:
     generator = torch.Generator().manual_seed(batch)
     return torch.rand(batch, channels, height, width or height, generator=generator)
+
+
+def assert_per_sample_gradients_are_those_of_single_records(
+    model: nn.Module, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor
+) -> None:
+    """In float64, so that nothing but rounding of the last digits is forgiven."""
+    model, x = model.double(), x.double()
+    alone = []
+    for one in x.split(1):
+        model.zero_grad()
+        loss(model(one), one).backward()
+        alone.append([parameter.grad.clone() for parameter in model.parameters()])
+    loss(GradSampleModule(model, loss_reduction="sum")(x), x).backward()
+    for parameter, *grads in zip(model.parameters(), *alone, strict=True):
+        assert parameter.grad_sample.abs().max() > 0
+        torch.testing.assert_close(parameter.grad_sample, torch.stack(grads), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("name", "channels", "size"), GRID)
@@ -44,19 +64,13 @@ def test_odd_and_oblong_images(name):
 
 @pytest.mark.parametrize(("name", "channels", "size"), GRID)
 def test_per_sample_gradients_are_those_of_single_images(name, channels, size):
+    encoding = encoding_shape(name, 0, (channels, size, size)) if name.startswith("conv") else (49,)
     model = build_autoencoder(name, SMALL[name], (channels, size, size), seed=1)
-    assert ModuleValidator.validate(model, strict=True) == []
-    x = images(3, channels, size)
-    alone = []
-    for one in x.split(1):
-        model.zero_grad()
-        (model(one) - one).square().sum().backward()
-        alone.append([parameter.grad.clone() for parameter in model.parameters()])
-    wrapped = GradSampleModule(model, loss_reduction="sum")
-    (wrapped(x) - x).square().sum().backward()
-    for index, parameter in enumerate(model.parameters()):
-        for row, grads in enumerate(alone):
-            torch.testing.assert_close(parameter.grad_sample[row], grads[index], rtol=1e-3, atol=1e-4)
+    for part in (model, model.encoder, model.decoder, build_head(encoding, 8, seed=1)):
+        assert ModuleValidator.validate(part, strict=True) == []
+    assert_per_sample_gradients_are_those_of_single_records(
+        model, lambda output, target: (output - target).square().sum(), images(3, channels, size)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,11 +100,21 @@ def test_shuffling_is_pixel_shuffle():
     assert torch.equal(_Shuffled(9, 13)(maps), nn.PixelShuffle(2)(maps)[..., :9, :13])
 
 
-def test_default_conv_is_small():
-    model = build_autoencoder("conv", 0, (3, 28, 28), seed=1)
-    assert encoding_shape("conv", 0, (3, 28, 28)) == (16, 7, 7)
-    assert sum(parameter.numel() for parameter in model.encoder.parameters()) == 28_624
-    assert sum(parameter.numel() for parameter in model.decoder.parameters()) < 50_000
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("channels", "size"), itertools.product((1, 3), (28, 32)))
+def test_default_conv_has_tens_of_thousands_of_parameters(channels, size):
+    model = build_autoencoder("conv", 0, (channels, size, size), seed=1)
+    assert encoding_shape("conv", 0, (channels, size, size)) == (16, size // 4, size // 4)
+    assert 10_000 < parameters(model.encoder) < 50_000
+    assert 10_000 < parameters(model.decoder) < 50_000
+
+
+def test_default_conv_encoder_of_colour_images_is_counted_by_hand():
+    encoder = build_autoencoder("conv", 0, (3, 28, 28), seed=1).encoder
+    assert parameters(encoder) == (9 * 3 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 16
 
 
 @pytest.mark.parametrize(
@@ -121,24 +145,41 @@ def test_a_size_that_does_not_fit_names_the_nearest(name, size, nearest):
     assert nearest in message
 
 
+@pytest.mark.parametrize("image", [(1, 28, 28), (3, 28, 28), (3, 32, 32), (1, 29, 34)])
+@pytest.mark.parametrize("size", [1, 48, 50, 63, 65, 97, 783, 1000])
+def test_the_sizes_a_refusal_names_are_the_nearest_and_fit(image, size):
+    with pytest.raises(UserError) as error:
+        encoding_shape("conv", size, image)
+    named = [int(word) for word in str(error.value).split("such as ")[1].split(" or ")]
+    fits = [k * ceil(image[1] / 4) * ceil(image[2] / 4) for k in range(1, 100)]
+    assert named == [k for k in fits if k < size][-1:] + [k for k in fits if k > size][:1]
+    for nearest in named:
+        assert prod(encoding_shape("conv", nearest, image)) == nearest
+
+
 def test_an_unknown_autoencoder_is_named():
     with pytest.raises(UserError, match="'vae' is unknown"):
         encoding_shape("vae", 0, (3, 28, 28))
 
 
 @pytest.mark.parametrize("shape", [(784,), (16, 7, 7), (3, 28, 28)])
-def test_head_learns_under_per_sample_gradients(shape):
-    head = build_head(shape, 8, seed=1)
-    assert ModuleValidator.validate(head, strict=True) == []
-    wrapped = GradSampleModule(head, loss_reduction="sum")
-    scores = wrapped(torch.rand(5, *shape))
-    assert scores.shape == (5, 8)
-    scores.square().sum().backward()
-    assert all(parameter.grad_sample.shape[0] == 5 for parameter in head.parameters())
-    assert all(
-        torch.equal(value, build_head(shape, 8, seed=1).state_dict()[key])
-        for key, value in head.state_dict().items()
+def test_head_gives_scores_under_per_sample_gradients(shape):
+    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    assert build_head(shape, 8, seed=1)(x).shape == (5, 8)
+    assert_per_sample_gradients_are_those_of_single_records(
+        build_head(shape, 8, seed=1), lambda scores, _: scores.square().sum(), x
     )
+    head = build_head(shape, 8, seed=1)
+    GradSampleModule(head, loss_reduction="sum")(x[:0]).sum().backward()
+    assert all(parameter.grad_sample.shape[0] == 0 for parameter in head.parameters())
+
+
+def test_head_follows_the_seed_alone():
+    before = torch.get_rng_state()
+    first, again, other = (build_head((16, 7, 7), 8, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert any(not torch.equal(value, other[key]) for key, value in first.items())
 
 
 @pytest.mark.parametrize(("channels", "size"), [(16, 7), (3, 16), (1, 28), (3, 32), (3, 64)])
@@ -167,6 +208,7 @@ def test_what_fits_a_classifier():
         with pytest.raises(UserError, match=nearest) as error:
             check_fit("resnet18", (size,))
         assert "\n" not in str(error.value)
+        assert f"encoding-size = {size} " in str(error.value)
     with pytest.raises(UserError, match="'svm' is unknown"):
         check_fit("svm", (784,))
     with pytest.raises(UserError, match="takes"):

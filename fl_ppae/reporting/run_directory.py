@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ class RunDirectory:
         """Change `summary.json`."""
         self.summary |= values
         self.summary["seconds"] = {phase: round(spent, 2) for phase, spent in self.seconds.items()}
-        write_json(self.path / "summary.json", self.summary)
+        write_json(self.path / "summary.json", _finite(self.summary))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -148,7 +149,14 @@ def read_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
+def _finite(value: Any) -> Any:
+    """`value` with None for what is no number, such as the AUC of a test split of one class."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _cell(value: Any) -> Any:
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return format(value, ".6g") if isinstance(value, float) else value
