@@ -26,11 +26,6 @@ class Deal:
     shift_seed: int | None
 
 
-def hospital_names(num_hospitals: int) -> list[str]:
-    """Names of simulated hospitals, by index."""
-    return [f"hospital-{index}" for index in range(num_hospitals)]
-
-
 def make_deal(dataset: Dataset, config: RunConfig, names: list[str]) -> Deal:
     """Deal the train split by `config.partition` and the test split evenly.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import read_json, write_json
+from fl_ppae.files import write_json
 from fl_ppae.paths import home
 
 ROUND_COLUMNS = (
@@ -134,19 +134,6 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"fl-ppae": importlib.metadata.version("fl-ppae"), "python": platform.python_version(), **found}
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """A run's `summary.json`.
-
-    Raises:
-        UserError: `path` is no run directory.
-    """
-    try:
-        summary: dict[str, Any] = read_json(path / "summary.json")
-    except FileNotFoundError:
-        raise UserError(f"{path} is no run directory: it has no summary.json") from None
-    return summary
 
 
 def _finite(value: Any) -> Any:
