@@ -1,8 +1,8 @@
 """The command line as a user runs it: through Flower and Ray, and in process, to the same bytes."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,11 +16,11 @@ def run(data_file: Path, output: Path, *options: str) -> subprocess.CompletedPro
     values = {**SMALL, "data-file": str(data_file), "output-dir": str(output), "share": "updates+encodings"}
     pairs = [part for key, value in values.items() for part in ("-c", f"{key}={value}")]
     command = [sys.executable, "-m", "fl_ppae.cli", "run", "mnist_iid", "--hospitals", "3", *pairs, *options]
-    return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
-def no_process_left() -> None:
+def no_process_left() -> Iterator[None]:
     before = {process.pid for process in psutil.process_iter()}
     yield
     new = [process for process in psutil.process_iter(["name", "status"]) if process.pid not in before]
