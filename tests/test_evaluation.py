@@ -240,7 +240,7 @@ def test_probe_measures_the_smallest_splits(records):
 @pytest.fixture(scope="module")
 def blood() -> Iterator[tuple[np.ndarray, ...]]:
     if not BLOOD.exists():
-        pytest.skip("needs ../shared/data/bloodmnist.npz")
+        pytest.skip("bloodmnist.npz is not in ../shared/data")
     with np.load(BLOOD) as data:
         yield (
             data["val_images"],
