@@ -20,8 +20,13 @@ def command(arguments: argparse.Namespace) -> int:
     config = chosen.config
     plan = make_plan(config, prepared.records)
     shared = shared_noise_plan(config, prepared.records)
+    noised = bool(config.encoding_noise_epsilon or config.label_epsilon)
     hospitals: list[dict[str, Any]] = [
-        {**asdict(own), "epsilon_total_shared_noise": other.epsilon_total}
+        {
+            **asdict(own),
+            "epsilon_replace_one": own.epsilon_replace_one if noised else None,
+            "epsilon_total_shared_noise": other.epsilon_total,
+        }
         for own, other in zip(plan.hospitals, shared.hospitals, strict=True)
     ]
     scope = SCOPES[config.dp_scope]
