@@ -3,8 +3,8 @@
 `python crash_driver.py FOLDER POINTS SEED` prints one JSON document: for each killed process what it had
 drawn and sent, and what its ledger said before and afterwards. A process is forked for each, so that
 nothing but the disk outlives it. A point is a line of code: the child kills itself at the k-th executed
-line of the project. Half of the points are uniform over an undisturbed call, half over what follows the
-payment (counted from there), where an error would cost most.
+line of the project. k is counted from the question, from the payment or from the first noise in turn, and
+is uniform over what follows in an undisturbed call: an error after the last two would cost most.
 """
 
 import json
@@ -106,13 +106,15 @@ def note(handle: int, module: Any, name: str, mark: bytes) -> None:
     setattr(module, name, noted)
 
 
-Point = tuple[bool, int] | None  # counted from the payment, or from the start; the line. None: lives
+START, PAID, DRAWN = "start", "paid", "drawn"
+PLACES = {"announce": PAID, "gaussian_noise": DRAWN, "noised": DRAWN}  # functions of the project
+Point = tuple[str, int] | None  # from where lines are counted, and how many. None: lives
 
 
 def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[int]]:
     """Ask in a forked child that dies at `point`.
 
-    Returns its marks and, if it lived, at which line it paid and how many lines there were.
+    Returns its marks and, if it lived, how many lines followed each place that one counts from.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -121,16 +123,18 @@ def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[
         note(writing, training, "gaussian_noise", b"n")
         note(writing, release, "noised", b"e")
         note(writing, release, "randomised_response", b"l")
-        lines = paid = 0
+        lines = 0
+        began = {START: 0}
 
         def trace(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal lines, paid
+            nonlocal lines
             if not frame.f_code.co_filename.startswith(PROJECT):
                 return None
             if event == "line":
                 lines += 1
-                paid = paid or (lines if frame.f_code.co_name == "announce" else 0)
-                if point == (False, lines) or (paid and point == (True, lines - paid)):
+                if (place := PLACES.get(frame.f_code.co_name)) is not None:
+                    began.setdefault(place, lines)
+                if point is not None and lines - began.get(point[0], lines) == point[1] > 0:
                     os.kill(os.getpid(), signal.SIGKILL)
             return trace
 
@@ -139,7 +143,7 @@ def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[
         sys.settrace(None)
         status = reply.content[messages.CLAIM]["status"]
         os.write(writing, b"r" if status in ("trained", "ready") else b"d")
-        os.write(writing, f" {paid} {lines}".encode())
+        os.write(writing, "".join(f" {lines - began[place]}" for place in (START, PAID, DRAWN)).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
@@ -170,22 +174,23 @@ def main(folder: Path, points: int, seed: int) -> list[dict[str, Any]]:
         )
         return lines
 
-    def anywhere(number: int, paid: int, last: int) -> Point:
-        return (False, rng.randint(1, last)) if number % 2 else (True, rng.randint(0, last - paid))
+    def anywhere(number: int, lines: list[int]) -> Point:
+        place = number % 3
+        return (START, PAID, DRAWN)[place], rng.randint(1, lines[place])
 
     observe("train", None, hospital.train)  # the first round of all also makes the data's cache
     for number in range(points):  # one ledger, killed again and again
         if number % 6 == 0:  # it grows, and a call has more lines for it
-            paid, last = observe("train", None, hospital.train)
-        observe("train", anywhere(number, paid, last), hospital.train)
+            lines = observe("train", None, hospital.train)
+        observe("train", anywhere(number, lines), hospital.train)
     observe("train", None, hospital.train)
     kept = folder / "kept"
     shutil.copytree(hospital.state, kept)
-    paid, last = observe("upload", None, hospital.upload)
+    lines = observe("upload", None, hospital.upload)
     for number in range(points // 4):
         shutil.rmtree(hospital.state)
         shutil.copytree(kept, hospital.state)
-        observe("upload", anywhere(number, paid, last), hospital.upload)
+        observe("upload", anywhere(number, lines), hospital.upload)
         observe("upload again", None, hospital.upload)
     return found
 

@@ -17,7 +17,9 @@ from dp_accounting import (
 from dp_accounting.pld import PLDAccountant
 from scipy.stats import norm
 
+from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
+from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.accounting import (
     calibrate_encoding_noise,
     calibrate_noise_multiplier,
@@ -266,3 +268,28 @@ def test_an_unknown_mechanism_is_refused_by_its_name(mechanism: object) -> None:
         ValueError, match="is unknown; valid: poisson-gaussian, gaussian, randomised-response"
     ):
         from_dict({**as_dict(UPLOAD[0]), "mechanism": mechanism})
+
+
+RECORDS_BATCH = [(300, 64), (300, 512), (2392, 1024), (2392, 64), (17_999, 256), (89_996, 256)]
+ROUNDS_NOISE = [(1, 0.7), (20, 2.0), (40, 6.0)]
+
+
+@pytest.mark.parametrize(("records", "batch"), RECORDS_BATCH)
+@pytest.mark.parametrize(("rounds", "noise"), ROUNDS_NOISE)
+def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_oracle(
+    records: int, batch: int, rounds: int, noise: float
+) -> None:
+    config = RunConfig.from_flat(
+        {
+            "batch-size": batch,
+            "num-server-rounds": rounds,
+            "noise-multiplier": noise,
+            "target-epsilon": 1000.0,
+            "target-delta": DELTA,
+        }
+    )
+    plan = plan_hospital("hospital-0", records, config)
+    steps = rounds * math.ceil(records / batch)
+    expected = oracle([(noise, min(1.0, batch / records), steps)])
+    assert plan.epsilon_total is not None
+    assert agrees(plan.epsilon_total, expected), (plan.epsilon_total, expected)
