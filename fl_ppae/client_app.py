@@ -40,8 +40,7 @@ from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import FROM_ENTROPY, streams
-from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.training import LocalModel, TrainingTerms, per_sample_loss, train_round
+from fl_ppae.training import LocalModel, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 
@@ -111,7 +110,7 @@ def train(message: Message, context: Context) -> Message:
         optimisers, diagnostics = train_round(
             model,
             hospital.train,
-            _training_terms(ledger, config, server_round),
+            round_terms(ledger.terms, config, server_round),
             streams(seed, hospital.identity.index, draw),
             optimisers,
         )
@@ -208,21 +207,6 @@ def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -
     private = ledger.terms.noise_multiplier is not None
     spent = epsilon(ledger.events, ledger.terms.delta).spent if private else math.inf
     return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))
-
-
-def _training_terms(ledger: Ledger, config: RunConfig, server_round: int) -> TrainingTerms:
-    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
-    terms = ledger.terms
-    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
-    return TrainingTerms(
-        SCOPES[terms.scope],
-        config.objective,
-        terms.noise_multiplier or 0.0,
-        terms.max_grad_norm,
-        terms.sample_rate,
-        terms.steps,
-        config.learning_rate * left,
-    )
 
 
 def _local_model(
