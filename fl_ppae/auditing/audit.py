@@ -1,9 +1,9 @@
 """One audit: a hospital's training as its plan has it, with canaries, and what guesses about them show.
 
 Threat model: the adversary sees every noised sum of the hospital's training and the model at each step,
-knows the canaries and the distribution of the other records, but not which canaries are in. That is
-more than the server sees, which has one encoder update a round. The guarantee covers this adversary, so
-a bound above the ledger's epsilon is always a bug; one found here may be weaker for the server.
+knows the canaries and all other records, but not which canaries are in, nor the batches. That is more
+than the server sees, which has one encoder update a round. The guarantee covers this adversary, so a
+bound above the ledger's epsilon is always a bug; what is found here may be weaker for the server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psutil
 
 from fl_ppae.auditing.canaries import AuditedRecords, draw_canaries
-from fl_ppae.auditing.scores import CanaryScores, gradient_numbers
+from fl_ppae.auditing.scores import SPREAD, CanaryScores, gradient_numbers
 from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.data.registry import DATASETS
@@ -27,7 +27,6 @@ from fl_ppae.privacy.auditing import Bound, best_bound
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.training import LocalModel, round_terms, train_round
 
-REFERENCES = 64  # records of the server's own split that stand for the hospital's
 CANARY_ROUND = 0  # training draws from the streams of round 1 on
 
 
@@ -37,13 +36,12 @@ class AuditedHospital:
 
     Attributes:
         index: among the hospitals, from 0; its randomness goes by it.
-        own: its records. references: others of their distribution.
+        own: its records.
         plan: for its own records and all canaries together.
     """
 
     index: int
     own: HospitalRecords
-    references: HospitalRecords
     plan: HospitalPlan
 
 
@@ -71,7 +69,7 @@ def audit_hospital(
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
     first = round_terms(terms, config, server_round=1)
-    _check_memory(canaries + len(hospital.references), gradient_numbers(model, first))
+    _check_memory(canaries + SPREAD, gradient_numbers(model, first))
     optimisers = None
     with limited_threads(config.threads_per_hospital):
         scores = CanaryScores(model, hospital.own, drawn, first)

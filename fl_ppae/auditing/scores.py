@@ -24,6 +24,7 @@ from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.privacy.clipping import per_sample_norms
 from fl_ppae.training import LocalModel, TrainingTerms, per_sample_loss
 
+SPREAD = 128  # own records that stand for how a batch varies
 _GRADIENTS_AT_ONCE = 2**25  # numbers of per-sample gradients in one pass: 128 MiB
 _RIDGE = 1e-6  # of the gradients' mean square; about float32's resolution
 
@@ -32,7 +33,7 @@ class CanaryScores:
     """An observer of `train_round`.
 
     The hospital's own records are known to the adversary, their batches are not: `q` times the sum of
-    their clipped gradients is subtracted from every noised sum, and `spread` of them, chosen evenly,
+    their clipped gradients is subtracted from every noised sum, and `SPREAD` of them, chosen evenly,
     stand for how the rest varies with the batch.
     """
 
@@ -42,7 +43,6 @@ class CanaryScores:
         own: HospitalRecords,
         canaries: HospitalRecords,
         terms: TrainingTerms,
-        spread: int = 128,
     ) -> None:
         self._own = own
         self._canaries = canaries
@@ -51,7 +51,7 @@ class CanaryScores:
         self._observed = _observed(self._model, terms)
         size = sum(parameter.numel() for parameter in self._observed.parameters())
         m = len(canaries)
-        self._spread = np.unique(np.linspace(0, len(own) - 1, min(spread, len(own))).astype(int))
+        self._spread = np.unique(np.linspace(0, len(own) - 1, min(SPREAD, len(own))).astype(int))
         self._gradients = torch.empty(m + len(self._spread), size)
         q = terms.sample_rate
         in_batch = np.repeat([0.5, len(own) / len(self._spread)], [m, len(self._spread)])
