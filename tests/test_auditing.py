@@ -69,8 +69,7 @@ def leaky_randomised_response(
     return np.where(right, coins, ~coins), told
 
 
-@pytest.mark.parametrize("epsilon", [0.3, 1.0, 4.0])
-@pytest.mark.parametrize("delta", [0.0, 1e-3, 2e-2])
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.3, 0), (1, 0), (4, 0), (1, 1e-3), (4, 1e-3), (1, 2e-2)])
 def test_the_bound_holds_where_the_truth_is_known(epsilon: float, delta: float) -> None:
     rng = np.random.default_rng(0)
     canaries, repetitions = 200, 300
@@ -109,7 +108,7 @@ def test_one_fixed_number_of_guesses_reaches_its_level_and_no_more() -> None:
 def test_choosing_the_best_of_many_numbers_of_guesses_would_break_the_level() -> None:
     """Why the numbers are few, fixed beforehand and corrected for."""
     rng = np.random.default_rng(2)
-    right = rng.random((300, 200)) < expit(1.0)
+    right = rng.random((100, 200)) < expit(1.0)
     best = [
         max(lower_bound(int(v), r, confidence=0.95, delta=0, canaries=200) for r, v in enumerate(row, 1))
         for row in right.cumsum(axis=1)

@@ -60,16 +60,15 @@ def audit_hospital(
     Raises:
         UserError: the canaries' gradients don't fit into memory.
     """
-    coins = streams(config.seed, hospital.index, CANARY_ROUND)
-    spec = DATASETS[config.dataset]
-    drawn = draw_canaries(canaries, spec, hospital.own.shift, coins.noise)
-    included = coins.sampling.random(canaries) < 0.5
-    records = AuditedRecords(hospital.own, drawn, included)
-    terms = planned_terms(hospital.plan, config, run="audit")
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    terms = planned_terms(hospital.plan, config, run="audit")
     first = round_terms(terms, config, server_round=1)
     _check_memory(canaries + SPREAD, gradient_numbers(model, first))
+    coins = streams(config.seed, hospital.index, CANARY_ROUND)
+    drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
+    included = coins.sampling.random(canaries) < 0.5
+    records = AuditedRecords(hospital.own, drawn, included)
     optimisers = None
     with limited_threads(config.threads_per_hospital):
         scores = CanaryScores(model, hospital.own, drawn, first)

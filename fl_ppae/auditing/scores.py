@@ -1,13 +1,14 @@
 """Scores of canaries from the noised sums of a training: a regression on their own gradients.
 
 The adversary is white-box: it is handed every step's noised sum and the parameters at which it was made,
-so it can compute the clipped gradient g_i that each canary would add there. With G the rows g_i,
-    noised sum = q * sum_i s_i g_i + noise,      s_i = 1 if canary i is in, q the sample rate,
-where the noise is that of the mechanism, of Poisson sampling and of what G does not span. The score is
-the best linear estimate of s (ridge regression, which is the posterior mean under a normal prior), over
-all steps. An inner product of the noised sum with g_i alone is far weaker once training has begun, as
-gradients then have much in common. Whatever is computed here, the bound stays valid: the coins are not
-looked at.
+so it can compute the clipped gradient g_i that each canary would add there. With q the sample rate,
+    noised sum = q * sum_i s_i g_i + q * (sum of the other records' g) + noise,   s_i = 1 if i is in,
+where the noise is the mechanism's and that of Poisson sampling. The other records are known, so their
+part is subtracted. The score is the best linear estimate of s from what is left (generalised ridge
+regression: the posterior mean under a normal prior), over all steps. The canaries' Gram matrix and
+sampling make the noise unlike in different directions; a plain inner product with g_i, which ignores
+that, drowns in what gradients have in common once training has begun. Whatever is computed here, the
+bound stays valid: the coins are not looked at.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class CanaryScores:
         self._terms = terms
         self._model = copy.deepcopy(model)
         self._observed = _observed(self._model, terms)
+        self._model.requires_grad_(False)
+        self._observed.requires_grad_(True)
         size = sum(parameter.numel() for parameter in self._observed.parameters())
         m = len(canaries)
         self._spread = np.unique(np.linspace(0, len(own) - 1, min(SPREAD, len(own))).astype(int))

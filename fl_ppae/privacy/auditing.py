@@ -24,13 +24,13 @@ because P[W + i >= v] = P[W >= v] + P[v - i <= W < v]. At delta 0 this is the Cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import beta, binom
 
 GUESSED_SHARES = (0.1, 1 / 3, 1.0)  # of the canaries; see `guess_counts`
-MAX_EPSILON = 50.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def p_value(epsilon: float, delta: float, canaries: int, guesses: int, correct: 
     return float(min(1.0, tail + 2 * canaries * delta * (below / extra).max()))
 
 
+@lru_cache(maxsize=4096)
 def lower_bound(correct: int, guesses: int, *, confidence: float, delta: float, canaries: int) -> float:
     """The largest epsilon that `correct` right guesses refute at `confidence`; 0 if they refute none.
 
