@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,9 @@ def command(arguments: argparse.Namespace) -> int:
     console = notes()
     for warning in (*plan.warnings, *_too_few(arguments, claim, plan.delta)):
         console.print(f"warning: {warning}", style="yellow", highlight=False)
-    with _progress(plan.rounds, console) as after_round:
+    with _progress(plan.rounds, console) as after_round, warnings.catch_warnings():
+        # torch says this of every module whose input needs no gradient, as images do.
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
         bound = audit_hospital(
             AuditedHospital(arguments.hospital, own, plan),
             config,
@@ -119,7 +122,7 @@ def _too_few(arguments: argparse.Namespace, claim: float, delta: float) -> list[
     if most > claim:
         return []
     needed = canaries_needed(claim, confidence=arguments.confidence, delta=delta)
-    enough = "no number of canaries does" if needed is None else f"about {needed:,} canaries could"
+    enough = "nor could 100,000 canaries" if needed is None else f"about {needed:,} canaries could"
     return [
         f"{arguments.canaries:,} canaries refute at most epsilon {most:.2f} at delta {delta:g}, even with "
         f"perfect guesses, and {claim:.2f} is claimed ({enough})"
