@@ -186,13 +186,14 @@ def test_what_is_observed_is_what_the_step_is_made_of(
         assert torch.equal(total / (0.3 * 40), gradient)
 
 
-def test_with_nothing_else_in_the_way_scores_are_the_coins(small: Small) -> None:
-    """No own records, no noise, every slot in every batch: the regression has one exact answer."""
+def test_without_noise_and_sampling_scores_are_the_coins(small: Small) -> None:
+    """Every slot in every batch: what is known is subtracted, and the regression has one exact answer."""
     coins = np.random.default_rng(3).random(20) < 0.5
-    drawn, terms = canaries(), terms_of("autoencoder", noise_multiplier=1e-6, sample_rate=1.0)
+    own, drawn = hospital(400), canaries()
+    terms = terms_of("autoencoder", noise_multiplier=1e-6, sample_rate=1.0)
     model = model_of(small())
-    watch = CanaryScores(model, hospital(1), drawn, terms)
-    train_round(model, AuditedRecords(hospital(1), drawn, coins), terms, streams(1, 0, 1), observe=watch)
+    watch = CanaryScores(model, own, drawn, terms)
+    train_round(model, AuditedRecords(own, drawn, coins), terms, streams(1, 0, 1), observe=watch)
     np.testing.assert_allclose(watch.scores(), coins - 0.5, atol=0.02)
 
 

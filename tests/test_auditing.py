@@ -147,6 +147,8 @@ def test_best_bound_guesses_both_ends_and_abstains_between() -> None:
     perfect = best_bound(included.astype(float), included, confidence=0.95, delta=0)
     assert (perfect.guesses, perfect.correct) == (200, 200)
     assert perfect.epsilon == perfect.refutable == refutable(200, confidence=0.95, delta=0)
+    a_third = 1 - 0.05 / len(guess_counts(200))
+    assert perfect.epsilon == lower_bound(200, 200, confidence=a_third, delta=0, canaries=200)
     assert best_bound(-included.astype(float), included, confidence=0.95, delta=0).epsilon == 0
 
 
