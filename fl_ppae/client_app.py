@@ -52,9 +52,8 @@ from fl_ppae.privacy.encodings import Projection
 from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
-from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.release import batches, encodings_to_release, labels_to_release
-from fl_ppae.training import LocalModel, TrainingTerms, per_sample_loss, train_round
+from fl_ppae.training import LocalModel, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 
@@ -127,7 +126,7 @@ def train(message: Message, context: Context) -> Message:
         optimisers, diagnostics = train_round(
             model,
             hospital.train,
-            _training_terms(ledger, config, server_round),
+            round_terms(ledger.terms, config, server_round),
             _streams(hospital.identity, config, draw),
             optimisers,
         )
@@ -248,21 +247,6 @@ def _upload_claim(
         "events": messages.events_text(ledger.events if ledger else ()),
     }
     return ConfigRecord(claim)
-
-
-def _training_terms(ledger: Ledger, config: RunConfig, server_round: int) -> TrainingTerms:
-    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
-    terms = ledger.terms
-    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
-    return TrainingTerms(
-        SCOPES[terms.scope],
-        config.objective,
-        terms.noise_multiplier or 0.0,
-        terms.max_grad_norm,
-        terms.sample_rate,
-        terms.steps,
-        config.learning_rate * left,
-    )
 
 
 def _local_model(

@@ -22,7 +22,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_json
 from fl_ppae.hospital_state import HospitalState
 from fl_ppae.paths import home
-from fl_ppae.planning import plan_hospital, upload_terms
+from fl_ppae.planning import HospitalPlan, plan_hospital, upload_terms
 from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -136,11 +136,15 @@ def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
     known = hospital.state.agreed_terms(run)
     if known is not None and _same_ask(known, config):
         return known
-    plan = plan_hospital(name, records, config)
+    return planned_terms(plan_hospital(name, records, config), config, run)
+
+
+def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
+    """A plan as the terms that a ledger holds."""
     return Terms(
         run,
         config.dp_scope,
-        records,
+        plan.records,
         plan.noise_multiplier,
         plan.sample_rate,
         plan.steps_per_round,

@@ -80,6 +80,30 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
     return table
 
 
+def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
+    """What an audit found, one line each, from the document that `fl-ppae audit-epsilon --json` prints."""
+    table = _table(heading, "", "value")
+    claimed = format_epsilon(
+        audit["claimed_epsilon"], formal=audit["formal"] or audit["claimed_by"] != "ledger"
+    )
+    rows = {
+        "hospital": audit["hospital"],
+        "dp-scope": audit["dp_scope"],
+        "records": f"{audit['records']:,}",
+        "canaries, each in by a fair coin": f"{audit['canaries']:,}",
+        "noise multiplier": _number(audit["noise_multiplier"]),
+        "steps observed": f"{audit['steps']} in {audit['rounds']} rounds",
+        f"epsilon claimed ({audit['claimed_by']}), delta {audit['delta']:g}": claimed,
+        "guesses made": f"{audit['guesses']:,}",
+        "guesses right": f"{audit['correct']:,}",
+        f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["epsilon_lower_bound"], 2),
+        "largest epsilon these canaries could refute": _number(audit["refutable_epsilon"], 2),
+    }
+    for label, value in rows.items():
+        table.add_row(label, value)
+    return table
+
+
 def runs_table(runs: Iterable[StoredRun]) -> Table:
     """One row per run directory."""
     table = _table(Text("Runs"), "run", "status", "data", "accuracy", EPSILON)
