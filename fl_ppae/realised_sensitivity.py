@@ -16,9 +16,25 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from fl_ppae.data.cache import Split
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.privacy.randomness import Streams, poisson_batch
 from fl_ppae.training import LocalModel, LocalTrainer, TrainingTerms, noised
+
+_GREY, _GRAIN = 64, 20  # pixel values of 255
+
+
+def white_among_grey(common: int) -> HospitalRecords:
+    """The constructed pair: `common` grainy grey images (1, 28, 28) of class 0, then a white one of class 1.
+
+    Alike records make alike gradients. Once the decoder draws grey well, what is left of each gradient
+    is a small remainder, and where it points is decided by the decoder. A decoder that learned from the
+    white image as well draws all a little too bright, so all the remainders turn together.
+    """
+    grain = np.random.default_rng(0).integers(-_GRAIN, _GRAIN + 1, (common, 28, 28, 1))
+    images = np.concatenate([_GREY + grain, np.full((1, 28, 28, 1), 255)]).astype(np.uint8)
+    labels = np.append(np.zeros(common, np.int64), 1)
+    return HospitalRecords(Split(images, labels), np.arange(common + 1))
 
 
 def realised_sensitivity(
