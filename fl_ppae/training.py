@@ -105,7 +105,7 @@ def train_round(
         signal_to_noise += _signal_to_noise(sums, terms)
         trainer.step(noised(sums, terms, streams.noise))
     trainer.close()
-    loss, clipped, seen = trainer.totals
+    loss, clipped, seen = trainer.totals.tolist()
     seen = max(seen, 1.0)
     diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
     return trainer.optimiser_state(), diagnostics
