@@ -118,49 +118,103 @@ def train_round(
     Returns:
         The optimiser state for the next round, and diagnostics.
     """
-    model.partner.requires_grad_(terms.scope.trains_partner)
-    noised, plain = _split(model, terms.scope)
-    wrapped = GradSampleModule(noised, batch_first=True, loss_reduction="sum") if noised else None
-    forward = _forward(model, wrapped)
-    groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
-    optimisers = [torch.optim.Adam(group, lr=terms.learning_rate) for group in groups]
-    for optimiser, state in zip(optimisers, optimiser_state or [], strict=bool(optimiser_state)):
-        optimiser.load_state_dict(state)
-    noised_parameters = list(noised.parameters()) if noised is not None else []
     expected_batch = terms.sample_rate * len(records)
-    totals = np.zeros(4)  # loss, clipped records, records, signal-to-noise
+    trainer = LocalTrainer(model, terms, expected_batch, optimiser_state)
+    signal_to_noise = 0.0
     for _ in range(terms.steps):
         batch = poisson_batch(streams.sampling, len(records), terms.sample_rate)
-        sums = [torch.zeros_like(parameter) for parameter in noised_parameters]
+        sums = trainer.clipped_sums(records, batch)
+        signal_to_noise += _signal_to_noise(sums, terms)
+        released = noised(sums, terms, streams.noise)
+        if observe is not None:
+            observe(model, released or trainer.plain_sums())
+        trainer.step(released)
+    trainer.close()
+    loss, clipped, seen = trainer.totals.tolist()
+    seen = max(seen, 1.0)
+    diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
+    return trainer.optimiser_state(), diagnostics
+
+
+class LocalTrainer:
+    """A model while it trains. One step: `clipped_sums` of a batch, noise on them, `step`.
+
+    Attributes:
+        totals: loss, clipped records and records of all batches so far, un-noised.
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        terms: TrainingTerms,
+        expected_batch: float,
+        optimiser_state: list[dict[str, Any]] | None = None,
+    ) -> None:
+        model.partner.requires_grad_(terms.scope.trains_partner)
+        noised, plain = _split(model, terms.scope)
+        self._wrapped = GradSampleModule(noised, batch_first=True, loss_reduction="sum") if noised else None
+        self._forward = _forward(model, self._wrapped)
+        groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
+        self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate) for group in groups]
+        for optimiser, state in zip(self._optimisers, optimiser_state or [], strict=bool(optimiser_state)):
+            optimiser.load_state_dict(state)
+        self._noised = list(noised.parameters()) if noised is not None else []
+        self._plain = list(plain.parameters()) if plain is not None else []
+        self._terms = terms
+        self._expected_batch = expected_batch
+        self.totals = np.zeros(3)
+
+    def clipped_sums(self, records: Records, batch: np.ndarray) -> list[Tensor]:
+        """The clipped gradient sum of the positions `batch`: a tensor each parameter that is to be noised.
+
+        The gradients of modules that learn without noise stay inside, for `step`.
+        """
+        sums = [torch.zeros_like(parameter) for parameter in self._noised]
         for positions in _physical_batches(batch):
             images, labels = records.images(positions), records.labels(positions)
-            losses = per_sample_loss(forward(images), images, labels, terms.objective)
+            losses = per_sample_loss(self._forward(images), images, labels, self._terms.objective)
             losses.sum().backward()
-            totals[0] += float(losses.detach().sum())
-            totals[2] += len(positions)
-            if noised_parameters:
-                totals[1] += _accumulate(noised_parameters, sums, terms.max_grad_norm)
-        if noised_parameters:
-            std = terms.noise_multiplier * terms.max_grad_norm
-            totals[3] += _signal_to_noise(sums, std)
-            noise = gaussian_noise([total.shape for total in sums], std, streams.noise)
-            sums = [total + draw for total, draw in zip(sums, noise, strict=True)]
-            for parameter, total in zip(noised_parameters, sums, strict=True):
-                parameter.grad = total / expected_batch
-        if plain is not None:
-            plain_sums = [_plain_sum(parameter) for parameter in plain.parameters()]
-            for parameter, total in zip(plain.parameters(), plain_sums, strict=True):
-                parameter.grad = total / expected_batch
-        if observe is not None:
-            observe(model, sums if noised_parameters else plain_sums)
-        for optimiser in optimisers:
+            clipped = _accumulate(self._noised, sums, self._terms.max_grad_norm) if sums else 0
+            self.totals += (float(losses.detach().sum()), clipped, len(positions))
+        return sums
+
+    def plain_sums(self) -> list[Tensor]:
+        """The last batch's gradient sums of what learns without noise; zeros for an empty batch."""
+        return [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self._plain
+        ]
+
+    def step(self, released: list[Tensor]) -> None:
+        """One Adam step: on the noised sums `released`, and on the plain gradients of the last batch."""
+        for parameter, total in zip(self._noised, released, strict=True):
+            parameter.grad = total / self._expected_batch
+        for parameter, total in zip(self._plain, self.plain_sums(), strict=True):
+            parameter.grad = total / self._expected_batch
+        for optimiser in self._optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-    if wrapped is not None:
-        wrapped.remove_hooks()
-    seen = max(totals[2], 1.0)
-    diagnostics = Diagnostics(totals[0] / seen, totals[1] / seen, totals[3] / terms.steps)
-    return [optimiser.state_dict() for optimiser in optimisers], diagnostics
+
+    def optimiser_state(self) -> list[dict[str, Any]]:
+        """Adam's moments: of what is noised, then of what isn't."""
+        return [optimiser.state_dict() for optimiser in self._optimisers]
+
+    def close(self) -> None:
+        """Give the model back without Opacus' hooks."""
+        if self._wrapped is not None:
+            self._wrapped.remove_hooks()
+
+
+def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:
+    """Clipped sums with Gaussian noise of std noise_multiplier * max_grad_norm: one step's release."""
+    if not sums:
+        return []
+    noise = gaussian_noise([total.shape for total in sums], _noise_std(terms), rng)
+    return [total + draw for total, draw in zip(sums, noise, strict=True)]
+
+
+def _noise_std(terms: TrainingTerms) -> float:
+    return terms.noise_multiplier * terms.max_grad_norm
 
 
 def _split(model: LocalModel, scope: Scope) -> tuple[nn.Module | None, nn.Module | None]:
@@ -197,12 +251,9 @@ def _accumulate(parameters: list[nn.Parameter], sums: list[Tensor], max_grad_nor
     return int((clipped.norms > max_grad_norm).sum())
 
 
-def _signal_to_noise(sums: list[Tensor], std: float) -> float:
+def _signal_to_noise(sums: list[Tensor], terms: TrainingTerms) -> float:
+    if not sums:
+        return 0.0
     signal = float(torch.stack([total.square().sum() for total in sums]).sum().sqrt())
     size = sum(total.numel() for total in sums)
-    return signal / (std * size**0.5)
-
-
-def _plain_sum(parameter: nn.Parameter) -> Tensor:
-    """The sum of the records' gradients without noise; zero for an empty batch."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return signal / (_noise_std(terms) * size**0.5)

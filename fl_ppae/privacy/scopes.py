@@ -77,7 +77,8 @@ SCOPES = MappingProxyType(
                 False,
                 True,
                 "nominal, not a guarantee: the decoder learns from the same records without noise, so "
-                "one record can move every clipped gradient and the sensitivity is not bounded",
+                "one record can move every clipped gradient and the sensitivity is not bounded by "
+                "the clipping norm",
             ),
             Scope(
                 "frozen-decoder",
