@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from fl_ppae.files import finite
+
 _WIDTH_OF_A_FILE = 140
 
 
@@ -25,7 +27,7 @@ def notes() -> Console:
 def show(document: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
     """Write one JSON document, or the tables."""
     if as_json:
-        print(json.dumps(document, indent=2))
+        print(json.dumps(finite(document), indent=2, allow_nan=False))
         return
     console = results()
     for table in tables:

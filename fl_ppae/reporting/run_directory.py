@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import write_json
+from fl_ppae.files import finite, write_json
 from fl_ppae.paths import home
 
 ROUND_COLUMNS = (
@@ -67,7 +67,7 @@ class RunDirectory:
         """Change `summary.json`."""
         self.summary |= values
         self.summary["seconds"] = {phase: round(spent, 2) for phase, spent in self.seconds.items()}
-        write_json(self.path / "summary.json", _finite(self.summary))
+        write_json(self.path / "summary.json", finite(self.summary))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -134,13 +134,6 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"fl-ppae": importlib.metadata.version("fl-ppae"), "python": platform.python_version(), **found}
-
-
-def _finite(value: Any) -> Any:
-    """`value` with None for what is no number, such as the AUC of a test split of one class."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> Any:
