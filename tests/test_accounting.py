@@ -15,6 +15,7 @@ from dp_accounting import (
     RandomizedResponseDpEvent,
 )
 from dp_accounting.pld import PLDAccountant
+from opacus.accountants import PRVAccountant
 from scipy.stats import norm
 
 from fl_ppae.config import RunConfig
@@ -293,3 +294,19 @@ def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_
     expected = oracle([(noise, min(1.0, batch / records), steps)])
     assert plan.epsilon_total is not None
     assert agrees(plan.epsilon_total, expected), (plan.epsilon_total, expected)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(2.16, 0.428, 60)],
+        [(1.0, 1.0, 10)],
+        [(1.0, 0.01, 400)],
+        [(1.5, 0.2, 7), (1.1, 0.05, 3), (4.0, 0.2, 90)],
+    ],
+)
+def test_prv_is_opacus_own_bit_for_bit(parts: list[tuple[float, float, int]]) -> None:
+    accountant = PRVAccountant()
+    accountant.history = sorted(parts)
+    found = epsilon([PoissonGaussian(*part, 1) for part in parts], DELTA).prv
+    assert found == float(accountant.get_epsilon(DELTA))

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
+import numpy as np
 from dp_accounting.pld.common import DifferentialPrivacyParameters
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
@@ -26,7 +27,9 @@ from dp_accounting.pld.privacy_loss_distribution import (
 )
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from dp_accounting.privacy_accountant import NeighboringRelation
-from opacus.accountants import PRVAccountant
+from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
+from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
@@ -36,6 +39,7 @@ from fl_ppae.privacy.labels import replacement_rate
 MAX_NOISE_MULTIPLIER = 1e4
 _RELATIVE_TOLERANCE = 1e-3
 _INTERVAL = 1e-4
+_ORDERS = RDPAccountant.DEFAULT_ALPHAS
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
 Merged = tuple[tuple[float, float, int], ...]
@@ -92,9 +96,43 @@ def _part(event: Event) -> str:
 def _prv(merged: Merged, delta: float) -> float:
     if not merged:
         return 0.0
-    accountant = PRVAccountant()
+    accountant = _CachedDomainPRV()
     accountant.history = list(merged)
     return float(accountant.get_epsilon(delta))
+
+
+class _CachedDomainPRV(PRVAccountant):
+    """Opacus's accountant, bit for bit, with the slow part of its domain kept for later rounds.
+
+    Nine tenths of its time go into the Renyi divergences of one step, from which the domain is sized and
+    which are the same whatever the number of steps.
+    """
+
+    def _get_domain(
+        self,
+        prvs: list[PoissonSubsampledGaussianPRV],
+        num_self_compositions: list[int],
+        eps_error: float,
+        delta_error: float,
+    ) -> Domain:
+        total = sum(num_self_compositions)
+        each = [_renyi_of_one_step(prv.noise_multiplier, prv.sample_rate) for prv in prvs]
+        parts = [steps * renyi for steps, renyi in zip(num_self_compositions, each, strict=True)]
+        together = reduce(np.add, parts)
+        bounds = [_renyi_epsilon(together, delta_error / 4)]
+        bounds += [_renyi_epsilon(renyi, delta_error / (8 * total)) for renyi in each]
+        half = max(*bounds, eps_error) + 3
+        mesh = eps_error / np.sqrt(total * np.log(12 / delta_error) / 2)
+        return Domain.create_aligned(-half, half, mesh)
+
+
+@lru_cache(maxsize=1024)
+def _renyi_of_one_step(sigma: float, rate: float) -> np.ndarray:
+    return np.asarray(compute_rdp(q=rate, noise_multiplier=sigma, steps=1, orders=_ORDERS))
+
+
+def _renyi_epsilon(divergences: np.ndarray, delta: float) -> float:
+    return float(get_privacy_spent(orders=_ORDERS, rdp=divergences, delta=delta)[0])
 
 
 @lru_cache(maxsize=4096)
