@@ -12,8 +12,10 @@ from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
+from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
+from fl_ppae.evaluation import FittedClassifier, restore_classifier
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.simulator import Deal, make_deal
 from fl_ppae.stored_runs import StoredRun
@@ -40,8 +42,8 @@ class Effort:
     origins: int
 
 
-FULL = Effort(1000, 3000, 1500, 200, 3000, 600)
-QUICK = Effort(300, 1000, 150, 20, 1000, 200)
+FULL = Effort(1000, 3000, 800, 200, 3000, 600)
+QUICK = Effort(300, 1000, 100, 20, 1000, 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class AuditedRun:
         deal: who holds which records, in a simulation; None if hospitals were deployed.
         encoder: the common one; None where every hospital kept its own.
         initial_encoder: the random one from which all started.
+        classifier: the central one, of encodings; None if the run left none.
         say: tells the user what is going on.
     """
 
@@ -61,6 +64,7 @@ class AuditedRun:
     deal: Deal | None
     encoder: nn.Module | None
     initial_encoder: nn.Module
+    classifier: FittedClassifier | None
     effort: Effort
     say: Callable[[str], None]
 
@@ -131,6 +135,7 @@ def open_for_audit(
         deal,
         _load_encoder(config, stored.path / "encoder.safetensors"),
         _ready(autoencoder_of(config).encoder),
+        _load_classifier(config, stored.path / "classifier.safetensors"),
         effort,
         say,
     )
@@ -153,6 +158,16 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
     except RuntimeError:
         raise UserError(f"{path} is not an encoder of autoencoder = {config.autoencoder}") from None
     return _ready(encoder)
+
+
+def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
+    if not path.exists():
+        return None
+    classes = DATASETS[config.dataset].num_classes
+    try:
+        return restore_classifier(config.classifier, load_file(path), classes)
+    except (RuntimeError, KeyError):
+        raise UserError(f"{path} is not a classifier = {config.classifier}") from None
 
 
 def _ready(encoder: nn.Module) -> nn.Module:

@@ -35,9 +35,9 @@ class Fitted:
 def fitted_black_box(audited: AuditedRun, threat_model: ThreatModel) -> tuple[Fitted, Fitted]:
     """The attackers against the run, and against its random initial encoder."""
     scene = black_box(audited, threat_model)
-    audited.say(f"inversion, {scene.words}: fitting the attackers")
+    audited.say(f"{scene.words}: fitting the attackers")
     attackers = fit(audited, scene)
-    audited.say(f"inversion, {scene.words}: the same without defence")
+    audited.say(f"{scene.words}: the same without defence")
     return attackers, fit(audited, scene.through(audited.initial_encoder))
 
 
@@ -80,7 +80,7 @@ def inversion_findings(
         "mean image": mean,
     }
     drawn = torch.linspace(0, len(victims) - 1, min(_DRAWN, len(victims))).long()
-    title = f"Reconstructions: {scene.words}"
+    title = f"{attack}: {scene.words}"
 
     def draw(path: Path) -> None:
         panels = {

@@ -17,9 +17,9 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     if audited.encoder is not None:
         attackers, plain = fitted_black_box(audited, threat_model)
     else:
-        audited.say(f"inversion, {scene.words}: fitting the attackers")
+        audited.say(f"{scene.words}: fitting the attackers")
         attackers, plain = fit(audited, scene), fit(audited, scene.through(audited.initial_encoder))
-    audited.say(f"inversion, {scene.words}: gradients through the encoder")
+    audited.say(f"{scene.words}: gradients through the encoder")
     inverter = _through_encoder(audited, attackers)
     undefended = _through_encoder(audited, plain).decode(plain.scene.victims.encodings)
     return inversion_findings(audited, NAME, scene, (inverter,), undefended)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fl_ppae.attacks import (
+    adversarial_examples,
     dependence,
     hospital_inference,
     inversion_black_box,
     inversion_white_box,
+    model_extraction,
     retrieval,
     similarity,
 )
@@ -20,6 +22,8 @@ ATTACKS: tuple[Attack, ...] = (
     inversion_black_box.ATTACK,
     inversion_white_box.ATTACK,
     hospital_inference.ATTACK,
+    model_extraction.ATTACK,
+    adversarial_examples.ATTACK,
 )
 
 

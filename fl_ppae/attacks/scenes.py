@@ -57,14 +57,13 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
         UserError: as `black_box_missing`.
     """
     _refuse(black_box_missing(audited, threat_model))
-    words = f"{threat_model.name}, black-box"
     if audited.config.share == "updates":
         known = _known(audited, threat_model, audited.encoder)
     elif threat_model == COLLUDING_HOSPITAL:
         known = _uploaded_pairs(audited, audited.hospitals[:1], audited.effort.pairs)
     else:
         known = _known(audited, threat_model, audited.encoder)
-    return Scene(words, known, _victims(audited), audited.encoder)
+    return Scene(threat_model.name, known, _victims(audited), audited.encoder)
 
 
 def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
@@ -78,14 +77,31 @@ def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
     """
     _refuse(white_box_missing(audited, threat_model))
     if audited.encoder is not None:
-        scene = black_box(audited, threat_model)
-        return Scene(f"{threat_model.name}, white-box", scene.known, scene.victims, scene.encoder)
+        return black_box(audited, threat_model)
     victim = audited.hospitals[1]
     encoder = audited.own_encoder(victim)
     known = _known(audited, threat_model, encoder)
     victims = _uploaded_pairs(audited, (victim,), audited.effort.victims)
-    words = f"{threat_model.name}, white-box, STRONGER: has the encoder that never left {victim}"
+    words = f"{threat_model.name}, STRONGER: has the encoder that never left {victim}"
     return Scene(words, known, victims, encoder)
+
+
+def through_known_encoder(audited: AuditedRun) -> tuple[str, Pairs, nn.Module]:
+    """Images whose encoder the attacker has, with it, and how to print that.
+
+    It is the common encoder, or as a stronger threat model one that never left its hospital, the second.
+
+    Raises:
+        UserError: as `known_encoder_missing`.
+    """
+    _refuse(known_encoder_missing(audited, MEASUREMENT))
+    if audited.encoder is not None:
+        return "has encoder and classifier", _victims(audited), audited.encoder
+    victim = audited.hospitals[1]
+    encoder = audited.own_encoder(victim)
+    assert encoder is not None
+    pairs = _uploaded_pairs(audited, (victim,), audited.effort.victims)
+    return f"STRONGER: has the classifier and the encoder that never left {victim}", pairs, encoder
 
 
 def by_hospital(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, Tensor]:
@@ -125,6 +141,18 @@ def white_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | N
     if missing is None and audited.own_encoder(audited.hospitals[1]) is None:
         return f"audit-only/ has no encoder of {audited.hospitals[1]}"
     return missing
+
+
+def known_encoder_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:
+    """Why no attacker has an encoder; None if one has."""
+    if audited.encoder is not None:
+        return uploads_missing(audited, threat_model)
+    return white_box_missing(audited, threat_model)
+
+
+def classifier_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Why there is no classifier to attack; None if there is one."""
+    return "the run left no classifier.safetensors" if audited.classifier is None else None
 
 
 def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:

@@ -23,15 +23,15 @@ def infer_attribute(known: Array, attributes: Array, encodings: Array, seed: int
 
     Args:
         known: encodings (M, *encoding) of which the attacker knows the attribute.
-        attributes: (M,) integers, two different ones at least, each of them at least three times.
+        attributes: (M,) integers, two different ones at least, each of them at least twice.
         encodings: (N, *encoding).
         seed: of the forest.
     """
     held, seen = (np.asarray(rows, np.float32).reshape(len(rows), -1) for rows in (known, encodings))
     attackers = (
         make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=200, tol=1e-3)),
-        RandomForestClassifier(200, min_samples_leaf=2, random_state=seed),
+        RandomForestClassifier(100, min_samples_leaf=2, random_state=seed),
     )
-    best = max(attackers, key=lambda attacker: float(cross_val_score(attacker, held, attributes, cv=3).mean()))
+    best = max(attackers, key=lambda attacker: float(cross_val_score(attacker, held, attributes, cv=2).mean()))
     guesses: Array = best.fit(held, attributes).predict(seen)
     return guesses

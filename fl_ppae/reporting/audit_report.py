@@ -53,12 +53,12 @@ def audit_table(name: str, data_label: str, results: Iterable[Result], skipped: 
     """One row per result, and one per attack that could not be made."""
     table = Table(title=title(f"Audit of {name}", data_label), title_justify="left", title_style="")
     for column in ("attack", "threat model", "metric"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "attack")
     for column in ("value", "95 % interval", _CHANCE, _CLASS_CHANCE, "without defence", "n"):
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column, justify="right", overflow="fold", no_wrap=column == "95 % interval")
     table.caption = "at chance and knowing the class: for inversion, the mean image and the class-mean image"
     for row in results:
-        interval = _NOTHING if row.low is None else f"{_number(row.low)} to {_number(row.high)}"
+        interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
         table.add_row(
             row.attack,
             row.threat_model,
@@ -125,4 +125,4 @@ def _csv(rows: Iterable[Result]) -> bytes:
 def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _NOTHING
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.5f}"

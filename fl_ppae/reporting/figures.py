@@ -155,6 +155,27 @@ def plot_image_rows(
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
 
 
+def plot_extraction(
+    queries: Sequence[int],
+    by_queries: Mapping[str, Sequence[float]],
+    own_accuracy: float,
+    path: Path,
+    source_label: str,
+) -> None:
+    """A surrogate's agreement and accuracy (0 to 1) by its number of queries, beside the original's accuracy."""
+    with _figure(path, "Classifier copied through its answers", source_label, (6, 4)) as figure:
+        axes = figure.subplots()
+        for (name, values), colour, style in zip(by_queries.items(), OKABE_ITO, ("o-", "s--"), strict=False):
+            axes.plot(queries, values, style, color=colour, label=f"surrogate's {name}")
+        axes.axhline(own_accuracy, color=OKABE_ITO[5], linestyle=":", label="the classifier's accuracy")
+        axes.set_xscale("log")
+        axes.set_xlabel("queries")
+        axes.set_ylabel("share of test images (0 to 1)")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+
+
 def _panels(encoding: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """An encoding as two-dimensional pictures: a vector folded to a near-square, padded with gaps."""
     if encoding.ndim == 3:
