@@ -15,29 +15,31 @@ from fl_ppae.stored_runs import find_run
 
 def command(arguments: argparse.Namespace) -> int:
     """List the attacks, or make them on one run and write its `audit/`."""
-    # Imported here: these take seconds, and a wrong run should be told at once.
     if arguments.list:
         return _list(arguments)
     if arguments.run is None:
         raise UserError("audit needs a run: its folder, its name, or 'latest' (or --list)")
+    if arguments.threads < 1:
+        raise UserError(f"--threads {arguments.threads}: must be at least 1")
     stored = find_run(arguments.run)
+    # Imported here: these take seconds, and a wrong run should be told at once.
     from fl_ppae.attacks.audit import carry_out
-    from fl_ppae.attacks.audited_run import FULL, QUICK, open_for_audit
+    from fl_ppae.attacks import audited_run
+    from fl_ppae.attacks.audited_run import open_for_audit
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
     from fl_ppae.evaluation import limited_threads
-    from fl_ppae.reporting.audit_report import audit_table, write_audit
+    from fl_ppae.reporting.audit_report import audit_tables, write_audit
 
     attacks = ATTACKS if arguments.attacks is None else choose_attacks(arguments.attacks)
     console = notes()
-    effort = QUICK if arguments.quick else FULL
+    effort = audited_run.QUICK if arguments.quick else audited_run.FULL
     start = time.perf_counter()
     with limited_threads(arguments.threads):
         audited = open_for_audit(stored, effort, _teller(console), arguments.data_file)
         audit = carry_out(audited, attacks, named=arguments.attacks is not None)
     seconds = time.perf_counter() - start
     document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
-    table = audit_table(stored.name, stored.data_label, audit.results, audit.skipped)
-    show(document, [table], as_json=arguments.json)
+    show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
     if arguments.quick:
         console.print(
             "--quick: fewer images and weaker attackers; a low value here shows no protection",

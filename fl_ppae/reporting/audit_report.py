@@ -49,8 +49,15 @@ def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: floa
     return document
 
 
-def audit_table(name: str, data_label: str, results: Iterable[Result], skipped: Iterable[Skipped]) -> Table:
-    """One row per result, and one per attack that could not be made."""
+def audit_tables(name: str, data_label: str, audit: Audit) -> list[Table]:
+    """A row for each result; and where attacks could not be made, a row for each of them with the reason."""
+    tables = [_result_table(name, data_label, audit.results)] if audit.results else []
+    if audit.skipped:
+        tables.append(_skipped_table(name, data_label, audit.skipped))
+    return tables
+
+
+def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Table:
     table = Table(title=title(f"Audit of {name}", data_label), title_justify="left", title_style="")
     for column in ("attack", "threat model", "metric"):
         table.add_column(column, overflow="fold", no_wrap=column == "attack")
@@ -70,8 +77,15 @@ def audit_table(name: str, data_label: str, results: Iterable[Result], skipped: 
             _number(row.undefended),
             str(row.n),
         )
+    return table
+
+
+def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Table:
+    table = Table(title=title(f"Skipped in {name}", data_label), title_justify="left", title_style="")
+    for column in ("attack", "threat model", "why"):
+        table.add_column(column, overflow="fold")
     for missing in skipped:
-        table.add_row(missing.attack, missing.threat_model, Text(f"skipped: {missing.reason}", style="yellow"))
+        table.add_row(missing.attack, missing.threat_model, Text(missing.reason, style="yellow"))
     return table
 
 
