@@ -281,3 +281,27 @@ def test_every_attack_is_listed_in_a_line_with_its_source(capsys: pytest.Capture
         assert each["description"] and "\n" not in each["description"] and each["source"]
     assert cli.main(["audit", "--list"]) == 0
     assert "arXiv:1412.6572" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
+def test_attackers_of_noised_uploads_know_all_but_the_noise(federate: Callable[..., Run], share: str):
+    noised = {"encoding_noise_epsilon": 8.0, "projection_size": 8}
+    opening = opened(federate("run", share=share, **noised), Effort(60, 90, 2, 4, 60, 30))
+    assert opening.release is not None
+    scene = scenes.white_box(opening, SERVER_SPLIT)
+    assert scene.victims.encodings.shape[1:] == scene.known.encodings.shape[1:] == (8,)
+    for pairs in (scene.victims, scene.known):
+        clean = scene.encode(pairs.images)
+        assert clean.norm(dim=1).max() <= 1 + 1e-5
+        spread = (pairs.encodings - clean).std().item()
+        assert spread == pytest.approx(opening.release.noise_multiplier, rel=0.15)
+
+
+def test_noised_uploads_are_audited_and_stop_the_inversion(federate: Callable[..., Run]):
+    run = federate("run", share="updates+encodings", encoding_noise_epsilon=1.0, projection_size=8)
+    document = audited(run, "--attacks", f"{CHEAP},{INVERSIONS}")
+    assert document["skipped"] == []
+    for row in document["results"]:
+        if row["metric"] == "ssim":
+            assert row["value"] < row["class_chance"]
+            assert row["value"] < row["undefended"] - 0.1

@@ -13,6 +13,7 @@ from fl_ppae.attacks.attack import Attack, Findings, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.scenes import classifier_missing, known_encoder_missing, through_known_encoder
 from fl_ppae.evaluation import FittedClassifier
+from fl_ppae.leakage.inversion import Encode
 from fl_ppae.leakage.intervals import wilson
 
 NAME = "adversarial-examples"
@@ -23,13 +24,13 @@ _PGD_STEPS = 20
 
 
 class _EncoderAndClassifier(nn.Module):
-    def __init__(self, encoder: nn.Module, classifier: FittedClassifier) -> None:
+    def __init__(self, encode: Encode, classifier: FittedClassifier) -> None:
         super().__init__()
-        self.encoder, self.network = encoder, classifier.network
+        self.encode, self.network = encode, classifier.network
         self.mean, self.scale = classifier.mean, classifier.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.network((self.encoder(images) - self.mean) / self.scale)
+        scores: Tensor = self.network((self.encode(images) - self.mean) / self.scale)
         return scores
 
 
@@ -38,9 +39,9 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
 
     The results are those of radius 4/255; the others are details.
     """
-    words, victims, encoder = through_known_encoder(audited)
+    words, victims, encode = through_known_encoder(audited)
     assert audited.classifier is not None
-    model = _EncoderAndClassifier(encoder, audited.classifier).eval()
+    model = _EncoderAndClassifier(encode, audited.classifier).eval()
     images, labels = victims.images.numpy(), victims.labels.numpy()
     attacks = _attacks(model, victims.images.shape[1:], audited.dataset.spec.num_classes)
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), images.shape)

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.registry import DATASETS
@@ -55,6 +56,7 @@ class AuditedRun:
         encoder: the common one; None where every hospital kept its own.
         initial_encoder: the random one from which all started.
         classifier: the central one, of encodings; None if the run left none.
+        release: what was done to encodings before they left; None if they left plain, or not at all.
         say: tells the user what is going on.
     """
 
@@ -65,6 +67,7 @@ class AuditedRun:
     encoder: nn.Module | None
     initial_encoder: nn.Module
     classifier: FittedClassifier | None
+    release: NoisedRelease | None
     effort: Effort
     say: Callable[[str], None]
 
@@ -136,6 +139,7 @@ def open_for_audit(
         _load_encoder(config, stored.path / "encoder.safetensors"),
         _ready(autoencoder_of(config).encoder),
         _load_classifier(config, stored.path / "classifier.safetensors"),
+        noised_release(config, stored.path),
         effort,
         say,
     )
