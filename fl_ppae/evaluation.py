@@ -72,9 +72,7 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
     return {name: value.detach().contiguous() for name, value in state.items()}
 
 
-def restore_classifier(
-    classifier: str, state: Mapping[str, Tensor], num_classes: int
-) -> FittedClassifier:
+def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
     """The fitted classifier ('lr' or 'resnet18') of which `state` is the `classifier_state`.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run, write_npz
+from conftest import Run, simulated_nodes, write_npz
 from safetensors.torch import load_file
 
 from fl_ppae import cli
@@ -46,7 +46,9 @@ def audited(run: Run, *options: str) -> dict:
     return json.loads((run.path / "audit" / "results.json").read_text())
 
 
-def test_an_audit_of_a_run_that_shares_updates(federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]):
+def test_an_audit_of_a_run_that_shares_updates(
+    federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+):
     run = federate("run", share="updates")
     document = audited(run, "--attacks", f"{CHEAP},{INVERSIONS}")
     printed = capsys.readouterr()
@@ -67,6 +69,22 @@ def test_an_audit_of_a_run_that_shares_updates(federate: Callable[..., Run], cap
     assert {row["group"] for row in table if row["attack"] == "inversion-black-box"} >= {"all", "0", "9"}
 
 
+def test_the_threat_model_is_a_parameter(federate: Callable[..., Run]):
+    document = audited(
+        federate("run"), "--attacks", "similarity,inversion-black-box", "--attacker", "colluding-hospital"
+    )
+    models = [row["threat_model"] for row in document["results"]]
+    assert models == ["measurement"] * 2 + ["colluding-hospital"] * 3
+
+
+def test_a_hospital_without_an_upload_is_left_out(federate: Callable[..., Run]):
+    nodes = [*simulated_nodes(4)[:3], {**simulated_nodes(4)[3], "allow-plain-encodings": False}]
+    run = federate("run", share="updates+encodings", nodes=nodes)
+    assert opened(run).hospitals == ("hospital-0", "hospital-1", "hospital-2")
+    rows = audited(run, "--attacks", "similarity,inversion-black-box,hospital-inference")["results"]
+    assert rows[-1]["chance"] == pytest.approx(1 / 3)
+
+
 def test_json_is_one_document(federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]):
     run = federate("run")
     capsys.readouterr()
@@ -81,7 +99,10 @@ def test_uploads_are_attacked_as_they_were_released(federate: Callable[..., Run]
     assert opening.encoder is None
     victims = scenes.measurement(opening).victims
     released = np.concatenate(
-        [np.load(next((run.path / "hospitals" / f"hospital-{n}").glob("released-*-train.npy"))) for n in (1, 2)]
+        [
+            np.load(next((run.path / "hospitals" / f"hospital-{n}").glob("released-*-train.npy")))
+            for n in (1, 2)
+        ]
     )
     assert all((row == released).all(1).any() for row in victims.encodings.numpy())
     own = {name: opening.own_encoder(name) for name in opening.hospitals}
@@ -184,7 +205,8 @@ def test_changed_images_stay_within_radius_and_range():
     for attack in _attacks(network, torch.Size((1, 8, 8)), 3).values():
         changed = attack(images, labels, 0.1)
         assert np.abs(changed - images).max() == pytest.approx(0.1, abs=1e-6)
-        assert 0 <= changed.min() and changed.max() <= 1
+        assert changed.min() >= 0
+        assert changed.max() <= 1
         assert np.mean(network(torch.from_numpy(changed)).argmax(1).numpy() == labels) < 0.7
 
 
@@ -194,7 +216,7 @@ def test_a_classifier_is_restored_from_its_state(classifier: str):
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 49)).astype(np.float32), rng.integers(0, 3, 60)
-    import fl_ppae.evaluation as evaluation
+    from fl_ppae import evaluation
 
     steps, evaluation.RESNET_STEPS = evaluation.RESNET_STEPS, 2
     try:
@@ -209,7 +231,7 @@ def test_data_that_has_changed_is_refused(federate: Callable[..., Run], data_fil
     run = federate("run")
     opened(run)
     write_npz(data_file, seed=1)
-    with pytest.raises(UserError, match="the data has changed: .* MD5"):
+    with pytest.raises(UserError, match=r"the data has changed: .* MD5"):
         opened(run)
     data_file.unlink()
     with pytest.raises(UserError, match="no such file"):
@@ -243,7 +265,12 @@ def test_a_run_that_did_not_complete_is_refused(federate: Callable[..., Run]):
 def failing(message: str | None) -> Attack:
     row = result("late", "measurement", "metric", Estimate(0.5, 0.4, 0.6, 9))
     return Attack(
-        "late", "an attack added later", "nobody", lambda *_: Findings((row,)), (MEASUREMENT,), (lambda *_: message,)
+        "late",
+        "an attack added later",
+        "nobody",
+        lambda *_: Findings((row,)),
+        (MEASUREMENT,),
+        (lambda *_: message,),
     )
 
 

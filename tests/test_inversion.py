@@ -21,7 +21,9 @@ from fl_ppae.models.autoencoders import build_autoencoder
 BLOOD = Path(__file__).parents[2] / "shared" / "data" / "bloodmnist.npz"
 
 
-def smooth_images(count: int, shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0) -> tuple[Tensor, Tensor]:
+def smooth_images(
+    count: int, shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Smooth images of 3 classes, each about its own prototype, and their labels."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
@@ -235,7 +237,7 @@ def test_real_cells_noised_at_epsilon_1_stay_at_the_floor(blood):
         unit = each / each.flatten(1).norm(dim=1)[:, None, None, None]
         noised.append(unit + sigma * torch.randn(unit.shape, generator=generator))
     known = Pairs(known_images, noised[0], known_labels)
-    chance, class_chance = floors(known, images, labels)
+    chance, _ = floors(known, images, labels)
     start = fit_inverters(known, steps=100)[0]
     gradient = white_box_inverter(known, encoder, start, steps=20)
     for inverter in (start, gradient):

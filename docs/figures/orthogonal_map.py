@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fl_ppae.data.npz import read_npz
 from fl_ppae.data.hospital import to_float
+from fl_ppae.data.npz import read_npz
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.leakage.dependence import distance_correlation, linear_cka
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images

@@ -78,8 +78,15 @@ class AuditedRun:
 
     @property
     def hospitals(self) -> tuple[str, ...]:
-        """The hospitals' names, in order; none known to the simulator if they were deployed."""
-        return tuple(self.deal.train) if self.deal is not None else ()
+        """The hospitals' names, in order; where encodings are shared, of those that uploaded theirs.
+
+        None if the hospitals were deployed: their records are not here.
+        """
+        if self.deal is None:
+            return ()
+        if self.config.share == "updates":
+            return tuple(self.deal.train)
+        return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
         """The encodings (N, *encoding) of its train part that a hospital released; None if it didn't."""

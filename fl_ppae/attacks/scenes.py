@@ -130,9 +130,10 @@ def by_hospital(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, 
     By `encoder`; if that is None, as the run has them: uploaded, or by the common encoder.
     """
     assert audited.deal is not None
-    count = min(audited.effort.origins, *(len(records) for records in audited.deal.train.values()))
+    held = {name: audited.deal.train[name] for name in audited.hospitals}
+    count = min(audited.effort.origins, *map(len, held.values()))
     encodings = {}
-    for name, records in audited.deal.train.items():
+    for name, records in held.items():
         rows = _drawn(len(records), count)
         uploaded = audited.uploaded(name)
         if encoder is None and uploaded is not None:
@@ -180,8 +181,8 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     if audited.deal is None:
         return "the hospitals were deployed: their records are not here"
     if len(audited.hospitals) < 2:
-        return "the run has one hospital only"
-    return uploads_missing(audited, _)
+        return "there are not two hospitals" + ("" if audited.config.share == "updates" else " with uploads")
+    return None
 
 
 def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -190,8 +191,7 @@ def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
         return None
     if audited.deal is None:
         return "the hospitals were deployed: the images of their uploads are not here"
-    silent = [name for name in audited.hospitals if audited.uploaded(name) is None]
-    return f"{', '.join(silent)} uploaded no encodings" if silent else None
+    return None if audited.hospitals else "no hospital uploaded encodings"
 
 
 def _victims(audited: AuditedRun) -> Pairs:
