@@ -69,6 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "runs", "stored:runs", "list the runs on this machine")
     show = _add(commands, "show", "stored:show_run", "show one run's results")
     show.add_argument("run", metavar="RUN", help="a run's folder, its name, or 'latest'")
+    audit = _add(commands, "audit", "audit:command", "attack what a finished run left: what still leaks")
+    audit.add_argument(
+        "run", metavar="RUN", nargs="?", help="a completed run's folder, its name, or 'latest'"
+    )
+    audit.add_argument("--attacks", metavar="A,B,...", help="these only (default: all; see --list)")
+    audit.add_argument(
+        "--attacker",
+        choices=("server-split", "colluding-hospital"),
+        help="who inverts encodings: holds the validation split, or is a hospital (default: each in turn)",
+    )
+    audit.add_argument("--list", action="store_true", help="describe each attack in a line and stop")
+    audit.add_argument("--quick", action="store_true", help="fewer images and weaker attackers: 2 minutes")
+    audit.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="CPU threads (default 1: best on a busy machine)"
+    )
+    audit.add_argument(
+        "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
+    )
     _add(commands, "data", "stored:data", "which official data files are on this machine")
     return parser
 

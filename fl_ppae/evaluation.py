@@ -6,7 +6,7 @@ Functions over arrays and modules. The same seed and thread count give the same 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +70,23 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
     state = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
     state |= {"mean": fitted.mean, "scale": fitted.scale}
     return {name: value.detach().contiguous() for name, value in state.items()}
+
+
+def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
+    """The fitted classifier ('lr' or 'resnet18') of which `state` is the `classifier_state`.
+
+    Raises:
+        RuntimeError, KeyError: the state is another network's.
+    """
+    mean, scale = state["mean"], state["scale"]
+    weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
+    network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
+    if classifier == "resnet18":
+        network = _resnet18_network(tuple(mean.shape), num_classes, seed=0)
+    elif "weight" not in weights:  # noised encodings are vectors already: nothing to flatten
+        network = nn.Sequential(nn.Flatten(), network)
+    network.load_state_dict(weights)
+    return FittedClassifier(network.eval(), mean, scale)
 
 
 def macro_auc(labels: Array, probabilities: Array) -> float:
@@ -257,12 +274,16 @@ def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Ten
     optimiser.step(closure)
 
 
+def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
+    channels, height, width = as_image_shape(encoding)
+    view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
+    return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
+
+
 def _fit_resnet18(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
-    channels, height, width = as_image_shape(inputs.shape[1:])
-    view = nn.Unflatten(1, (channels, height, width)) if inputs.ndim == 2 else nn.Identity()
-    network = nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
+    network = _resnet18_network(inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
     x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from fl_ppae.leakage.similarity import resize_images_to, similarity
+from fl_ppae.leakage.similarity import resize_images_to, similarity, similarity_by_pair
 
 
 def images(count: int = 40, shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> torch.Tensor:
@@ -112,3 +112,32 @@ def test_too_few_or_unequal_pairs():
         similarity(images(1), images(1))
     with pytest.raises(ValueError, match="3 images, 4 encodings"):
         similarity(images(3), images(4))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (16, 2, 2), (49,)])
+def test_top_5_against_a_sort(shape):
+    x, z = images(), torch.randn(40, *shape, generator=torch.Generator().manual_seed(1))
+    rows = resize_images_to(x, shape)
+    z = z + ((rows - rows.mean(0)) / rows.std(0) * 2 / rows.shape[1] ** 0.5).view(40, *shape)
+    left, right = resize_images_to(x, shape).double().numpy(), z.flatten(1).double().numpy()
+    centred = cosine_similarity(right - right.mean(0), left - left.mean(0))
+    first = np.argsort(-centred, axis=1)[:, :5]
+    expected = [index in row for index, row in enumerate(first)]
+    pairs = similarity_by_pair(x, z)
+    assert pairs.retrieval_top5.tolist() == [float(hit) for hit in expected]
+    assert 0 < sum(expected) < 40
+    assert bool((pairs.retrieval_top5 >= pairs.retrieval_top1).all())
+
+
+@pytest.mark.parametrize("records", [3, 5, 40])
+def test_top_5_of_an_encoding_that_shows_nothing_is_a_guess(records):
+    pairs = similarity_by_pair(images(records), torch.zeros(records, 7))
+    assert pairs.retrieval_top5.mean().item() == pytest.approx(min(1, 5 / records))
+
+
+def test_pairs_that_do_not_belong_together_by_pair():
+    x, z = images(), torch.randn(40, 192, generator=torch.Generator().manual_seed(1))
+    plain = cosine_similarity(z.double().numpy(), x.flatten(1).double().numpy())
+    np.fill_diagonal(plain, 0)
+    expected = torch.from_numpy(plain.sum(1) / 39)
+    torch.testing.assert_close(similarity_by_pair(x, z).cosine_mismatched, expected, atol=1e-6, rtol=0)

@@ -32,6 +32,22 @@ class SimilarityReport:
     records: int
 
 
+@dataclass(frozen=True)
+class PairSimilarity:
+    """The same, one number per pair, each (N,), and top-5 beside top-1.
+
+    The `mismatched` ones are an encoding's mean cosine with all the other images. Retrieval is 1 where the
+    own image is among the most similar 1 or 5, and a fraction where others tie with it.
+    """
+
+    cosine: Tensor
+    cosine_centred: Tensor
+    cosine_mismatched: Tensor
+    cosine_centred_mismatched: Tensor
+    retrieval_top1: Tensor
+    retrieval_top5: Tensor
+
+
 def similarity(images: Tensor, encodings: Tensor) -> SimilarityReport:
     """Compare images (N, C, H, W), floats in [0, 1], with their encodings (N, *encoding).
 
@@ -40,18 +56,36 @@ def similarity(images: Tensor, encodings: Tensor) -> SimilarityReport:
     Raises:
         ValueError: fewer than two pairs, or not as many encodings as images.
     """
+    pairs = similarity_by_pair(images, encodings)
+    return SimilarityReport(
+        cosine=pairs.cosine.mean().item(),
+        cosine_centred=pairs.cosine_centred.mean().item(),
+        cosine_mismatched=pairs.cosine_mismatched.mean().item(),
+        retrieval_top1=pairs.retrieval_top1.mean().item(),
+        records=len(images),
+    )
+
+
+def similarity_by_pair(images: Tensor, encodings: Tensor) -> PairSimilarity:
+    """As `similarity`, pair by pair.
+
+    Raises:
+        ValueError: as `similarity`.
+    """
     if len(images) != len(encodings) or len(images) < 2:
         raise ValueError(f"needs two or more pairs, got {len(images)} images, {len(encodings)} encodings")
     left = resize_images_to(images.double(), tuple(encodings.shape[1:]))
     right = encodings.double().flatten(1)
     plain = _unit(left), _unit(right)
     centred = _unit(*_centre(left)), _unit(*_centre(right))
-    return SimilarityReport(
-        cosine=_matched(*plain),
-        cosine_centred=_matched(*centred),
+    better, tied = _ranks(*centred)
+    return PairSimilarity(
+        cosine=(plain[0] * plain[1]).sum(1),
+        cosine_centred=(centred[0] * centred[1]).sum(1),
         cosine_mismatched=_mismatched(*plain),
-        retrieval_top1=_retrieval(*centred),
-        records=len(images),
+        cosine_centred_mismatched=_mismatched(*centred),
+        retrieval_top1=((1 - better) / tied).clamp(0, 1),
+        retrieval_top5=((5 - better) / tied).clamp(0, 1),
     )
 
 
@@ -85,26 +119,23 @@ def _unit(rows: Tensor, negligible: Tensor | float = 0.0) -> Tensor:
     return torch.where(norms > negligible, rows / norms, 0.0)
 
 
-def _matched(left: Tensor, right: Tensor) -> float:
-    return (left * right).sum(1).mean().item()
+def _mismatched(left: Tensor, right: Tensor) -> Tensor:
+    """Of each encoding the mean over all images that are not its own.
 
-
-def _mismatched(left: Tensor, right: Tensor) -> float:
-    """Mean over all N (N - 1) pairs of different records.
-
-    All of them, not the neighbours' pairs: those would be of one class where records are sorted.
+    All of them, not its neighbour's alone: that would be of its class where records are sorted.
     """
-    records = len(left)
-    everything = left.sum(0) @ right.sum(0)
-    return ((everything - (left * right).sum()) / (records * (records - 1))).item()
+    return (right @ left.sum(0) - (left * right).sum(1)) / (len(left) - 1)
 
 
-def _retrieval(images: Tensor, encodings: Tensor, block: int = 1024) -> float:
-    """Top-1 rate; an own image that shares first place with others counts as the guess it is."""
-    found = 0.0
+def _ranks(images: Tensor, encodings: Tensor, block: int = 1024) -> tuple[Tensor, Tensor]:
+    """For each encoding how many images are more similar than its own, and how many are as similar, own too.
+
+    An own image that shares its place with others counts as the guess it is.
+    """
+    better, tied = [], []
     for start in range(0, len(encodings), block):
         cosines = encodings[start : start + block] @ images.T
-        first = cosines >= cosines.max(1, keepdim=True).values - 1e-9
-        own = first.diagonal(start)
-        found += (own / first.sum(1)).sum().item()
-    return found / len(encodings)
+        own = cosines.diagonal(start)[:, None]
+        better.append((cosines > own + 1e-9).sum(1))
+        tied.append((cosines >= own - 1e-9).sum(1) - better[-1])
+    return torch.cat(better).double(), torch.cat(tied).double()

@@ -139,6 +139,45 @@ def plot_encodings(
             grid[row, 0].set_ylabel(name)
 
 
+def plot_image_rows(
+    rows: Mapping[str, np.ndarray[Any, Any]], path: Path, title: str, source_label: str
+) -> None:
+    """Rows of images (N, C, H, W) in 0 to 1, one under the other, each with its name."""
+    count = len(next(iter(rows.values())))
+    with _figure(path, title, source_label, (1.0 * count + 1.6, 1.0 * len(rows) + 0.9)) as figure:
+        grid = figure.subplots(len(rows), count, squeeze=False)
+        for (name, images), line in zip(rows.items(), grid, strict=True):
+            for image, axes in zip(images, line, strict=True):
+                pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+                axes.imshow(
+                    pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1
+                )
+                axes.set_xticks([])
+                axes.set_yticks([])
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+
+
+def plot_extraction(
+    queries: Sequence[int],
+    by_queries: Mapping[str, Sequence[float]],
+    own_accuracy: float,
+    path: Path,
+    source_label: str,
+) -> None:
+    """A surrogate's agreement and accuracy (0 to 1) by number of queries, and the original's accuracy."""
+    with _figure(path, "Classifier copied through its answers", source_label, (6, 4)) as figure:
+        axes = figure.subplots()
+        for (name, values), colour, style in zip(by_queries.items(), OKABE_ITO, ("o-", "s--"), strict=False):
+            axes.plot(queries, values, style, color=colour, label=f"surrogate's {name}")
+        axes.axhline(own_accuracy, color=OKABE_ITO[5], linestyle=":", label="the classifier's accuracy")
+        axes.set_xscale("log")
+        axes.set_xlabel("queries")
+        axes.set_ylabel("share of test images (0 to 1)")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+
+
 def _panels(encoding: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """An encoding as two-dimensional pictures: a vector folded to a near-square, padded with gaps."""
     if encoding.ndim == 3:

@@ -1,0 +1,1 @@
+"""Attacks on a finished run, one module each; `registry.ATTACKS` lists them all."""

@@ -1,0 +1,113 @@
+"""Images changed a little so that encoder and classifier together are wrong; by ART."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.scenes import classifier_missing, known_encoder_missing, through_known_encoder
+from fl_ppae.evaluation import FittedClassifier
+from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.inversion import Encode
+
+NAME = "adversarial-examples"
+WHITE_BOX = ThreatModel("white-box", "has encoder and classifier, and takes gradients through both")
+_RADII = (1, 2, 4, 8)  # of 255, L-infinity
+_SHOWN = 4
+_PGD_STEPS = 20
+
+
+class _EncoderAndClassifier(nn.Module):
+    def __init__(self, encode: Encode, classifier: FittedClassifier) -> None:
+        super().__init__()
+        self.encode, self.network = encode, classifier.network
+        self.mean, self.scale = classifier.mean, classifier.scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.network((self.encode(images) - self.mean) / self.scale)
+        return scores
+
+
+def run(audited: AuditedRun, _: ThreatModel) -> Findings:
+    """Accuracy on changed images, by radius; chance is a change of that radius with random signs.
+
+    The results are those of radius 4/255; the others are details.
+    """
+    known, victims, encode = through_known_encoder(audited)
+    words = f"{WHITE_BOX.name}, {known}"
+    assert audited.classifier is not None
+    model = _EncoderAndClassifier(encode, audited.classifier).eval()
+    images, labels = victims.images.numpy(), victims.labels.numpy()
+    attacks = _attacks(model, victims.images.shape[1:], audited.dataset.spec.num_classes)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)
+
+    def right(changed: np.ndarray) -> int:
+        with torch.inference_mode():
+            guesses = torch.cat([model(part).argmax(1) for part in torch.from_numpy(changed).split(256)])
+        return int((guesses.numpy() == labels).sum())
+
+    shown = [result(NAME, words, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
+    details: list[Result] = []
+    for radius in _RADII:
+        control = right(np.clip(images + radius / 255 * signs, 0, 1)) / len(labels)
+        for name, attack in attacks.items():
+            hits = right(attack(images, labels, radius / 255))
+            variant = f"{name}, {radius}/255"
+            row = result(NAME, words, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant)
+            (shown if radius == _SHOWN else details).append(row)
+    return Findings(tuple(shown), tuple(details))
+
+
+def _attacks(
+    model: nn.Module, image_shape: torch.Size, classes: int
+) -> dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]]:
+    """FGSM and PGD: images (N, C, H, W) in [0, 1], labels (N,) and an L-infinity radius to changed images."""
+    # Imported here: it takes seconds.
+    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+    estimator: Any = PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(image_shape),
+        nb_classes=classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+
+    def fgsm(images: np.ndarray, labels: np.ndarray, radius: float) -> np.ndarray:
+        changed: np.ndarray = FastGradientMethod(estimator, eps=radius, batch_size=256).generate(
+            images, labels
+        )
+        return changed
+
+    def pgd(images: np.ndarray, labels: np.ndarray, radius: float) -> np.ndarray:
+        attack = ProjectedGradientDescent(
+            estimator,
+            norm=np.inf,
+            eps=radius,
+            eps_step=2.5 * radius / _PGD_STEPS,
+            max_iter=_PGD_STEPS,
+            batch_size=256,
+            verbose=False,
+        )
+        changed: np.ndarray = attack.generate(images, labels)
+        return changed
+
+    return {"FGSM": fgsm, "PGD": pgd}
+
+
+ATTACK = Attack(
+    NAME,
+    "images changed by FGSM and PGD within an L-infinity radius, through encoder and classifier",
+    "Goodfellow et al. 2014 (arXiv:1412.6572); Madry et al. 2017 (arXiv:1706.06083)",
+    run,
+    (WHITE_BOX,),
+    (classifier_missing, known_encoder_missing),
+)

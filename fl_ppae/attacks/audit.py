@@ -1,0 +1,71 @@
+"""An audit: the attacks chosen, one after another, on one run; what was found, and what was skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_ppae.attacks.attack import Attack, Result, ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.errors import UserError
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An attack that could not be made under one threat model, and why."""
+
+    attack: str
+    threat_model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything an audit came to; attributes as of `Findings`, over all attacks."""
+
+    results: tuple[Result, ...]
+    details: tuple[Result, ...]
+    skipped: tuple[Skipped, ...]
+    figures: Mapping[str, Callable[[Path], None]]
+
+
+def carry_out(
+    audited: AuditedRun, attacks: Sequence[Attack], *, named: bool, attacker: str | None = None
+) -> Audit:
+    """Make the attacks that this run allows.
+
+    Args:
+        audited: the run.
+        attacks: which, in this order.
+        named: the user asked for each of them, so that one that can't be made is an error and no skip.
+        attacker: the threat model of those attacks that have several; None for all of them.
+
+    Raises:
+        UserError: `named`, and one can be made under none of its threat models.
+    """
+    skipped: list[Skipped] = []
+    planned: list[tuple[Attack, ThreatModel]] = []
+    for attack in attacks:
+        missing = {model: attack.missing(audited, model) for model in attack.models(attacker)}
+        if named and all(missing.values()):
+            raise UserError(f"{attack.name} is not possible on {audited.stored.name}: {_first(missing)}")
+        for model, reason in missing.items():
+            if reason is None:
+                planned.append((attack, model))
+            else:
+                skipped.append(Skipped(attack.name, model.name, reason))
+    found = []
+    for attack, model in planned:
+        audited.say(f"{attack.name}, {model.name}")
+        found.append(attack.run(audited, model))
+    return Audit(
+        tuple(result for findings in found for result in findings.results),
+        tuple(result for findings in found for result in findings.details),
+        tuple(skipped),
+        {name: draw for findings in found for name, draw in findings.figures.items()},
+    )
+
+
+def _first(missing: Mapping[ThreatModel, str | None]) -> str:
+    return next(reason for reason in missing.values() if reason)

@@ -1,0 +1,88 @@
+"""Distance correlation and linear CKA of images and encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fl_ppae.attacks.attack import MEASUREMENT, Attack, Findings, Result, ThreatModel, result
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.groups import by_class
+from fl_ppae.attacks.scenes import measurement, uploads_missing
+from fl_ppae.leakage.dependence import (
+    alignment_of_products,
+    correlation_of_distances,
+    distances,
+    products,
+)
+from fl_ppae.leakage.intervals import jackknife
+
+NAME = "dependence"
+_METRICS = {
+    "distance_correlation": (distances, correlation_of_distances),
+    "linear_cka": (products, alignment_of_products),
+}
+_LEAST = 40  # pairs in a class, for an interval
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One metric's (N, N) matrix of the images, of their encodings, and of those without defence."""
+
+    images: Tensor
+    encodings: Tensor
+    plain: Tensor
+    combine: Callable[[Tensor, Tensor], float]
+
+
+def run(audited: AuditedRun, _: ThreatModel) -> Findings:
+    """Both metrics; chance is their value when the encodings are dealt to the wrong images."""
+    scene = measurement(audited)
+    plain = scene.through(audited.initial_encoder).victims
+    compared = {
+        metric: _Compared(
+            matrix(scene.victims.images), matrix(scene.victims.encodings), matrix(plain.encodings), combine
+        )
+        for metric, (matrix, combine) in _METRICS.items()
+    }
+
+    def rows(positions: Tensor, group: str) -> list[Result]:
+        if len(positions) < _LEAST:
+            return []
+        return [_row(metric, each, positions, scene.words, group) for metric, each in compared.items()]
+
+    return Findings(tuple(rows(torch.arange(len(scene.victims)), "all")), by_class(audited, scene, rows))
+
+
+def _row(metric: str, compared: _Compared, positions: Tensor, words: str, group: str) -> Result:
+    images, encodings, plain = (
+        matrix[positions][:, positions] for matrix in (compared.images, compared.encodings, compared.plain)
+    )
+
+    def statistic(kept: np.ndarray) -> float:
+        return compared.combine(images[kept][:, kept], encodings[kept][:, kept])
+
+    wrong = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return result(
+        NAME,
+        words,
+        metric,
+        jackknife(statistic, len(images)),
+        chance=compared.combine(images, encodings[wrong][:, wrong]),
+        undefended=compared.combine(images, plain),
+        group=group,
+    )
+
+
+ATTACK = Attack(
+    NAME,
+    "statistical dependence of images and encodings, rotations included: distance correlation, linear CKA",
+    "Szekely & Rizzo 2013; Kornblith et al. 2019 (arXiv:1905.00414)",
+    run,
+    (MEASUREMENT,),
+    (uploads_missing,),
+)

@@ -1,0 +1,27 @@
+"""Inversion by attackers trained on pairs of encodings and images."""
+
+from __future__ import annotations
+
+from fl_ppae.attacks.attack import INVERSION_MODELS, Attack, Findings, ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.inversion import fitted_black_box, inversion_findings
+from fl_ppae.attacks.scenes import black_box_missing
+
+NAME = "inversion-black-box"
+
+
+def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
+    """A linear and a convolutional attacker; the best on the attacker's own held-out pairs counts."""
+    attackers, plain = fitted_black_box(audited, threat_model)
+    undefended = plain.inverters[0].decode(plain.scene.victims.encodings)
+    return inversion_findings(audited, NAME, attackers.scene, attackers.inverters, undefended)
+
+
+ATTACK = Attack(
+    NAME,
+    "images reconstructed by attackers trained on pairs of encodings and images",
+    "Dosovitskiy & Brox 2016 (arXiv:1506.02753); He et al. 2019 (ACSAC)",
+    run,
+    INVERSION_MODELS,
+    (black_box_missing,),
+)

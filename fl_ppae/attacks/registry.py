@@ -1,0 +1,43 @@
+"""Every attack, in the order in which an audit runs them. A new one is one module and one line here."""
+
+from __future__ import annotations
+
+from fl_ppae.attacks import (
+    adversarial_examples,
+    dependence,
+    hospital_inference,
+    inversion_black_box,
+    inversion_white_box,
+    model_extraction,
+    retrieval,
+    similarity,
+)
+from fl_ppae.attacks.attack import Attack
+from fl_ppae.errors import UserError, did_you_mean
+
+ATTACKS: tuple[Attack, ...] = (
+    similarity.ATTACK,
+    retrieval.ATTACK,
+    dependence.ATTACK,
+    inversion_black_box.ATTACK,
+    inversion_white_box.ATTACK,
+    hospital_inference.ATTACK,
+    model_extraction.ATTACK,
+    adversarial_examples.ATTACK,
+)
+
+
+def choose_attacks(names: str) -> tuple[Attack, ...]:
+    """The attacks in a comma-separated list, in the registry's order.
+
+    Raises:
+        UserError: the list is empty or names one that there isn't.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = [attack.name for attack in ATTACKS]
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"unknown attack {name!r}{did_you_mean(name, known)}")
+    if not wanted:
+        raise UserError(f"--attacks names none; valid: {', '.join(known)}")
+    return tuple(attack for attack in ATTACKS if attack.name in wanted)

@@ -1,0 +1,67 @@
+"""`fl-ppae audit`: attack what a finished run left, and show how far each attack gets."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+
+from fl_ppae.commands.output import notes, show
+from fl_ppae.errors import UserError
+from fl_ppae.stored_runs import find_run
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """List the attacks, or make them on one run and write its `audit/`."""
+    if arguments.list:
+        return _list(arguments)
+    if arguments.run is None:
+        raise UserError("audit needs a run: its folder, its name, or 'latest' (or --list)")
+    if arguments.threads < 1:
+        raise UserError(f"--threads {arguments.threads}: must be at least 1")
+    stored = find_run(arguments.run)
+    # Imported here: these take seconds, and a wrong run should be told at once.
+    from fl_ppae.attacks import audited_run
+    from fl_ppae.attacks.audit import carry_out
+    from fl_ppae.attacks.audited_run import open_for_audit
+    from fl_ppae.attacks.registry import ATTACKS, choose_attacks
+    from fl_ppae.evaluation import limited_threads
+    from fl_ppae.reporting.audit_report import audit_tables, write_audit
+
+    attacks = ATTACKS if arguments.attacks is None else choose_attacks(arguments.attacks)
+    console = notes()
+    effort = audited_run.QUICK if arguments.quick else audited_run.FULL
+    start = time.perf_counter()
+    with limited_threads(arguments.threads):
+        audited = open_for_audit(stored, effort, _teller(console), arguments.data_file)
+        audit = carry_out(audited, attacks, named=arguments.attacks is not None, attacker=arguments.attacker)
+    seconds = time.perf_counter() - start
+    document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
+    show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
+    if arguments.quick:
+        console.print(
+            "--quick: fewer images and weaker attackers; a low value here shows no protection",
+            style="yellow",
+            highlight=False,
+        )
+    console.print(f"artefacts: {audited.path / 'audit'}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from fl_ppae.attacks.registry import ATTACKS
+    from fl_ppae.reporting.audit_report import attack_documents, attack_table
+
+    show({"attacks": attack_documents(ATTACKS)}, [attack_table(ATTACKS)], as_json=arguments.json)
+    return 0
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[{time.monotonic() - start:4.0f} s] {text}", markup=False, highlight=False)
+
+    return say

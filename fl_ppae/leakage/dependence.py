@@ -1,0 +1,87 @@
+"""How strongly images and encodings depend on each other, without matching them coordinate by coordinate.
+
+Unlike a cosine these see through rotations of the encoding. They still say nothing of how well an image
+can be reconstructed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def distance_correlation(left: Tensor, right: Tensor) -> float:
+    """Bias-corrected distance correlation of two samples (N, *anything), N at least 4.
+
+    R*_N of Szekely & Rizzo, J. Multivariate Analysis 117 (2013), by the U-centred distance
+    matrices of Szekely & Rizzo, Annals of Statistics 42 (2014), which give the same number. On the scale
+    of a squared correlation: 1 for a sample and itself (or a rotation of it), about 0, and as often below
+    it, for independent ones, whatever their dimensions. 0 where one sample is constant.
+
+    Raises:
+        ValueError: fewer than 4 pairs, or not as many on either side.
+    """
+    _check(left, right, 4)
+    return correlation_of_distances(distances(left), distances(right))
+
+
+def linear_cka(left: Tensor, right: Tensor) -> float:
+    """Linear centred kernel alignment of two samples (N, *anything), N at least 2; in [0, 1].
+
+    Kornblith et al. 2019, arXiv:1905.00414, eq. 4 with linear kernels. 1 for a sample and a scaled
+    rotation of it. Of independent samples it is far above 0 unless N is far above their dimensions, so
+    read it beside its value for encodings that are given to the wrong images. 0 where one is constant.
+
+    Raises:
+        ValueError: fewer than 2 pairs, or not as many on either side.
+    """
+    _check(left, right, 2)
+    return alignment_of_products(products(left), products(right))
+
+
+def distances(sample: Tensor) -> Tensor:
+    """Euclidean distances (N, N), double, of a sample (N, *anything)."""
+    rows = sample.flatten(1).double()
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def products(sample: Tensor) -> Tensor:
+    """Inner products (N, N), double, of a sample (N, *anything) about its mean."""
+    rows = sample.flatten(1).double()
+    rows = rows - rows.mean(0)
+    return rows @ rows.T
+
+
+def correlation_of_distances(left: Tensor, right: Tensor) -> float:
+    """`distance_correlation` from `distances`, or from the same rows and columns of both."""
+    a, b = _u_centred(left), _u_centred(right)
+    return _normalised(a, b)
+
+
+def alignment_of_products(left: Tensor, right: Tensor) -> float:
+    """`linear_cka` from `products`, or from the same rows and columns of both."""
+    return _normalised(_centred(left), _centred(right))
+
+
+def _check(left: Tensor, right: Tensor, least: int) -> None:
+    if len(left) != len(right) or len(left) < least:
+        raise ValueError(f"needs {least} or more pairs, got {len(left)} and {len(right)}")
+
+
+def _u_centred(matrix: Tensor) -> Tensor:
+    """Distances less their row, column and overall means, each without the diagonal."""
+    n = len(matrix)
+    sums = matrix.sum(1)
+    centred = matrix - (sums[:, None] + sums[None, :]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    return centred.fill_diagonal_(0.0)
+
+
+def _centred(matrix: Tensor) -> Tensor:
+    """Products less their row and column means, plus the overall mean."""
+    means = matrix.mean(1)
+    return matrix - means[:, None] - means[None, :] + means.mean()
+
+
+def _normalised(a: Tensor, b: Tensor) -> float:
+    scale = a.norm() * b.norm()
+    return ((a * b).sum() / scale).item() if scale > 0 else 0.0

@@ -1,0 +1,74 @@
+"""How like the originals reconstructed images are, and what an attacker reaches who sees no encoding.
+
+A similarity of images means nothing without its floors: the mean image, and the mean image of the right
+class. Hiding an image perfectly means that the attacker does no better than they.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+Array = NDArray[Any]
+
+HIGHER_IS_CLOSER = {"ssim": True, "psnr": True, "mse": False}
+_LEAST_MSE = 1e-10  # PSNR ends at 100 dB
+
+
+@dataclass(frozen=True)
+class ImageQuality:
+    """One number per image, (N,) each.
+
+    Attributes:
+        mse: mean squared error per pixel, pixels in [0, 1].
+        psnr: 10 log10(1 / mse), dB; at most 100.
+        ssim: structural similarity (Wang et al., IEEE Trans. Image Processing 13, 2004), in [-1, 1], by
+            scikit-image with its own settings: windows of 7 pixels, mean over channels.
+    """
+
+    mse: Array
+    psnr: Array
+    ssim: Array
+
+    def of(self, metric: str) -> Array:
+        """One of its three metrics by name."""
+        values: Array = getattr(self, metric)
+        return values
+
+
+def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
+    """Compare images (N, C, H, W) in [0, 1]; what a reconstruction has outside [0, 1] is clipped.
+
+    Raises:
+        ValueError: shapes differ, or height or width is below 7.
+    """
+    if originals.shape != reconstructed.shape:
+        raise ValueError(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
+    left, right = (images.double().clamp(0, 1).numpy() for images in (originals, reconstructed))
+    mse = ((left - right) ** 2).mean((1, 2, 3))
+    ssim = [
+        structural_similarity(one, other, channel_axis=0, data_range=1.0)
+        for one, other in zip(left, right, strict=True)
+    ]
+    return ImageQuality(mse, -10 * np.log10(np.maximum(mse, _LEAST_MSE)), np.array(ssim))
+
+
+def mean_images(known: Tensor, count: int) -> Tensor:
+    """The mean of the attacker's images (M, C, H, W), `count` times: what one who sees nothing answers."""
+    return known.mean(0).expand(count, *known.shape[1:])
+
+
+def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Tensor:
+    """For each of `labels` (N,) the mean of the attacker's images (M, C, H, W) of that class.
+
+    What one answers who knows only the label. The mean image for a class the attacker has none of.
+    """
+    means = {label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()}
+    mean = known.mean(0)
+    return torch.stack([means.get(label, mean) for label in labels.tolist()])

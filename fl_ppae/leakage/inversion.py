@@ -1,0 +1,148 @@
+"""Trained inversion: what an attacker makes of encodings who holds pairs of encodings and images.
+
+Black-box: a linear map and a convolutional network, fitted to the pairs. White-box: gradient descent on
+the image until its encoding is the one that was seen, from the black-box reconstruction. An attacker
+tunes on its own pairs alone and is tested on images that it never had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fl_ppae.leakage.image_quality import image_quality
+from fl_ppae.leakage.inversion_network import fit_network
+from fl_ppae.leakage.linear_inversion import fit_linear
+
+Decode = Callable[[Tensor], Tensor]
+Encode = Callable[[Tensor], Tensor]
+
+HELD_OUT = 0.2  # of the attacker's own pairs, to choose by
+TUNED_ON = 100  # of them, images that the white-box attacker tunes on
+_STEP = 5e-3  # of Adam, pixels in [0, 1]
+_TV_WEIGHTS = (0.0, 3e-4, 1e-3, 3e-3, 1e-2)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images (N, C, H, W) in [0, 1], their encodings (N, *encoding) and labels (N,)."""
+
+    images: Tensor
+    encodings: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, positions: Tensor | slice) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.images[positions], self.encodings[positions], self.labels[positions])
+
+
+@dataclass(frozen=True)
+class Inverter:
+    """A fitted attacker: `decode` takes encodings (N, *encoding) to images (N, C, H, W) in [0, 1].
+
+    `own_ssim` is its SSIM on its own held-out pairs, by which the best of several is chosen.
+    """
+
+    name: str
+    decode: Decode
+    own_ssim: float
+
+
+def split_own(known: Pairs, seed: int) -> tuple[Pairs, Pairs]:
+    """The attacker's pairs: most to fit, a fifth held out."""
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
+    held_out = max(1, int(HELD_OUT * len(known)))
+    return known.rows(order[held_out:]), known.rows(order[:held_out])
+
+
+def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ...]:
+    """Black-box attackers fitted to `known` pairs, the one that does best on its held-out pairs first.
+
+    Args:
+        known: at least 10 pairs; encodings (k,) or (c, h, w), noised or not.
+        steps: of the convolutional network, 64 pairs each.
+        seed: of its weights and batches.
+
+    Raises:
+        ValueError: fewer than 10 pairs.
+    """
+    if len(known) < 10:
+        raise ValueError(f"an attacker needs 10 pairs or more, got {len(known)}")
+    fit, own = split_own(known, seed)
+    linear = fit_linear(fit.encodings, fit.images)
+    network = fit_network(fit.encodings, fit.images, linear, steps, seed)
+    decoders: dict[str, Decode] = {"linear": linear.decode, "convolutional": network}
+    inverters = [
+        Inverter(name, decode, _mean_ssim(own.images, decode(own.encodings)))
+        for name, decode in decoders.items()
+    ]
+    return tuple(sorted(inverters, key=lambda inverter: -inverter.own_ssim))
+
+
+def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int, seed: int = 0) -> Inverter:
+    """The attacker who also knows the encoder: improves what `start` reconstructs, by gradient.
+
+    Minimises over the image x, per image, ||encode(x) - z||^2 / ||spread of z||^2 plus a total-variation
+    prior (Mahendran & Vedaldi 2015, arXiv:1412.0035), by Adam. The prior's weight and the number of steps
+    (0, `steps` / 4, `steps` / 2, `steps`) are those that did best on up to 100 of its held-out pairs; so it
+    is `start` itself where the gradient does not help, as with heavy noise.
+
+    Args:
+        known: the pairs `start` was fitted to.
+        encode: (N, C, H, W) to (N, *encoding), differentiable, without the noise.
+        start: a black-box attacker.
+        steps: at most.
+        seed: the one `start` was fitted with.
+    """
+    own = split_own(known, seed)[1].rows(slice(TUNED_ON))
+    spread = known.encodings.var(0).sum().clamp(min=1e-12).item()
+    begin = start.decode(own.encodings)
+    best = (_mean_ssim(own.images, begin), 0.0, 0)
+    for weight in _TV_WEIGHTS:
+        reached, images = 0, begin
+        for stop in (steps // 4, steps // 2, steps):
+            images = _descend(encode, own.encodings, images, spread, weight, stop - reached)
+            reached = stop
+            best = max(best, (_mean_ssim(own.images, images), weight, stop))
+    own_ssim, weight, stop = best
+
+    def decode(encodings: Tensor) -> Tensor:
+        return _descend(encode, encodings, start.decode(encodings), spread, weight, stop)
+
+    return Inverter(f"gradient, from {start.name}", decode, own_ssim)
+
+
+def _mean_ssim(originals: Tensor, reconstructed: Tensor) -> float:
+    return float(image_quality(originals, reconstructed).ssim.mean())
+
+
+def _descend(
+    encode: Encode, targets: Tensor, start: Tensor, spread: float, weight: float, steps: int
+) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] after `steps` of Adam from `start`, each image by itself."""
+    parts = []
+    for target, first in zip(targets.split(256), start.split(256), strict=True):
+        images = first.clone().requires_grad_()
+        optimiser = torch.optim.Adam([images], lr=_STEP)
+        for _ in range(steps):
+            optimiser.zero_grad()
+            mismatch = (encode(images) - target).pow(2).sum() / spread
+            (mismatch + weight * _total_variation(images)).backward(inputs=[images])
+            optimiser.step()
+            with torch.no_grad():
+                images.clamp_(0, 1)
+        parts.append(images.detach())
+    return torch.cat(parts)
+
+
+def _total_variation(images: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels, summed over images."""
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean((1, 2, 3))
+    across = (images[..., 1:] - images[..., :-1]).abs().mean((1, 2, 3))
+    return (down + across).sum()

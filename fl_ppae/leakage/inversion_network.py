@@ -1,0 +1,108 @@
+"""The convolutional attacker: corrects the linear reconstruction with what the encoding shows beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_ppae.leakage.linear_inversion import LinearInverter
+from fl_ppae.models.seeding import seeded
+
+_WIDTH = 64
+_BATCH = 64
+_RATE = 2e-3
+_VECTOR_CHANNELS = 16
+
+
+def fit_network(
+    encodings: Tensor, images: Tensor, linear: LinearInverter, steps: int, seed: int
+) -> Callable[[Tensor], Tensor]:
+    """Fit the network to pairs and return its decoder: encodings (N, *encoding) to images in [0, 1].
+
+    It learns from `linear.out_of_fold`: on the pairs it was fitted to, the linear map is better than it
+    will be on unseen encodings.
+    """
+    shape = tuple(encodings.shape[1:])
+    mean, scale = encodings.mean(0), encodings.std(0).clamp(min=1e-12)
+    scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.inf)
+    inputs = (encodings - mean) / scale
+    with seeded(seed):
+        network = _Corrector(shape, tuple(images.shape[1:])).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=max(steps, 2), pct_start=0.1)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
+        optimiser.zero_grad()
+        F.l1_loss(network(inputs[rows], linear.out_of_fold[rows]), images[rows]).backward()
+        optimiser.step()
+        schedule.step()
+    network.eval()
+
+    @torch.inference_mode()
+    def decode(seen: Tensor) -> Tensor:
+        parts = [network((part - mean) / scale, linear.raw(part)).clamp(0, 1) for part in seen.split(_BATCH)]
+        return torch.cat(parts).clone()
+
+    return decode
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv3(width, width), _conv3(width, width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.elu(maps + self.second(F.elu(self.first(maps))))
+
+
+class _Corrector(nn.Module):
+    """Encoding and linear reconstruction (N, C, H, W) to a better one; begins as the identity on the latter.
+
+    Works on feature maps of a quarter of the image's height and width.
+    """
+
+    def __init__(self, encoding: tuple[int, ...], image: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, self.height, self.width = image
+        quarter = ceil(self.height / 4), ceil(self.width / 4)
+        self.pad = (0, 4 * quarter[1] - self.width, 0, 4 * quarter[0] - self.height)
+        self.view, seen = _as_maps(encoding, quarter)
+        self.enter = _conv3(seen + 16 * channels, _WIDTH)
+        self.middle = nn.Sequential(_Residual(_WIDTH), _Residual(_WIDTH))
+        self.grow = _conv3(_WIDTH, 2 * _WIDTH)
+        self.leave = _conv3(_WIDTH // 2, 4 * channels)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, encodings: Tensor, linear: Tensor) -> Tensor:
+        shown = F.pixel_unshuffle(F.pad(4 * (linear - 0.5), self.pad), 4)
+        maps = F.elu(self.enter(torch.cat([self.view(encodings), shown], 1)))
+        maps = F.elu(F.pixel_shuffle(self.grow(self.middle(maps)), 2))
+        correction = F.pixel_shuffle(self.leave(maps), 2)
+        return linear + correction[..., : self.height, : self.width]
+
+
+def _as_maps(encoding: tuple[int, ...], size: tuple[int, int]) -> tuple[nn.Module, int]:
+    """Encodings as (N, c, *size), and that c: as they are, four pixels to one, or through a linear layer."""
+    if encoding[1:] == size:
+        return nn.Identity(), encoding[0]
+    if encoding[1:] == (4 * size[0], 4 * size[1]):
+        return nn.PixelUnshuffle(4), 16 * encoding[0]
+    numbers = torch.Size(encoding).numel()
+    cells = size[0] * size[1]
+    view = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(numbers, _VECTOR_CHANNELS * cells),
+        nn.ELU(),
+        nn.Unflatten(1, (_VECTOR_CHANNELS, *size)),
+    )
+    return view, _VECTOR_CHANNELS
+
+
+def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)

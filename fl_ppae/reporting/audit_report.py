@@ -1,0 +1,141 @@
+"""An audit's files under `audit/` and its table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fl_ppae.attacks.attack import Attack, Result
+from fl_ppae.attacks.audit import Audit, Skipped
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.files import write_atomically, write_json
+from fl_ppae.reporting.tables import title
+
+_NOTHING = "-"
+_CHANCE = "at chance"
+_CLASS_CHANCE = "knowing the class"
+
+
+def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: float) -> dict[str, Any]:
+    """Write `audit/results.json`, `audit/results.csv` and the figures; returns the JSON document.
+
+    The files of an earlier audit with the same names are replaced.
+    """
+    folder = audited.path / "audit"
+    folder.mkdir(exist_ok=True)
+    document = {
+        "run_directory": str(audited.path),
+        "data_source": audited.stored.data_label,
+        "quick": quick,
+        "effort": asdict(audited.effort),
+        "seconds": round(seconds, 1),
+        "results": [_document(row) for row in audit.results],
+        "details": [_document(row) for row in audit.details],
+        "skipped": [asdict(skipped) for skipped in audit.skipped],
+        "figures": sorted(audit.figures),
+    }
+    write_json(folder / "results.json", document)
+    write_atomically(folder / "results.csv", _csv((*audit.results, *audit.details)))
+    for name, draw in audit.figures.items():
+        draw(folder / name)
+    return document
+
+
+def audit_tables(name: str, data_label: str, audit: Audit) -> list[Table]:
+    """A row for each result; and where attacks could not be made, a row for each of them with the reason."""
+    tables = [_result_table(name, data_label, audit.results)] if audit.results else []
+    if audit.skipped:
+        tables.append(_skipped_table(name, data_label, audit.skipped))
+    return tables
+
+
+def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Table:
+    table = Table(title=title(f"Audit of {name}", data_label), title_justify="left", title_style="")
+    for column in ("attack", "threat model", "metric"):
+        table.add_column(column, overflow="fold", no_wrap=column == "attack")
+    for column in ("value", "95 % interval", _CHANCE, _CLASS_CHANCE, "without defence", "n"):
+        table.add_column(column, justify="right", overflow="fold", no_wrap=column == "95 % interval")
+    table.caption = "at chance and knowing the class: for inversion, the mean image and the class-mean image"
+    for row in results:
+        interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
+        table.add_row(
+            row.attack,
+            row.threat_model,
+            row.metric + (f" ({row.variant})" if row.variant else ""),
+            _number(row.value),
+            interval,
+            _number(row.chance),
+            _number(row.class_chance),
+            _number(row.undefended),
+            str(row.n),
+        )
+    return table
+
+
+def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Table:
+    table = Table(title=title(f"Skipped in {name}", data_label), title_justify="left", title_style="")
+    for column in ("attack", "threat model", "why"):
+        table.add_column(column, overflow="fold")
+    for missing in skipped:
+        table.add_row(missing.attack, missing.threat_model, Text(missing.reason, style="yellow"))
+    return table
+
+
+def attack_table(attacks: Sequence[Attack]) -> Table:
+    """One row per attack: what it is and where it is from."""
+    table = Table(title="Attacks", title_justify="left", title_style="")
+    for column in ("attack", "what it does", "threat models", "source"):
+        table.add_column(column, overflow="fold", no_wrap=column == "attack")
+    for attack in attacks:
+        models = ", ".join(model.name for model in attack.threat_models)
+        table.add_row(attack.name, attack.description, models, attack.source)
+    return table
+
+
+def attack_documents(attacks: Sequence[Attack]) -> list[dict[str, Any]]:
+    """The same for `--json`."""
+    return [
+        {
+            "name": attack.name,
+            "description": attack.description,
+            "source": attack.source,
+            "threat_models": {model.name: model.description for model in attack.threat_models},
+        }
+        for attack in attacks
+    ]
+
+
+def _document(row: Result) -> dict[str, Any]:
+    return {key: _finite(value) for key, value in asdict(row).items()}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(rows: Iterable[Result]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        cells = _document(row)
+        writer.writerow(
+            {
+                key: "" if value is None else format(value, ".6g") if isinstance(value, float) else value
+                for key, value in cells.items()
+            }
+        )
+    return text.getvalue().encode()
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return _NOTHING
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.5f}"
