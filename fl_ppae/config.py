@@ -147,6 +147,11 @@ class RunConfig(BaseModel):
 
     # The run
     checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of layers in training; auto: bfloat16 where the processor multiplies it. Clipping, "
+        "noise and weights are float32",
+    )
     threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads of a hospital's training")
     seed: int = Field(
         42,

@@ -1,7 +1,7 @@
 """One round of a hospital's local training: Poisson batches, per-sample gradients, clip, noise, step.
 
-Per-sample gradients come from Opacus (arXiv:2109.12298); clipping and noise from `privacy.clipping`;
-the step is Adam on the noised mean, which is post-processing.
+Per-sample gradients come from `privacy.per_sample`, clipping and noise from `privacy.clipping`; the step
+is Adam on the noised mean, which is post-processing.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from opacus import GradSampleModule
 from torch import Tensor, nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import Records
 from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
 from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision, processor_has_bfloat16
 from fl_ppae.privacy.randomness import Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
-PHYSICAL_BATCH = 512  # records whose per-sample gradients are in memory at once
+PHYSICAL_BATCH = 128  # records whose per-sample gradients are in memory at once: what a cache holds
 
 
 class LocalModel(nn.Module):
@@ -47,6 +47,7 @@ class TrainingTerms:
         noise_multiplier: ignored by a scope that noises nothing.
         sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
         steps: optimiser steps this round; an empty batch is a step too.
+        bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
     """
 
     scope: Scope
@@ -56,6 +57,7 @@ class TrainingTerms:
     sample_rate: float
     steps: int
     learning_rate: float
+    bfloat16: bool = False
 
 
 # Told of every step before it is taken: the model, and the noised sums that the step is made of.
@@ -73,7 +75,13 @@ def round_terms(terms: Terms, config: RunConfig, server_round: int) -> TrainingT
         terms.sample_rate,
         terms.steps,
         config.learning_rate * left,
+        uses_bfloat16(config.precision),
     )
+
+
+def uses_bfloat16(precision: str) -> bool:
+    """What the key `precision` means on this machine."""
+    return precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16())
 
 
 @dataclass(frozen=True)
@@ -152,8 +160,9 @@ class LocalTrainer:
     ) -> None:
         model.partner.requires_grad_(terms.scope.trains_partner)
         noised, plain = _split(model, terms.scope)
-        self._wrapped = GradSampleModule(noised, batch_first=True, loss_reduction="sum") if noised else None
-        self._forward = _forward(model, self._wrapped)
+        self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if noised else None
+        self._model = model
+        self._layout = _layout(model)
         groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
         self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate) for group in groups]
         for optimiser, state in zip(self._optimisers, optimiser_state or [], strict=bool(optimiser_state)):
@@ -172,9 +181,14 @@ class LocalTrainer:
         sums = [torch.zeros_like(parameter) for parameter in self._noised]
         for positions in _physical_batches(batch):
             images, labels = records.images(positions), records.labels(positions)
-            losses = per_sample_loss(self._forward(images), images, labels, self._terms.objective)
+            images = images.contiguous(memory_format=self._layout)
+            with half_precision(self._terms.bfloat16):
+                outputs = self._model(images)
+            losses = per_sample_loss(outputs.float(), images, labels, self._terms.objective)
             losses.sum().backward()
-            clipped = _accumulate(self._noised, sums, self._terms.max_grad_norm) if sums else 0
+            clipped = 0
+            if self._gradients is not None:
+                clipped = _accumulate(self._gradients.take(), sums, self._terms.max_grad_norm)
             self.totals += (float(losses.detach().sum()), clipped, len(positions))
         return sums
 
@@ -200,9 +214,9 @@ class LocalTrainer:
         return [optimiser.state_dict() for optimiser in self._optimisers]
 
     def close(self) -> None:
-        """Give the model back without Opacus' hooks."""
-        if self._wrapped is not None:
-            self._wrapped.remove_hooks()
+        """Give the model back without hooks."""
+        if self._gradients is not None:
+            self._gradients.remove()
 
 
 def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:
@@ -226,12 +240,10 @@ def _split(model: LocalModel, scope: Scope) -> tuple[nn.Module | None, nn.Module
     return None, model
 
 
-def _forward(model: LocalModel, wrapped: GradSampleModule | None) -> Any:
-    if wrapped is None:
-        return model
-    if wrapped._module is model:
-        return wrapped
-    return lambda images: model.partner(wrapped(images))
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Channels last where something convolves."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolves else torch.contiguous_format
 
 
 def _physical_batches(batch: np.ndarray) -> Iterator[np.ndarray]:
@@ -239,15 +251,11 @@ def _physical_batches(batch: np.ndarray) -> Iterator[np.ndarray]:
         yield batch[start : start + PHYSICAL_BATCH]
 
 
-def _accumulate(parameters: list[nn.Parameter], sums: list[Tensor], max_grad_norm: float) -> int:
+def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float) -> int:
     """Add the clipped per-sample gradients of one physical batch to `sums`; how many were clipped."""
-    grads = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
-    clipped = clipped_sum(grads, max_grad_norm)
+    clipped = clipped_sum(gradients, max_grad_norm)
     for total, part in zip(sums, clipped.total, strict=True):
         total.add_(part)
-    for parameter in parameters:
-        parameter.grad_sample = None  # type: ignore[attr-defined]
-        parameter.grad = None
     return int((clipped.norms > max_grad_norm).sum())
 
 

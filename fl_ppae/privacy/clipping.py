@@ -2,7 +2,7 @@
 
 Guarantee: adding or removing one record moves `clipped_sum` by at most `max_grad_norm` in joint L2
 norm over all tensors. Noise of standard deviation `noise_multiplier * max_grad_norm` on it is then
-the Gaussian mechanism that the ledger accounts. Everything is float32.
+the Gaussian mechanism that the ledger accounts. Norms, factors, products and sums are float32.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fl_ppae.privacy.per_sample import Dense, Gradients
+
 # Gradients are clipped this far below the bound, so that float32 rounding can't carry one over it.
 CLIP_MARGIN = 1e-5
 
 
-def per_sample_norms(grads: Sequence[Tensor]) -> Tensor:
+def per_sample_norms(grads: Sequence[Tensor | Gradients]) -> Tensor:
     """Joint L2 norm of each record's gradient.
 
     Args:
-        grads: one tensor (N, *shape) per parameter.
+        grads: one per parameter, as a tensor (N, *shape) or as `privacy.per_sample` gives it.
 
     Returns:
         (N,), float32.
     """
-    squares = [grad.flatten(1).float().square().sum(dim=1) for grad in grads]
+    squares = [grad.squared_norms() for grad in _gradients(grads)]
     return torch.stack(squares).sum(dim=0).sqrt()
 
 
@@ -38,7 +40,7 @@ class ClippedSum(NamedTuple):
     norms: Tensor
 
 
-def clipped_sum(grads: Sequence[Tensor], max_grad_norm: float) -> ClippedSum:
+def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> ClippedSum:
     """Sum of the records' gradients, each scaled down to a joint L2 norm of at most `max_grad_norm`.
 
     | record's gradient | what it adds |
@@ -49,17 +51,21 @@ def clipped_sum(grads: Sequence[Tensor], max_grad_norm: float) -> ClippedSum:
     | no records (N = 0) | zeros |
 
     Args:
-        grads: one tensor (N, *shape) per parameter.
+        grads: one per parameter, as a tensor (N, *shape) or as `privacy.per_sample` gives it.
         max_grad_norm: > 0.
-
     """
-    norms = per_sample_norms(grads)
+    every = _gradients(grads)
+    norms = per_sample_norms(every)
     finite = norms.isfinite()
     factors = max_grad_norm / (norms.clamp(min=max_grad_norm) * (1 + CLIP_MARGIN))
     if not bool(finite.all()):
         factors = factors.where(finite, 0.0)
-        grads = [torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0) for grad in grads]
-    return ClippedSum([torch.tensordot(factors, grad.float(), dims=1) for grad in grads], norms)
+        every = [grad.without(finite) for grad in every]
+    return ClippedSum([grad.weighted_sum(factors) for grad in every], norms)
+
+
+def _gradients(grads: Sequence[Tensor | Gradients]) -> list[Gradients]:
+    return [Dense(grad) if isinstance(grad, Tensor) else grad for grad in grads]
 
 
 def gaussian_noise(shapes: Sequence[torch.Size], std: float, rng: np.random.Generator) -> list[Tensor]:
