@@ -99,7 +99,7 @@ class CanaryScores:
 
     def _clipped(self, wrapped: GradSampleModule, records: HospitalRecords, positions: np.ndarray) -> Tensor:
         """(N, parameters): gradients clipped as training clips them; unclipped under dp-scope none."""
-        images, labels = records.images(positions), records.labels(positions)
+        images, labels = records.images(positions).contiguous(), records.labels(positions)
         whole = self._observed is self._model
         outputs = wrapped(images) if whole else self._model.partner(wrapped(images))
         per_sample_loss(outputs, images, labels, self._terms.objective).sum().backward()

@@ -49,7 +49,7 @@ class HospitalRecords:
 
 
 def to_float(images: np.ndarray) -> torch.Tensor:
-    """Images (N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1], contiguous."""
+    """Images (N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1], in memory with the channels last."""
     # torch.tensor copies: a memory-mapped array is read-only, which torch.from_numpy does not respect.
     pixels = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
-    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return pixels.to(torch.float32).div_(255)

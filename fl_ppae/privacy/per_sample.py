@@ -28,7 +28,7 @@ class Dense:
 
     def squared_norms(self) -> Tensor:
         """(N,) float32."""
-        return torch.linalg.vector_norm(self.values.flatten(1), dim=1, dtype=torch.float32).square()
+        return torch.linalg.vector_norm(self.values.float().flatten(1), dim=1).square()
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """Sum over records of factors (N,) times their gradient, in float32."""
@@ -67,8 +67,9 @@ Gradients = Dense | Outer
 class PerSampleGradients:
     """Hooks on a module's layers that keep what their per-sample gradients are made of.
 
-    Its parameters stop requiring gradients, so that a backward pass forms none but these. A loss's
-    backward pass must be that of the *sum* over records.
+    What `take` gives is overwritten by the next `take`. The module's parameters stop requiring gradients,
+    so that a backward pass forms none but these. A loss's backward pass must be that of the *sum* over
+    records.
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
@@ -83,6 +84,7 @@ class PerSampleGradients:
         self._order = [id(parameter) for parameter in module.parameters()]
         self._type = torch.bfloat16 if bfloat16 else torch.float32
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._scratch = Scratch()
         self._hooks = [layer.register_forward_hook(self._remember) for layer in self._layers]
 
     def take(self) -> list[Gradients]:
@@ -90,7 +92,7 @@ class PerSampleGradients:
         found: dict[int, Gradients] = {}
         for layer in self._layers:
             inputs, outputs = self._seen.pop(layer)
-            for parameter, gradients in _gradients(layer, inputs, outputs, self._type):
+            for parameter, gradients in _gradients(layer, inputs, outputs, self._type, self._scratch):
                 found[id(parameter)] = gradients
         return [found[key] for key in self._order]
 
@@ -129,8 +131,22 @@ def _check(layer: nn.Module) -> None:
     raise TypeError(f"no per-sample gradients of {layer}")
 
 
+class Scratch:
+    """Memory that is used again: to ask the system for tens of megabytes takes longer than to fill them."""
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[object, str], Tensor] = {}
+
+    def of(self, owner: object, name: str, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
+        """A contiguous tensor, whatever it holds; the same memory for the same owner and name."""
+        found = self._memory.get((owner, name))
+        if found is None or len(found) < shape[0] or found.shape[1:] != shape[1:]:
+            found = self._memory[owner, name] = torch.empty(shape, dtype=kind)
+        return found[: shape[0]]
+
+
 def _gradients(
-    layer: nn.Module, inputs: Tensor, outputs: Tensor, kind: torch.dtype
+    layer: nn.Module, inputs: Tensor, outputs: Tensor, kind: torch.dtype, scratch: Scratch
 ) -> list[tuple[Tensor, Gradients]]:
     """Each parameter of `layer` with its gradients, of its inputs and the gradient of its outputs."""
     if isinstance(layer, nn.Linear):
@@ -148,22 +164,28 @@ def _gradients(
         ]
     else:
         assert isinstance(layer, nn.Conv2d)
-        pairs = [(layer.weight, _convolution(layer, inputs.to(kind), outputs.to(kind)))]
+        pairs = [(layer.weight, _convolution(layer, inputs.to(kind), outputs.to(kind), scratch))]
         pairs.append((layer.bias, Dense(outputs.float().sum((2, 3)))))
     return [(parameter, gradients) for parameter, gradients in pairs if parameter is not None]
 
 
-def _convolution(layer: nn.Conv2d, inputs: Tensor, outputs: Tensor) -> Dense:
+def _convolution(layer: nn.Conv2d, inputs: Tensor, outputs: Tensor, scratch: Scratch) -> Dense:
     """(N, k, k * c, p): for each record the product of its patches and the gradient of its outputs."""
     n, p, height, width = outputs.shape
     (down, right), (rows, columns), c = layer.stride, layer.kernel_size, layer.in_channels
     above, left = (int(size) for size in layer.padding)
     padded = F.pad(inputs.permute(0, 2, 3, 1), (0, 0, left, left, above, above)).contiguous()
     image, row, pixel, _ = padded.stride()
-    patches = padded.as_strided(
+    window = padded.as_strided(
         (n, height, width, rows, columns * c), (image, row * down, pixel * right, row, 1)
-    ).reshape(n, height * width, rows * columns * c)
+    )
+    kind, size = inputs.dtype, rows * columns * c
+    patches = scratch.of(layer, "patches", tuple(window.shape), kind).copy_(window)
+    patches = patches.view(n, height * width, size)
     signal = outputs.permute(0, 2, 3, 1).reshape(n, height * width, p)
-    products = torch.bmm(patches.transpose(1, 2), signal)
+    products = scratch.of(layer, "products", (n, size, p), kind)
+    torch.bmm(patches.transpose(1, 2), signal, out=products)
+    if kind != torch.float32:
+        products = scratch.of(layer, "exact", (n, size, p), torch.float32).copy_(products)
     shape = (rows, columns, c, p)
     return Dense(products, lambda total: total.reshape(shape).permute(3, 2, 0, 1).contiguous())
