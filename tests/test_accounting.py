@@ -305,8 +305,8 @@ def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_
         [(1.5, 0.2, 7), (1.1, 0.05, 3), (4.0, 0.2, 90)],
     ],
 )
-def test_prv_is_opacus_own_bit_for_bit(parts: list[tuple[float, float, int]]) -> None:
+def test_prv_is_opacus_own_to_a_ten_thousandth(parts: list[tuple[float, float, int]]) -> None:
     accountant = PRVAccountant()
     accountant.history = sorted(parts)
     found = epsilon([PoissonGaussian(*part, 1) for part in parts], DELTA).prv
-    assert found == float(accountant.get_epsilon(DELTA))
+    assert found == pytest.approx(float(accountant.get_epsilon(DELTA)), abs=1e-4)
