@@ -52,9 +52,10 @@ def _attack(summary: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"**ATTACK RUN, not an ordinary result: {attack}.** Accuracy and leakage are those of a federation "
-        "under attack. The epsilons hold: altered records were trained on by the honest procedure, and an "
-        "altered update was made from what had been paid for, or from no record. An adversary that leaves "
-        "its own noise out loses the guarantee of its own records; no other hospital's depends on it."
+        "under attack. What is promised below holds or fails as it would without: altered records were "
+        "trained on by the honest procedure, and an altered update was made from what had been paid for, or "
+        "from no record. A real adversary may also leave its own noise out: that costs the guarantee of its "
+        "own records and of no other hospital's."
     ]
 
 
