@@ -19,8 +19,11 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.errors import UserError
 from fl_ppae.evaluation import probe_reconstruction_loss
+from fl_ppae.files import read_json
 from fl_ppae.hospital import refusal
+from fl_ppae.hospital_state import HospitalState
 from fl_ppae.in_process import InProcessGrid
+from fl_ppae.models.build import autoencoder_of
 from fl_ppae.reporting import figures
 from fl_ppae.simulations import find
 from fl_ppae.stored_runs import open_run
@@ -258,6 +261,24 @@ def test_honest_hospitals_send_the_same_bits_whoever_misbehaves_beside_them(
         name: all(torch.equal(first[name][key], second[name][key]) for key in first[name]) for name in first
     }
     assert same == {"hospital-0": True, "hospital-1": False, "hospital-2": True}
+
+
+def test_the_server_receives_the_reversed_update_and_the_hospital_keeps_its_own(
+    federate: Callable[..., Run], labels_of_figures: list[str]
+) -> None:
+    asked = {"objective": "task", "record_messages": True, "num_server_rounds": 1}
+    honest = federate("honest", **asked)
+    attacked = federate("attacked", adversary="sign-flip", adversary_hospitals="1", **asked)
+    trained, sent = (updates_received(run, 1)["hospital-1"] for run in (honest, attacked))
+    start = autoencoder_of(
+        RunConfig.from_flat(read_json(honest.path / "config.json")["config"])
+    ).encoder.state_dict()
+    for name, old in start.items():
+        assert not torch.equal(trained[name], old)
+        torch.testing.assert_close(sent[name] - old, -BOOST * (trained[name] - old), rtol=1e-3, atol=1e-5)
+    state = HospitalState(attacked.path / "hospitals" / "hospital-1").load_training()
+    assert state is not None
+    assert all(torch.equal(state.encoder[name], trained[name]) for name in start)
 
 
 def test_a_free_rider_pays_for_rounds_in_which_it_looks_at_no_record(
