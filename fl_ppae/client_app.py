@@ -5,6 +5,7 @@ Every reply passes `messages.check_outgoing` before it leaves.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fl_ppae import messages
+from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.budget import over_ceiling, over_target
 from fl_ppae.config import RunConfig
 from fl_ppae.evaluation import limited_threads
@@ -121,21 +123,20 @@ def train(message: Message, context: Context) -> Message:
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
         model, optimisers = _local_model(message, hospital, config, run)
+        received = copy.deepcopy(model.encoder.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
-        optimisers, diagnostics = train_round(
-            model,
-            hospital.train,
-            round_terms(ledger.terms, config, server_round),
-            _streams(hospital.identity, config, draw),
-            optimisers,
-        )
+        drawn = _streams(hospital.identity, config, draw)
+        behaviour = behaviour_of(config, hospital.identity.index)
+        if behaviour != FREE_RIDER:
+            terms = round_terms(ledger.terms, config, server_round)
+            optimisers, diagnostics = train_round(model, hospital.train, terms, drawn, optimisers)
     state = TrainingState(
         run,
         server_round,
         model.encoder.state_dict(),
         model.partner.state_dict(),
-        optimisers,
+        optimisers or [],
         len(ledger.events),
     )
     hospital.state.save_training(state)
@@ -147,7 +148,8 @@ def train(message: Message, context: Context) -> Message:
     claim = _train_claim(hospital.identity, ledger, TRAINED, "")
     records: Records = {CLAIM: claim, METRICS: metrics}
     if config.share != "encodings":
-        records[ARRAYS] = messages.to_arrays(state.encoder)
+        sent = update_to_send(behaviour, received, state.encoder, drawn.noise)
+        records[ARRAYS] = messages.to_arrays(sent)
     return messages.reply(message, records)
 
 

@@ -136,13 +136,14 @@ class RunConfig(BaseModel):
     evaluate_every: int = Field(
         5, ge=0, description="rounds between evaluations; the last round is always evaluated; 0: only it"
     )
-    aggregation: Literal["average"] = Field(
-        "average", description="how updates are combined: weighted by records"
+    aggregation: Literal["average", "median", "trimmed-mean", "krum"] = Field(
+        "average",
+        description="how updates are combined: weighted by records, or by a rule that outvotes a few",
     )
     adversary: Literal["none", "label-flip", "backdoor", "sign-flip", "scaled", "random", "free-rider"] = (
         Field("none", description="behaviour of the hospitals in adversary-hospitals")
     )
-    adversary_hospitals: str = Field("", description="comma-separated hospital numbers")
+    adversary_hospitals: str = Field("", description='hospital numbers from 0, comma-separated: "0,3"')
     record_messages: bool = Field(False, description="keep every received update under received/, for audits")
 
     # The run
@@ -185,6 +186,12 @@ class RunConfig(BaseModel):
                 f'at least {MIN_NOISE_MULTIPLIER}; for no noise at all use dp-scope = "none"'
             )
         _check_noised_upload(self)
+        _check_adversary(self)
+        if self.aggregation != "average" and self.share == "encodings":
+            raise ValueError(
+                f'aggregation = "{self.aggregation}" combines encoder updates, and with share = "encodings" '
+                'none leaves a hospital; use "average"'
+            )
         _refuse_unbuilt(self)
         return self
 
@@ -203,6 +210,10 @@ class RunConfig(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise UserError(_one_line(error.errors()[0])) from None
+
+    def adversary_numbers(self) -> tuple[int, ...]:
+        """The numbers in adversary-hospitals."""
+        return tuple(int(number) for number in self.adversary_hospitals.split(",") if number.strip())
 
     def to_flat(self) -> dict[str, Scalar]:
         """Every key, kebab-case, resolved: what `config.json` and `flwr run` take."""
@@ -228,11 +239,45 @@ def _check_noised_upload(config: RunConfig) -> None:
         )
 
 
+def _check_adversary(config: RunConfig) -> None:
+    """An adversary that is nobody, or that acts on what doesn't leave or isn't learned from, is a mistake."""
+    behaviour, listed = config.adversary, config.adversary_hospitals
+    numbers = [number.strip() for number in listed.split(",")]
+    plain = all(number.isascii() and number.isdigit() for number in numbers)
+    if listed and not (plain and len(set(map(int, numbers))) == len(numbers)):
+        raise ValueError(
+            f'adversary-hospitals = {listed!r}: must be different hospital numbers from 0, such as "0,3"'
+        )
+    if behaviour == "none" and listed:
+        raise ValueError(
+            f"adversary-hospitals = {listed!r} needs an adversary that says what they do, such as label-flip"
+        )
+    if behaviour == "none":
+        return
+    if not listed:
+        raise ValueError(
+            f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of those who do it: "0,3"'
+        )
+    on_labels = behaviour in ("label-flip", "backdoor")
+    if on_labels and config.objective == "reconstruction" and config.share == "updates":
+        raise ValueError(
+            f'adversary = "{behaviour}" changes labels, which play no role with objective = "reconstruction" '
+            'and share = "updates"; use objective = "task", or a share with encodings'
+        )
+    if not on_labels and config.share == "encodings":
+        raise ValueError(
+            f'adversary = "{behaviour}" changes encoder updates, and with share = "encodings" none leaves a '
+            'hospital; use "updates" or "updates+encodings"'
+        )
+    if behaviour == "free-rider" and config.diagnostics:
+        raise ValueError(
+            'adversary = "free-rider" trains nothing and has no diagnostics; use diagnostics = false'
+        )
+
+
 def _refuse_unbuilt(config: RunConfig) -> None:
     """Refuse by value what later work adds, rather than ignore it."""
     unbuilt = {
-        "adversary": (config.adversary, "none"),
-        "adversary-hospitals": (config.adversary_hospitals, ""),
         "checkpoint-every": (config.checkpoint_every, 0),
     }
     for key, (value, only) in unbuilt.items():

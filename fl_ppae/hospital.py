@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fl_ppae.adversary import held_by
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.cache import open_cache
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.hospital import HospitalRecords, Records
 from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
@@ -47,11 +48,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Hospital:
-    """A hospital with its records at hand. `train` and `test` are parts of its own data."""
+    """A hospital with its records at hand. `train` and `test` are parts of its own data.
+
+    Of an adversary that poisons data, `train` is what it made of them.
+    """
 
     identity: Identity
     spec: DatasetSpec
-    train: HospitalRecords
+    train: Records
     test: HospitalRecords
     state: HospitalState
 
@@ -101,10 +105,11 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
     dataset = open_cache(Path(dealt["cache"]))
     seed = dealt["shift_seed"]
     shift = NO_SHIFT if seed is None else hospital_shift(identity.index, identity.hospitals, seed)
+    train = HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift)
     return Hospital(
         identity,
         dataset.spec,
-        HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift),
+        held_by(train, config, identity.index),
         HospitalRecords(dataset.test, np.load(directory / "test_records.npy"), shift),
         HospitalState(directory),
     )
@@ -175,6 +180,8 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     a data file of its own). The run's configuration comes from elsewhere and can't raise them. What the
     records spend in all is held against `max-epsilon` by `budget.over_ceiling`.
     """
+    if config.adversary != "none" and "data-file" in node:
+        return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
     ceiling = ceiling_of(node)
     if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > ceiling):
         asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.hospital import Records
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.ledger import UploadTerms
@@ -21,7 +21,7 @@ from fl_ppae.privacy.ledger import UploadTerms
 
 def encodings_to_release(
     encoder: nn.Module,
-    records: HospitalRecords,
+    records: Records,
     terms: UploadTerms,
     projection: Callable[[], Projection],
     rng: np.random.Generator,
@@ -33,16 +33,16 @@ def encodings_to_release(
     return noised(project_and_clip(encoded, projection()), terms.encoding_noise_multiplier, rng)
 
 
-def labels_to_release(records: HospitalRecords, terms: UploadTerms, rng: np.random.Generator) -> np.ndarray:
+def labels_to_release(records: Records, terms: UploadTerms, rng: np.random.Generator) -> np.ndarray:
     """(N,) int64 in the clear, or by randomised response."""
-    labels: np.ndarray = records.labels().numpy()
+    labels: np.ndarray = records.labels(slice(None)).numpy()
     if not terms.label_epsilon:
         return labels
     return randomised_response(labels, terms.label_epsilon, terms.classes, rng)
 
 
 @torch.inference_mode()
-def encode_records(encoder: nn.Module, records: HospitalRecords) -> np.ndarray:
+def encode_records(encoder: nn.Module, records: Records) -> np.ndarray:
     """(N, *encoding) float32 of all `records`."""
     parts = [encoder(records.images(positions)).numpy() for positions in batches(len(records))]
     return np.concatenate(parts)

@@ -45,6 +45,7 @@ def train_all_rounds(session: Session, encoder: nn.Module) -> Measured | None:
         shares_updates=config.share != "encodings",
         diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
+        aggregation=config.aggregation,
     )
     where = ConfigRecord({"run-directory": str(run.path)})
     strategy.start(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fl_ppae.files import read_json, write_json
+
+ATTACK_MARK = " - ATTACK RUN: "
 
 
 class RunFailed(Exception):
@@ -20,6 +23,19 @@ def summary_so_far(run_directory: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError):
         return {}
     return summary
+
+
+def data_label(summary: Mapping[str, Any]) -> str:
+    """The source of the images, in the words that every result carries, and who attacked the run if any."""
+    source = str(summary.get("data_source") or "unknown data")
+    attack = attack_in_words(summary)
+    return f"{source}{ATTACK_MARK}{attack}" if attack else source
+
+
+def attack_in_words(summary: Mapping[str, Any]) -> str:
+    """Such as `label-flip by hospital-0, hospital-3`; empty for a run without adversaries."""
+    found = summary.get("adversary")
+    return f"{found['behaviour']} by {', '.join(found['hospitals'])}" if found else ""
 
 
 def mark_failed(run_directory: Path, cause: str) -> str:

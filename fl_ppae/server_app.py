@@ -24,6 +24,7 @@ from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_directory import create_run_directory, new_run_path
 from fl_ppae.round_log import RoundLog
 from fl_ppae.rounds import train_all_rounds
+from fl_ppae.run_status import data_label
 from fl_ppae.server_evaluation import (
     Measured,
     measure_encoder,
@@ -81,7 +82,7 @@ def _carry_out(session: Session) -> None:
         baselines = {
             "trained_on": f"{len(labelled.labels)} records",
             "raw_pixels": asdict(pixels),
-            "random_encoder": random.as_row(),
+            "random_encoder": {**random.as_row(), **random.attack_success},
         }
         run.update(baselines=baselines)
     with run.phase("training"):
@@ -110,6 +111,7 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
         auc=result.score.auc,
         **_noised(result),
         reconstruction_loss=result.reconstruction_loss,
+        **result.attack_success,
         epsilon={name: one.updates for name, one in spent.items()},
         epsilon_max=max(known) if known else None,
         guarantees={artefact: asdict(guarantee) for artefact, guarantee in promised.items()},
@@ -122,7 +124,7 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
             shown = session.dataset.test.images[:8]
             figure = run.path / "figures" / "encodings.png"
             images = images_to_tensor(shown).numpy()
-            plot_encodings(images, encode(encoder, shown), figure, session.dataset.source.label)
+            plot_encodings(images, encode(encoder, shown), figure, data_label(run.summary))
         (run.path / "privacy_card.md").write_text(privacy_card(run.path), encoding="utf-8")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fl_ppae.adversary import BACKDOOR, stamp, success_rate
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.registry import DATASETS
@@ -44,6 +46,7 @@ class Measured:
         leakage: similarity of the first 1,000 test images and their encodings.
         noised_score: where encodings are noised, of the classifier on test encodings noised likewise, as
             a new patient's would be.
+        attack_success: as `attack_success`, in a run with a backdoor.
     """
 
     score: ClassifierScore
@@ -51,6 +54,7 @@ class Measured:
     leakage: dict[str, float]
     classifier: FittedClassifier
     noised_score: ClassifierScore | None = None
+    attack_success: Mapping[str, float] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, float | None]:
         """The measured columns of `rounds.csv`."""
@@ -80,7 +84,29 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     )
     classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
     originals = images_to_tensor(dataset.test.images[:LEAKAGE_IMAGES])
-    return Measured(score, loss, similarity_of(originals, test), classifier)
+    attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
+    return Measured(score, loss, similarity_of(originals, test), classifier, attack_success=attack)
+
+
+def attack_success(
+    config: RunConfig,
+    classifier: FittedClassifier,
+    dataset: Dataset,
+    encoded: Callable[[Tensor], np.ndarray],
+) -> dict[str, float]:
+    """How often the backdoor opens: the share of triggered test images of other classes that are given the
+    target class, and the same images' share without the trigger. Empty in a run without a backdoor.
+
+    `encoded`: images (N, C, H, W) in [0, 1] to what the classifier takes.
+    """
+    if config.adversary != BACKDOOR:
+        return {}
+    images, labels = images_to_tensor(dataset.test.images), np.ravel(dataset.test.labels)
+
+    def rate(shown: Tensor) -> float:
+        return success_rate(classifier.probabilities(encoded(shown)).argmax(1), labels)
+
+    return {"attack_success_rate": rate(stamp(images)), "attack_success_rate_untriggered": rate(images)}
 
 
 def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:

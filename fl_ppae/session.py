@@ -8,6 +8,7 @@ from logging import WARNING
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from fl_ppae.adversary import HONEST, check_adversaries
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
@@ -17,10 +18,12 @@ from fl_ppae.models.build import check_released
 from fl_ppae.planning import make_plan
 from fl_ppae.reporting.figures import plot_label_distributions
 from fl_ppae.reporting.run_directory import RunDirectory, versions
+from fl_ppae.run_status import data_label
 from fl_ppae.server_evaluation import Labelled
 from fl_ppae.simulator import Deal, make_deal, pooled, write_deal
 from strategies.book import ACTIVE, STOPPED, Account, Book
 from strategies.federation import Enrolment, Member, enrol, meet
+from strategies.robust import check_enough
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,16 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
     check_released(config, len(dataset.val))
     run.update(data_source=dataset.source.label)
     members = meet(grid)
+    check_enough(config.aggregation, len(members))
+    if config.adversary != HONEST:
+        _note_adversaries(run, config, members)
     deal = None
     if not any(member.deployed for member in members):
         deal = make_deal(dataset, config, [member.name for member in members])
         write_deal(deal, dataset, run.path)
         labels = {name: records.labels().tolist() for name, records in deal.train.items()}
         figure = run.path / "figures" / "label_distributions.png"
-        plot_label_distributions(labels, dataset.spec.class_names, dataset.source.label, figure)
+        plot_label_distributions(labels, dataset.spec.class_names, data_label(run.summary), figure)
     elif config.share == "encodings":
         raise UserError(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
@@ -101,3 +107,15 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
     }
     write_json(run.path / "config.json", document)
     return Session(grid, config, run, dataset, members, enrolments, Book(accounts), deal)
+
+
+def _note_adversaries(run: RunDirectory, config: RunConfig, members: tuple[Member, ...]) -> None:
+    """Write into the summary who will misbehave, before anything is made that could look ordinary."""
+    if any(member.deployed for member in members):
+        raise UserError(
+            f'adversary = "{config.adversary}" is for simulations; with hospitals that have data files of '
+            'their own use "none"'
+        )
+    check_adversaries(config, len(members))
+    names = [members[number].name for number in sorted(config.adversary_numbers())]
+    run.update(adversary={"behaviour": config.adversary, "hospitals": names})

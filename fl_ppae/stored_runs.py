@@ -11,7 +11,7 @@ from typing import Any
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import read_json
 from fl_ppae.paths import home
-from fl_ppae.run_status import summary_so_far
+from fl_ppae.run_status import data_label, summary_so_far
 
 Row = dict[str, str]
 
@@ -37,9 +37,9 @@ class StoredRun:
 
     @property
     def data_label(self) -> str:
-        """The source of the images, in the words that every result carries."""
+        """The source of the images, in the words that every result carries, and who attacked the run."""
         source = self.config.get("data_source") or {}
-        return str(self.summary.get("data_source") or source.get("label") or "unknown data")
+        return data_label({"data_source": source.get("label"), **self.summary})
 
     def rows(self, file: str) -> list[Row]:
         """The rows of one of its CSV files; none while it isn't there."""

@@ -19,7 +19,7 @@ from fl_ppae.planning import upload_terms
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
 from fl_ppae.privacy.events import TEST, TRAIN
 from fl_ppae.privacy.labels import transition
-from fl_ppae.server_evaluation import Measured, fit, similarity_of
+from fl_ppae.server_evaluation import Measured, attack_success, fit, similarity_of
 from fl_ppae.session import Session
 from fl_ppae.simulator import pooled
 from strategies.book import EXCLUDED
@@ -69,7 +69,14 @@ def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured |
     else:
         tested = _hospitals_test(session, encoder, projection)
     result = _learn(config, known, labels, tested)
-    return result if trained is None else replace(result, reconstruction_loss=trained.reconstruction_loss)
+    if trained is None:
+        return result
+
+    def encoded(images: torch.Tensor) -> np.ndarray:
+        return _plain(encoder, images, projection).astype(np.float32)
+
+    attack = attack_success(config, result.classifier, session.dataset, encoded)
+    return replace(result, reconstruction_loss=trained.reconstruction_loss, attack_success=attack)
 
 
 def _learn(config: RunConfig, known: np.ndarray, labels: np.ndarray, tested: _Tested) -> Measured:
@@ -131,15 +138,22 @@ def _ask(
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The official test split, encoded by the server, and noised by it as a new patient's would be."""
     test = session.dataset.test
-    images, plain = images_to_tensor(test.images), encode(encoder, test.images)
+    images, rows = images_to_tensor(test.images), _plain(encoder, test.images, projection)
     if projection is None:
-        return _Tested(images, test.labels, plain, plain)
-    rows = project_and_clip(plain, projection)
+        return _Tested(images, test.labels, rows, rows)
     terms = upload_terms(session.config)
     assert terms is not None and terms.encoding_noise_multiplier is not None  # it has a projection
     rng = np.random.default_rng(public_seed(session.config))
     released = noised(rows, terms.encoding_noise_multiplier, rng)
     return _Tested(images, test.labels, rows.astype(np.float32), released)
+
+
+def _plain(
+    encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None
+) -> np.ndarray:
+    """Images encoded by the common encoder, un-noised; projected where the run projects."""
+    encoded = encode(encoder, images)
+    return encoded if projection is None else project_and_clip(encoded, projection)
 
 
 def _hospitals_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO, WARNING
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
@@ -14,6 +14,7 @@ from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
 from strategies.book import Book
 from strategies.replies import RoundReport, TrainReply, by_hospital
+from strategies.robust import AVERAGE, combine
 
 ReportFn = Callable[[RoundReport], None]
 
@@ -26,6 +27,7 @@ class PrivateFedAvg(FedAvg):
         book: what each hospital was charged; decides who is asked.
         shapes: of the encoder's arrays. An update with others is excluded, not averaged.
         shares_updates: False if hospitals train alone; then no arrays are expected or kept.
+        aggregation: "average", weighted by records, or a rule of `robust`.
         diagnostics: True to take hospitals' un-noised statistics, and to ask for their loss after a round.
         report: called once a round with what happened to each hospital.
     """
@@ -39,6 +41,7 @@ class PrivateFedAvg(FedAvg):
         shares_updates: bool,
         diagnostics: bool,
         report: ReportFn,
+        aggregation: str = AVERAGE,
     ) -> None:
         super().__init__(fraction_evaluate=1.0 if diagnostics else 0.0, min_available_nodes=1)
         self.diagnostics = diagnostics
@@ -47,6 +50,7 @@ class PrivateFedAvg(FedAvg):
         self.shapes = shapes
         self.shares_updates = shares_updates
         self.report = report
+        self.aggregation = aggregation
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -61,7 +65,7 @@ class PrivateFedAvg(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the updates of the hospitals that trained, weighted by records.
+        """Combine the updates of the hospitals that trained, as `aggregation` says.
 
         Declined replies, errors, malformed updates and claims that don't hold are set aside first.
         """
@@ -72,7 +76,16 @@ class PrivateFedAvg(FedAvg):
         accepted = [reply.content for reply in taken.values() if reply.content is not None]
         if not accepted or not self.shares_updates:
             return None, None
-        return super().aggregate_train(server_round, [_weighed(content) for content in accepted])
+        arrays, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
+        return (arrays if self.aggregation == AVERAGE else self._combined(accepted)), metrics
+
+    def _combined(self, accepted: Sequence[RecordDict]) -> ArrayRecord:
+        updates = [
+            {name: content.array_records[ARRAYS][name].numpy() for name in self.shapes}
+            for content in accepted
+        ]
+        combined = combine(self.aggregation, updates)
+        return ArrayRecord({name: Array(value) for name, value in combined.items()})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

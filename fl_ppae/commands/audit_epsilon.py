@@ -110,6 +110,8 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
         raise UserError(f"--confidence {arguments.confidence:g}: must be at least 0.5 and below 1")
     if arguments.claim is not None and not (math.isfinite(arguments.claim) and arguments.claim >= 0):
         raise UserError(f"--claim {arguments.claim:g}: must be an epsilon of at least 0")
+    if chosen.config.adversary != "none":
+        raise UserError('the audit is of an honest hospital\'s training; use adversary = "none"')
     if chosen.config.dp_scope == "none" and arguments.claim is None:
         raise UserError("dp-scope none claims no epsilon; give one to compare with: --claim E")
 

@@ -52,10 +52,14 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     if hospitals < 1:
         raise UserError(f"--hospitals {hospitals}: must be at least 1")
     # Imported here: these take seconds, and a wrong key should be told at once.
+    from fl_ppae.adversary import check_adversaries
     from fl_ppae.data.partition import partition
     from fl_ppae.data.sources import resolve
     from fl_ppae.models.build import check_released, encoding_shape_of
+    from strategies.robust import check_enough
 
+    check_adversaries(chosen.config, hospitals)
+    check_enough(chosen.config.aggregation, hospitals)
     encoding_shape_of(chosen.config)
     dataset = resolve(chosen.config)
     check_released(chosen.config, len(dataset.val))

@@ -85,6 +85,9 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     console.print(title(simulation.name, prepared.source.label))
     console.print(f"{len(prepared.records)} hospitals, {config.num_server_rounds} rounds", highlight=False)
     console.print(f"artefacts: {run_directory}", soft_wrap=True, highlight=False)
+    if config.adversary != "none":
+        who = f"adversary-hospitals {config.adversary_hospitals} will act as {config.adversary}"
+        console.print(f"attack run: {who}", style="bold white on red", highlight=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     return _Start(prepared, config, run_directory, frozenset(given))

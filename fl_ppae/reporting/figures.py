@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.run_status import summary_so_far
+from fl_ppae.run_status import ATTACK_MARK, data_label, summary_so_far
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _HATCHES = ("", "///", "...")
@@ -29,7 +29,7 @@ def write_figures(run_directory: Path) -> None:
     """Draw what a run's own files tell: `figures/rounds.png` and `figures/epsilon.png`."""
     summary = summary_so_far(run_directory)
     values = read_json(run_directory / "config.json")["config"]
-    source_label = str(summary["data_source"])
+    source_label = data_label(summary)
     scope = SCOPES[values["dp-scope"]]
     target = float(values["target-epsilon"]) if scope.noises_encoder else None
     figures = run_directory / "figures"
@@ -218,17 +218,19 @@ def _epsilon_label(formal: bool) -> str:
 
 @contextmanager
 def _figure(path: Path, title: str, source_label: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of its own, without pyplot's global state, saved at the end; a stand-in is marked in red."""
+    """A figure of its own, without pyplot's global state, saved at the end. A stand-in or an attack
+    is marked in red."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
     stand_in = source_label.startswith("stand-in")
+    loud = stand_in or ATTACK_MARK in source_label
     figure.suptitle(title)
     figure.supxlabel(
         f"data: {source_label}" + (" - NOT REAL DATA" if stand_in else ""),
         fontsize="small",
-        color="#C00000" if stand_in else "#333333",
-        weight="bold" if stand_in else "normal",
+        color="#C00000" if loud else "#333333",
+        weight="bold" if loud else "normal",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DOTS_PER_INCH)

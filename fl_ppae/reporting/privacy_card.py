@@ -8,6 +8,7 @@ from typing import Any
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.randomness import FROM_ENTROPY
+from fl_ppae.run_status import attack_in_words
 
 _TITLES = {
     "updates": "encoder updates",
@@ -27,6 +28,7 @@ def privacy_card(run: Path) -> str:
     parts = [
         f"# Privacy card: {summary['simulation']}",
         f"Data: **{summary['data_source']}**. {config['hospitals']} hospitals, {summary['rounds']} rounds.",
+        *_attack(summary),
         _verdict(summary, ledger, config["config"]["share"]),
         "## Per artefact",
         _artefacts(summary["guarantees"]),
@@ -42,6 +44,19 @@ def privacy_card(run: Path) -> str:
         _randomness(config["seed"], deployed=config["deployed"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _attack(summary: Mapping[str, Any]) -> list[str]:
+    attack = attack_in_words(summary)
+    if not attack:
+        return []
+    return [
+        f"**ATTACK RUN, not an ordinary result: {attack}.** Accuracy and leakage are those of a federation "
+        "under attack. What is promised below holds or fails as it would without: altered records were "
+        "trained on by the honest procedure, and an altered update was made from what had been paid for, or "
+        "from no record. A real adversary may also leave its own noise out: that costs the guarantee of its "
+        "own records and of no other hospital's."
+    ]
 
 
 def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], share: str) -> str:
@@ -102,6 +117,15 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
         else "This run alone: a simulation starts each ledger at zero. Running it again on the same records "
         "adds to what they have spent, and nothing here counts that."
     )
+    values = config["config"]
+    combined = (
+        []
+        if values["share"] == "encodings"
+        else [
+            f"- Updates were combined by `{values['aggregation']}`, which is post-processing: what is done "
+            "with an update after it has left costs nothing more."
+        ]
+    )
     return "\n".join(
         [
             f"- Scope of the noise: `{ledger['scope']}`: {ledger['note']}.",
@@ -112,6 +136,7 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
             "updates then cost more, about twice as much and at large epsilon more than twice.",
             "- Sampling: Poisson, as accounted; empty batches add noise and count.",
             "- Composed over all rounds. No accountant is restarted.",
+            *combined,
             f"- {history}",
             "- It protects the records that the encoder was trained on. It does not protect images that are "
             "later encoded with that encoder: an encoding is not encryption.",

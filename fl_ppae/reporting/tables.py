@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppae.run_status import ATTACK_MARK
 from fl_ppae.stored_runs import Row, StoredRun
 
 EPSILON = "epsilon (encoder updates)"
@@ -20,16 +21,22 @@ _METRICS = {
     "auc": "AUC",
     "accuracy_noised": "accuracy, new encodings noised too",
     "reconstruction_loss": "reconstruction loss (MSE)",
+    "attack_success_rate": "backdoor: trigger gives the target class",
+    "attack_success_rate_untriggered": "backdoor: the same images without it",
 }
+_ALWAYS = {"accuracy", "auc", "reconstruction_loss"}
 
 
 def title(text: str, data_label: str) -> Text:
-    """A table's title with its data source; a stand-in is marked loudly."""
+    """A table's title with its data source; a stand-in and an attack are marked loudly."""
     parts: list[str | tuple[str, str]] = [(f"{text} - ", "bold")]
-    if data_label.startswith("stand-in"):
-        parts.append((f"{data_label.upper()}, NOT REAL DATA", "bold white on red"))
+    source, attack, who = data_label.partition(ATTACK_MARK)
+    if source.startswith("stand-in"):
+        parts.append((f"{source.upper()}, NOT REAL DATA", "bold white on red"))
     else:
-        parts.append((data_label, "bold"))
+        parts.append((source, "bold"))
+    if attack:
+        parts.append((attack + who, "bold white on red"))
     return Text.assemble(*parts)
 
 
@@ -144,7 +151,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
     )
     table = _table(title(name, run.data_label), "", "this run", "random encoder", "raw pixels")
     for key, label in _METRICS.items():
-        if key == "accuracy_noised" and key not in run.summary:
+        if key not in _ALWAYS and key not in run.summary:
             continue
         table.add_row(label, *(_number(column.get(key)) for column in columns))
     for key in leakage:
