@@ -190,7 +190,7 @@ def test_a_hospital_sees_its_own_rows_in_order_as_floats() -> None:
     assert len(records) == 4
     images = records.images()
     assert images.dtype == torch.float32
-    assert images.is_contiguous()
+    assert images.is_contiguous(memory_format=torch.channels_last), "the order in which they are stored"
     assert torch.equal(images, to_float(pixels)[[3, 7, 11, 19]])
     assert images[1, 2, 5, 6].item() == pytest.approx(pixels[7, 5, 6, 2] / 255)
     for positions in (slice(1, 3), np.array([2, 0]), np.array([], dtype=np.int64)):
