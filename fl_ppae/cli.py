@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fl-ppae",
         description="Federated learning between hospitals through privacy-preserving autoencoders.",
-        epilog="Exit codes: 0 all right, 1 the run failed, 2 a mistake in the input.",
+        epilog="Exit codes: 0 all right, 1 the run failed or the audit refutes the claim, "
+        "2 a mistake in the input.",
     )
     parser.add_argument("--version", action="version", version=f"fl-ppae {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "plan", "plan:command", "what each hospital would spend, before anything is trained"
     )
     _add_simulation(plan)
+    _add_audit(commands)
     _add(commands, "runs", "stored:runs", "list the runs on this machine")
     show = _add(commands, "show", "stored:show_run", "show one run's results")
     show.add_argument("run", metavar="RUN", help="a run's folder, its name, or 'latest'")
@@ -93,6 +95,22 @@ def _add(
     command.set_defaults(handler=handler)
     command.add_argument("--json", action="store_true", help="print one JSON document to stdout")
     return command
+
+
+def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    audit = _add(
+        commands,
+        "audit-epsilon",
+        "audit_epsilon:command",
+        "train canaries into one hospital and bound its epsilon from below",
+    )
+    _add_simulation(audit)
+    audit.add_argument("--hospital", type=int, default=0, metavar="K", help="which one (default 0)")
+    audit.add_argument("--canaries", type=int, default=1000, metavar="M", help="how many (default 1000)")
+    audit.add_argument(
+        "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"
+    )
+    audit.add_argument("--claim", type=float, metavar="E", help="compare with this epsilon, not the ledger's")
 
 
 def _add_simulation(command: argparse.ArgumentParser) -> None:

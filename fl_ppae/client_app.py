@@ -6,6 +6,7 @@ Every reply passes `messages.check_outgoing` before it leaves.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fl_ppae import messages
+from fl_ppae.budget import over_ceiling, over_target
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.evaluation import limited_threads
-from fl_ppae.hospital import Hospital, Identity, identify, open_hospital, refusal, terms_of
+from fl_ppae.hospital import (
+    Hospital,
+    Identity,
+    ceiling_of,
+    identify,
+    open_hospital,
+    refusal,
+    terms_of,
+)
 from fl_ppae.hospital_state import TrainingState
 from fl_ppae.messages import (
     ARRAYS,
@@ -36,12 +45,15 @@ from fl_ppae.messages import (
     Outgoing,
     Records,
 )
-from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of
+from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of, released_shape_of
+from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.encodings import Projection
+from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
 from fl_ppae.privacy.ledger import Ledger
-from fl_ppae.privacy.randomness import FROM_ENTROPY, streams
-from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.training import LocalModel, TrainingTerms, per_sample_loss, train_round
+from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
+from fl_ppae.release import batches, encodings_to_release, labels_to_release
+from fl_ppae.training import LocalModel, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 
@@ -77,6 +89,10 @@ def enrol(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     reason = refusal(context.node_config, config) or ""
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
+    if ledger is not None and ledger.terms.upload_events(TRAIN, 1):
+        plan = plan_hospital(hospital.identity.name, len(hospital.train), config)
+        ceiling = ceiling_of(context.node_config)
+        reason = over_ceiling(ledger.events, plan.everything(), config.target_delta, ceiling)
     claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,
@@ -97,22 +113,21 @@ def train(message: Message, context: Context) -> Message:
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has paid
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         cost = ledger.terms.event(server_round)
-        reason = refusal(context.node_config, config) or _over_budget(ledger, server_round)
+        costs = (cost,) if cost is not None else ()
+        reason = refusal(context.node_config, config) or _over_budget(ledger, costs, context)
         if reason:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
-        if cost is not None:
-            ledger = ledger.announce(cost)
+        ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
         model, optimisers = _local_model(message, hospital, config, run)
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
-        seed = FROM_ENTROPY if hospital.identity.deployed else config.seed
         optimisers, diagnostics = train_round(
             model,
             hospital.train,
-            _training_terms(ledger, config, server_round),
-            streams(seed, hospital.identity.index, draw),
+            round_terms(ledger.terms, config, server_round),
+            _streams(hospital.identity, config, draw),
             optimisers,
         )
     state = TrainingState(
@@ -138,26 +153,36 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query("encodings")
 def encodings(message: Message, context: Context) -> Message:
-    """One chunk of the encodings of this hospital's train or test part, with the labels of the former."""
+    """One chunk of the encodings of this hospital's train or test part, with the labels of the former.
+
+    The release is paid for and made when its first chunk is asked for; from then on it is only re-sent.
+    """
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
-    name = hospital.identity.name
-    claim: Claims = {"hospital": name, "status": READY, "reason": "", "chunks": 0}
-    reason = refusal(context.node_config, config)
-    if config.share == "updates" or part not in messages.PARTS or chunk < 0:
+    reason = refusal(context.node_config, config) or ""
+    if config.share == "updates" or part not in PARTS or chunk < 0:
         reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
-        claim |= {"status": DECLINED, "reason": reason}
-        return messages.reply(message, {CLAIM: ConfigRecord(claim)})
-    released = _release(message, hospital, config, run, part)
+        return messages.reply(message, {CLAIM: _upload_claim(hospital.identity, 0, reason=reason)})
+    with hospital.state.lock():
+        ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
+        if not hospital.state.release_path(run, part).exists():
+            costs = ledger.terms.upload_events(part, config.num_server_rounds)
+            if reason := _over_budget(ledger, costs, context):
+                claim = _upload_claim(hospital.identity, 0, ledger, reason)
+                return messages.reply(message, {CLAIM: claim})
+            ledger = ledger.announce(*costs)
+            hospital.state.remember_paid(len(ledger.events))
+            _make_release(message, hospital, config, ledger, part)
+    released: np.ndarray = np.load(hospital.state.release_path(run, part), mmap_mode="r")
     rows = max(1, CHUNK_BYTES // (released[:1].nbytes or 1))
-    claim["chunks"] = max(1, math.ceil(len(released) / rows))
     window = slice(chunk * rows, (chunk + 1) * rows)
     arrays = {"encodings": Array(np.ascontiguousarray(released[window]))}
-    if part == "train":
-        positions = np.arange(len(released))[window]
-        arrays["labels"] = Array(hospital.train.labels(positions).numpy())
-    return messages.reply(message, {CLAIM: ConfigRecord(claim), ARRAYS: ArrayRecord(arrays)})
+    if part == TRAIN:
+        arrays["labels"] = Array(np.load(hospital.state.label_path(run, part))[window])
+    chunks = max(1, -(-len(released) // rows))
+    claim = _upload_claim(hospital.identity, chunks, ledger)
+    return messages.reply(message, {CLAIM: claim, ARRAYS: ArrayRecord(arrays)})
 
 
 @app.evaluate()
@@ -193,36 +218,35 @@ def _integer(message: Message, key: str) -> int:
     return int(message.content.config_records[CONFIG][key])  # type: ignore[arg-type]
 
 
-def _over_budget(ledger: Ledger, server_round: int) -> str:
-    """Why one more round would pass the target; empty if it wouldn't."""
-    cost = ledger.terms.event(server_round)
-    if cost is None:
-        return ""
-    after = epsilon((*ledger.events, cost), ledger.terms.delta).spent
-    if after <= ledger.terms.target_epsilon:
-        return ""
-    return f"round {server_round} would raise epsilon to {after:.3f}, above {ledger.terms.target_epsilon:g}"
+def _over_budget(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
+    """Why `costs` would pass a budget of the run or of this hospital; empty if they wouldn't."""
+    return over_target(ledger.events, costs, ledger.terms) or over_ceiling(
+        ledger.events, costs, ledger.terms.delta, ceiling_of(context.node_config)
+    )
+
+
+def _streams(identity: Identity, config: RunConfig, draw: int) -> Streams:
+    """This draw's randomness: seeded in a simulation only."""
+    return streams(FROM_ENTROPY if identity.deployed else config.seed, identity.index, draw)
 
 
 def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -> ConfigRecord:
     private = ledger.terms.noise_multiplier is not None
-    spent = epsilon(ledger.events, ledger.terms.delta).spent if private else math.inf
+    spent = epsilon(updates(ledger.events), ledger.terms.delta).spent if private else math.inf
     return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))
 
 
-def _training_terms(ledger: Ledger, config: RunConfig, server_round: int) -> TrainingTerms:
-    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
-    terms = ledger.terms
-    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
-    return TrainingTerms(
-        SCOPES[terms.scope],
-        config.objective,
-        terms.noise_multiplier or 0.0,
-        terms.max_grad_norm,
-        terms.sample_rate,
-        terms.steps,
-        config.learning_rate * left,
-    )
+def _upload_claim(
+    identity: Identity, chunks: int, ledger: Ledger | None = None, reason: str = ""
+) -> ConfigRecord:
+    claim: Claims = {
+        "hospital": identity.name,
+        "status": DECLINED if reason else READY,
+        "reason": reason,
+        "chunks": chunks,
+        "events": messages.events_text(ledger.events if ledger else ()),
+    }
+    return ConfigRecord(claim)
 
 
 def _local_model(
@@ -247,35 +271,29 @@ def _local_model(
 @torch.inference_mode()
 def _mean_loss(model: LocalModel, hospital: Hospital, config: RunConfig) -> float:
     total = 0.0
-    for positions in _batches(len(hospital.train)):
+    for positions in batches(len(hospital.train)):
         images, labels = hospital.train.images(positions), hospital.train.labels(positions)
         total += float(per_sample_loss(model(images), images, labels, config.objective).sum())
     return total / len(hospital.train)
 
 
-def _release(message: Message, hospital: Hospital, config: RunConfig, run: str, part: str) -> np.ndarray:
-    """The encodings of `part`, (N, *encoding) float32: made at the first chunk, mapped from then on."""
-    path = hospital.state.release_path(run, part)
-    if not path.exists():
-        with limited_threads(config.threads_per_hospital):
-            model, _ = _local_model(message, hospital, config, run)
-            records = hospital.train if part == "train" else hospital.test
-            hospital.state.save_release(run, part, _encode(model.encoder, records))
-        if config.share == "encodings" and not hospital.identity.deployed:
-            _leave_for_audit(model.encoder, hospital, _text(message, "run-directory"))
-    released: np.ndarray = np.load(path, mmap_mode="r")
-    return released
+def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledger: Ledger, part: str) -> None:
+    """Encode `part`, noise what the terms say is noised, and keep it: what leaves, leaves from there."""
+    run, upload = ledger.terms.run, ledger.terms.upload
+    assert upload is not None  # this run shares encodings
+    rng = _streams(hospital.identity, config, len(ledger.events)).noise
+    records = hospital.train if part == TRAIN else hospital.test
 
+    def projection() -> Projection:
+        return messages.read_projection(message.content, config.projection_size, encoding_shape_of(config))
 
-@torch.inference_mode()
-def _encode(encoder: nn.Module, records: HospitalRecords) -> np.ndarray:
-    """(N, *encoding) float32 of all `records`."""
-    parts = [encoder(records.images(positions)).numpy() for positions in _batches(len(records))]
-    return np.concatenate(parts)
-
-
-def _batches(records: int, size: int = 1024) -> list[np.ndarray]:
-    return np.split(np.arange(records), range(size, records, size))
+    with limited_threads(config.threads_per_hospital):
+        model, _ = _local_model(message, hospital, config, run)
+        encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
+    labels = labels_to_release(records, upload, rng) if part == TRAIN else None
+    hospital.state.save_release(run, part, encoded, labels)
+    if config.share == "encodings" and not hospital.identity.deployed:
+        _leave_for_audit(model.encoder, hospital, _text(message, "run-directory"))
 
 
 def _leave_for_audit(encoder: nn.Module, hospital: Hospital, run_directory: str) -> None:
@@ -289,7 +307,7 @@ def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
         encoder=messages.shapes_of(autoencoder_of(config).encoder.state_dict()),
-        encoding=encoding_shape_of(config),
+        encoding=released_shape_of(config),
         shares_updates=config.share != "encodings",
         shares_encodings=config.share != "updates",
         diagnostics=config.diagnostics,

@@ -105,10 +105,24 @@ class RunConfig(BaseModel):
         description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",
     )
     encoding_noise_epsilon: float = Field(
-        0.0, ge=0, description="budget of the Gaussian mechanism on encodings; 0: encodings leave plain"
+        0.0,
+        ge=0,
+        le=1e3,
+        description="budget of the Gaussian mechanism on encodings, replace-one, at target-delta; "
+        "0: encodings leave plain",
+    )
+    projection_size: int = Field(
+        16,
+        ge=1,
+        le=65_536,
+        description="numbers to which an encoding is projected, by public data, before it is noised; "
+        "only with encoding-noise-epsilon",
     )
     label_epsilon: float = Field(
-        0.0, ge=0, description="budget of randomised response on labels; 0: labels leave in the clear"
+        0.0,
+        ge=0,
+        le=100,
+        description="epsilon of randomised response on labels, delta 0; 0: labels leave in the clear",
     )
     diagnostics: bool = Field(
         False, description="hospitals also report losses and clipping; costs the run its guarantee"
@@ -165,6 +179,7 @@ class RunConfig(BaseModel):
                 f"noise-multiplier = {self.noise_multiplier:g}: must be 0 (calibrated to target-epsilon) or "
                 f'at least {MIN_NOISE_MULTIPLIER}; for no noise at all use dp-scope = "none"'
             )
+        _check_noised_upload(self)
         _refuse_unbuilt(self)
         return self
 
@@ -189,11 +204,28 @@ class RunConfig(BaseModel):
         return self.model_dump(by_alias=True)
 
 
+def _check_noised_upload(config: RunConfig) -> None:
+    """Noise on what doesn't leave, or on what its classifier can't learn from, is a mistake."""
+    asked = {
+        "encoding-noise-epsilon": config.encoding_noise_epsilon,
+        "label-epsilon": config.label_epsilon,
+    }
+    for key, value in asked.items():
+        if value and config.share == "updates":
+            raise ValueError(
+                f'{key} = {value:g} needs share = "encodings" or "updates+encodings"; '
+                'with "updates" no encodings or labels leave a hospital'
+            )
+    if config.encoding_noise_epsilon and config.classifier != "lr":
+        raise ValueError(
+            f'classifier = "{config.classifier}" can\'t learn from noised encodings, vectors of '
+            'projection-size numbers; use "lr"'
+        )
+
+
 def _refuse_unbuilt(config: RunConfig) -> None:
     """Refuse by value what later work adds, rather than ignore it."""
     unbuilt = {
-        "encoding-noise-epsilon": (config.encoding_noise_epsilon, 0.0),
-        "label-epsilon": (config.label_epsilon, 0.0),
         "adversary": (config.adversary, "none"),
         "adversary-hospitals": (config.adversary_hospitals, ""),
         "checkpoint-every": (config.checkpoint_every, 0),

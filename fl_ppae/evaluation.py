@@ -120,11 +120,14 @@ def fit_and_score(
     num_classes: int,
     seed: int,
     threads: int,
+    transition: Array | None = None,
 ) -> tuple[FittedClassifier, ClassifierScore]:
     """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others.
 
     x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
-    records is never predicted by 'lr'.
+    records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
+    labels were replaced; the loss is then that of the released labels (forward correction, Patrini et
+    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones.
 
     Raises:
         UserError: as `check_fit`.
@@ -134,7 +137,8 @@ def fit_and_score(
         raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
     # A second thread gains the BLAS little here, and on a busy machine waiting for it costs tenfold.
     with limited_threads(1 if classifier == "lr" else threads):
-        fitted = fit(np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64), num_classes, seed)
+        x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
+        fitted = fit(x, y, num_classes, seed, transition)
         probabilities = fitted.probabilities(np.asarray(test_x, np.float32))
         return fitted, score(np.ravel(test_y), probabilities)
 
@@ -220,11 +224,23 @@ def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array
     return mean.squeeze(axes), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
 
 
-def _fit_logistic(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:
-    """Multinomial logistic regression; `seed` is not needed, the optimum is unique."""
+def released_label_loss(scores: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of released labels (N,) whose true ones are scored by (N, K)."""
+    return F.nll_loss((scores.softmax(1) @ transition).clamp(min=1e-12).log(), labels)
+
+
+def _fit_logistic(
+    inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
+) -> FittedClassifier:
+    """Multinomial logistic regression; `seed` is not needed, nothing is drawn."""
     mean, scale = _standardisation(inputs, (0,))
     flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
     linear = nn.utils.skip_init(nn.Linear, flat.shape[1], num_classes)  # draws nothing
+    if transition is not None:
+        _minimise(linear, torch.from_numpy(flat), torch.from_numpy(labels), torch.from_numpy(transition))
+        return FittedClassifier(
+            nn.Sequential(nn.Flatten(), linear), torch.from_numpy(mean), torch.from_numpy(scale)
+        )
     with torch.no_grad():
         linear.weight.zero_()
         linear.bias.fill_(-1e4)  # probability 0, for a class that was not there
@@ -244,6 +260,7 @@ def _fit_logistic(inputs: Array, labels: Array, num_classes: int, seed: int) -> 
     )
 
 
+<<<<<<< HEAD
 def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
     channels, height, width = as_image_shape(encoding)
     view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
@@ -252,6 +269,30 @@ def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) ->
 
 def _fit_resnet18(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:
     network = _resnet18_network(inputs.shape[1:], num_classes, seed)
+=======
+def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
+    """The same objective as scikit-learn's, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
+    parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
+    optimiser = torch.optim.LBFGS(parameters, max_iter=LR_ITERATIONS, line_search_fn="strong_wolfe")
+    penalty = 1 / (2 * LR_C * len(inputs))
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        fit = released_label_loss(linear(inputs), labels, transition.float())
+        loss = fit + penalty * linear.weight.square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    optimiser.step(closure)
+
+
+def _fit_resnet18(
+    inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
+) -> FittedClassifier:
+    channels, height, width = as_image_shape(inputs.shape[1:])
+    view = nn.Unflatten(1, (channels, height, width)) if inputs.ndim == 2 else nn.Identity()
+    network = nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
+>>>>>>> main
     mean, scale = _standardisation(inputs, (0,))
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
     x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)
@@ -262,7 +303,12 @@ def _fit_resnet18(inputs: Array, labels: Array, num_classes: int, seed: int) -> 
     for _ in range(RESNET_STEPS):
         rows = torch.randint(len(x), (RESNET_BATCH,), generator=generator)
         optimiser.zero_grad()
-        F.cross_entropy(network(x[rows]), y[rows]).backward()
+        scores = network(x[rows])
+        if transition is None:
+            loss = F.cross_entropy(scores, y[rows])
+        else:
+            loss = released_label_loss(scores, y[rows], torch.from_numpy(transition).float())
+        loss.backward()
         optimiser.step()
         schedule.step()
     return fitted

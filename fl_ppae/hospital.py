@@ -22,7 +22,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_json
 from fl_ppae.hospital_state import HospitalState
 from fl_ppae.paths import home
-from fl_ppae.planning import plan_hospital
+from fl_ppae.planning import HospitalPlan, plan_hospital, upload_terms
 from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -136,27 +136,33 @@ def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
     known = hospital.state.agreed_terms(run)
     if known is not None and _same_ask(known, config):
         return known
-    plan = plan_hospital(name, records, config)
+    return planned_terms(plan_hospital(name, records, config), config, run)
+
+
+def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
+    """A plan as the terms that a ledger holds."""
     return Terms(
         run,
         config.dp_scope,
-        records,
+        plan.records,
         plan.noise_multiplier,
         plan.sample_rate,
         plan.steps_per_round,
         config.max_grad_norm,
         config.target_epsilon,
         config.target_delta,
+        plan.upload,
     )
 
 
 def _same_ask(terms: Terms, config: RunConfig) -> bool:
     """True if the configuration still asks for what `terms` were calibrated for."""
-    return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta) == (
+    return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta, terms.upload) == (
         config.dp_scope,
         config.max_grad_norm,
         config.target_epsilon,
         config.target_delta,
+        upload_terms(config),
     )
 
 
@@ -164,14 +170,15 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     """Why this hospital's own ceiling forbids the run; None if it doesn't.
 
     The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated; where there is a
-    `max-epsilon`, by default the scopes with a guarantee), and `allow-plain-encodings` and
-    `allow-diagnostics` (by default true in a simulation, false where the node has a data file of its
-    own). The run's configuration comes from elsewhere and can't raise them.
+    `max-epsilon`, by default the scopes with a guarantee), and `allow-plain-encodings` (it covers labels
+    in the clear too) and `allow-diagnostics` (by default true in a simulation, false where the node has
+    a data file of its own). The run's configuration comes from elsewhere and can't raise them. What the
+    records spend in all is held against `max-epsilon` by `budget.over_ceiling`.
     """
-    ceiling = node.get("max-epsilon")
-    if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > float(ceiling)):
+    ceiling = ceiling_of(node)
+    if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > ceiling):
         asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
-        return f"the run asks for {asked}, this hospital allows at most epsilon {float(ceiling):g}"
+        return f"the run asks for {asked}, this hospital allows at most epsilon {ceiling:g}"
     guaranteed = ", ".join(scope.name for scope in SCOPES.values() if scope.formal)
     allowed = node.get("allowed-scopes", guaranteed if ceiling is not None else None)
     if allowed is not None:
@@ -181,6 +188,21 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     simulated = "data-file" not in node
     if config.diagnostics and not node.get("allow-diagnostics", simulated):
         return "the run asks for diagnostics, this hospital does not allow them (allow-diagnostics)"
-    if config.share != "updates" and not node.get("allow-plain-encodings", simulated):
-        return "the run asks for plain encodings, this hospital does not allow them (allow-plain-encodings)"
+    plain = [
+        what
+        for what, noised in (
+            ("encodings", config.encoding_noise_epsilon),
+            ("labels", config.label_epsilon),
+        )
+        if not noised
+    ]
+    if config.share != "updates" and plain and not node.get("allow-plain-encodings", simulated):
+        asked = " and ".join(plain)
+        return f"the run asks for plain {asked}, this hospital does not allow that (allow-plain-encodings)"
     return None
+
+
+def ceiling_of(node: NodeConfig) -> float | None:
+    """The most that this hospital's records may spend in all; None for no limit of its own."""
+    ceiling = node.get("max-epsilon")
+    return None if ceiling is None else float(ceiling)

@@ -7,7 +7,7 @@ as a whole after the round, so that a crash in between costs budget but never un
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,28 @@ class HospitalState:
         torch.save(vars(state), buffer)
         write_atomically(self.training_path, buffer.getvalue())
 
+    def remember_paid(self, events: int) -> None:
+        """Keep the number of events apart from the ledger too, so that a shortened one is noticed."""
+        trained = self.load_training()
+        if trained is not None:
+            self.save_training(replace(trained, paid=events))
+
     def release_path(self, run: str, part: str) -> Path:
         """The encodings of `part` (train or test) as released in `run`: made once, then only re-sent."""
         return self.directory / f"released-{run}-{part}.npy"
 
-    def save_release(self, run: str, part: str, encodings: np.ndarray) -> None:
-        """Keep a release so that a chunk asked for twice is the same bits twice."""
-        buffer = io.BytesIO()
-        np.save(buffer, encodings, allow_pickle=False)
-        write_atomically(self.release_path(run, part), buffer.getvalue())
+    def label_path(self, run: str, part: str) -> Path:
+        """The labels as released beside the encodings of `part`."""
+        return self.directory / f"released-{run}-{part}-labels.npy"
+
+    def save_release(self, run: str, part: str, encodings: np.ndarray, labels: np.ndarray | None) -> None:
+        """Keep a release so that a chunk asked for twice is the same bits twice; the encodings last."""
+        if labels is not None:
+            write_atomically(self.label_path(run, part), _npy(labels))
+        write_atomically(self.release_path(run, part), _npy(encodings))
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -5,7 +5,7 @@
 | `query.hello` | nothing | its name, index, the federation's size |
 | `query.enrol` | the run's directory (simulation) | number of records |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
-| `query.encodings` | part, chunk, first encoder arrays | a chunk of encodings, of the train part labels |
+| `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 
 Everything else is a bug, and `check_outgoing` stops it in the hospital before it is sent.
@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
 
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.encodings import Projection
+from fl_ppae.privacy.events import Event, as_dict, from_dict
 
 Shapes = Mapping[str, tuple[int, ...]]
 Records = dict[str, ArrayRecord | ConfigRecord | MetricRecord]
 Claims = dict[str, ConfigRecordValues]
 
-ARRAYS, CLAIM, METRICS, CONFIG = "arrays", "claim", "metrics", "config"
+ARRAYS, CLAIM, METRICS, CONFIG, PROJECTION = "arrays", "claim", "metrics", "config", "projection"
 HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "query.hello",
     "query.enrol",
@@ -37,7 +38,6 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "evaluate",
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
-PARTS = ("train", "test")
 RECORDS = "num-examples"  # the key by which FedAvg weighs
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
@@ -45,7 +45,7 @@ _CLAIM_KEYS = {
     HELLO: {"hospital", "index", "hospitals", "deployed"},
     ENROL: {"hospital", "status", "reason", "records", "test-records", "events"},
     TRAIN: {"hospital", "status", "reason", "events", "epsilon"},
-    ENCODINGS: {"hospital", "status", "reason", "chunks"},
+    ENCODINGS: {"hospital", "status", "reason", "chunks", "events"},
     EVALUATE: {"hospital"},
 }
 
@@ -60,7 +60,12 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """What one hospital may send under its run: the shapes of the encoder, and the run's options."""
+    """What one hospital may send under its run.
+
+    Attributes:
+        encoder: shapes of the encoder's arrays.
+        encoding: shape of one encoding as it leaves.
+    """
 
     encoder: Shapes
     encoding: tuple[int, ...]
@@ -82,7 +87,7 @@ class Claim:
 
 def events_text(events: Iterable[Event]) -> str:
     """Events as they travel: a JSON list."""
-    return json.dumps([event.as_dict() for event in events])
+    return json.dumps([as_dict(event) for event in events])
 
 
 def claim_record(claim: Claim) -> ConfigRecord:
@@ -129,7 +134,7 @@ def read_events(record: ConfigRecord) -> tuple[Event, ...]:
         Malformed: they can't be read.
     """
     try:
-        return tuple(Event.from_dict(event) for event in json.loads(str(record["events"])))
+        return tuple(from_dict(event) for event in json.loads(str(record["events"])))
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Malformed(f"its events can't be read: {error}") from None
 
@@ -179,6 +184,37 @@ def _numpy(array: Array, name: str) -> np.ndarray:
         return array.numpy()
     except (ValueError, TypeError, OSError, EOFError) as error:
         raise Malformed(f"array {name} can't be read: {error}") from None
+
+
+def projection_record(projection: Projection) -> ArrayRecord:
+    """A projection as Flower arrays."""
+    arrays = {
+        "centre": projection.centre,
+        "components": projection.components,
+        "clip-norm": np.float64(projection.clip_norm),
+    }
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+
+
+def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> Projection:
+    """The projection to `size` numbers that came in a message, for encodings of shape `encoding`.
+
+    Raises:
+        Malformed: it is missing, or its names, shapes, types or values are not those of a projection.
+    """
+    record = content.array_records.get(PROJECTION)
+    numbers = math.prod(encoding)
+    shapes = {"centre": (numbers,), "components": (size, numbers), "clip-norm": ()}
+    if record is None or set(record) != set(shapes):
+        raise Malformed(f"a projection has {', '.join(shapes)}")
+    arrays = {name: _numpy(record[name], name) for name in shapes}
+    for name, array in arrays.items():
+        wanted = np.float64 if name == "clip-norm" else np.float32
+        if array.shape != shapes[name] or array.dtype != wanted or not np.isfinite(array).all():
+            raise Malformed(f"{name} of the projection is not finite {wanted.__name__} {shapes[name]}")
+    if arrays["clip-norm"] <= 0:
+        raise Malformed("clip-norm of the projection is not positive")
+    return Projection(arrays["centre"], arrays["components"], float(arrays["clip-norm"]))
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

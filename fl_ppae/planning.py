@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fl_ppae.config import RunConfig
+from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.accounting import (
+    calibrate_encoding_noise,
+    calibrate_noise_multiplier,
+    epsilon,
+    replace_one_epsilon,
+)
+from fl_ppae.privacy.events import TRAIN, Event, PoissonGaussian
+from fl_ppae.privacy.ledger import UploadTerms
 
 HIGH_SAMPLE_RATE = 0.5
 
@@ -23,7 +30,9 @@ class HospitalPlan:
         noise_multiplier: None for dp-scope none.
         steps_per_round: noised sums a round.
         rounds: rounds that fit the budget; fewer than num-server-rounds only with a fixed noise.
-        epsilon_round, epsilon_total: after the first and after the last of these; None without DP.
+        epsilon_round, epsilon_total: of the updates, add or remove one record, after the first and after
+            the last of these; None without DP.
+        upload: what sharing encodings costs; None if the run shares none.
         warnings: what a careful reader should know.
     """
 
@@ -36,13 +45,31 @@ class HospitalPlan:
     epsilon_round: float | None
     epsilon_total: float | None
     delta: float
+    upload: UploadTerms | None = None
     warnings: tuple[str, ...] = ()
 
-    def event(self, server_round: int) -> Event | None:
+    def event(self, server_round: int) -> PoissonGaussian | None:
         """What one round of this plan costs; None without DP."""
         if self.noise_multiplier is None:
             return None
-        return Event(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
+        return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
+
+    def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
+        """What the release of the encodings of `part` costs; nothing where they leave plain."""
+        return self.upload.events(part, server_round) if self.upload is not None else ()
+
+    def everything(self) -> tuple[Event, ...]:
+        """All that a train record pays for, from the first round to the upload."""
+        training: tuple[Event, ...] = ()
+        if self.noise_multiplier is not None and self.rounds:
+            steps = self.steps_per_round * self.rounds
+            training = (PoissonGaussian(self.noise_multiplier, self.sample_rate, steps, 1),)
+        return (*training, *self.upload_events(TRAIN, 1))
+
+    @property
+    def epsilon_replace_one(self) -> float | None:
+        """Epsilon of `everything` under replace-one neighbours; None without DP in training."""
+        return None if self.noise_multiplier is None else replace_one_epsilon(self.everything(), self.delta)
 
 
 @dataclass(frozen=True)
@@ -76,9 +103,11 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     rate = sample_rate(records, config.batch_size)
     steps = steps_per_round(records, config)
     rounds = config.num_server_rounds
+    if config.dp_scope != "none" or config.encoding_noise_epsilon:
+        check_delta(name, records, config.target_delta)
+    upload = upload_terms(config)
     if config.dp_scope == "none":
-        return HospitalPlan(name, records, rate, None, steps, rounds, None, None, config.target_delta)
-    check_delta(name, records, config.target_delta)
+        return HospitalPlan(name, records, rate, None, steps, rounds, None, None, config.target_delta, upload)
     sigma = config.noise_multiplier or calibrate_noise_multiplier(
         rate, rounds * steps, config.target_epsilon, config.target_delta
     )
@@ -103,8 +132,18 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
         _spent(sigma, rate, steps, min(rounds, 1), config.target_delta),
         _spent(sigma, rate, steps, rounds, config.target_delta),
         config.target_delta,
+        upload,
         tuple(warnings),
     )
+
+
+def upload_terms(config: RunConfig) -> UploadTerms | None:
+    """What sharing encodings costs a hospital: the same in all; None if the run shares none."""
+    if config.share == "updates":
+        return None
+    budget = config.encoding_noise_epsilon
+    sigma = calibrate_encoding_noise(budget, config.target_delta) if budget else None
+    return UploadTerms(budget, sigma, config.label_epsilon, DATASETS[config.dataset].num_classes)
 
 
 def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
@@ -137,7 +176,7 @@ def check_delta(name: str, records: int, delta: float) -> None:
 
 
 def _spent(sigma: float, rate: float, steps: int, rounds: int, delta: float) -> float:
-    events = [Event(sigma, rate, steps * rounds, 1)] if rounds else []
+    events = [PoissonGaussian(sigma, rate, steps * rounds, 1)] if rounds else []
     return epsilon(events, delta).spent
 
 

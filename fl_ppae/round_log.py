@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 
 from fl_ppae.files import write_json
 from fl_ppae.messages import DIAGNOSTICS, METRICS, TRAINED
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.events import as_dict, updates
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.reporting.guarantees import Spending
 from fl_ppae.reporting.run_directory import RunDirectory
 from strategies.book import EXCLUDED, STOPPED, Book
 from strategies.replies import RoundReport, TrainReply
@@ -43,15 +46,18 @@ class RoundLog:
         )
         self.write_ledger()
 
-    def write_ledger(self) -> None:
-        """`ledger.json`: every hospital's events and their epsilon by both accountants."""
+    def write_ledger(self, spent: Mapping[str, Spending] | None = None) -> None:
+        """`ledger.json`: every hospital's events, what its updates cost by both accountants, and, once
+        all is `spent`, the total under replace-one neighbours."""
         hospitals = {}
         for name, account in self.book.accounts.items():
-            events, spent = account.dearer()
-            private = account.plan.noise_multiplier is not None
+            events = account.dearer()
+            both: dict[str, float | None] = {"prv": None, "pld": None}
+            if account.plan.noise_multiplier is not None:
+                both = asdict(epsilon(updates(events), self.delta))
             hospitals[name] = {
-                "events": [event.as_dict() for event in events],
-                "epsilon": asdict(spent) if private else {"prv": None, "pld": None},
+                "events": [as_dict(event) for event in events],
+                "epsilon": {**both, "replace_one": spent[name].total if spent is not None else None},
                 "formal": SCOPES[self.scope].formal,
             }
         note = SCOPES[self.scope].note

@@ -19,9 +19,10 @@ from fl_ppae.errors import UserError
 from fl_ppae.evaluation import classifier_state, encode, images_to_tensor
 from fl_ppae.models.build import autoencoder_of, encoding_shape_of
 from fl_ppae.reporting.figures import plot_encodings, write_figures
-from fl_ppae.reporting.guarantees import guarantees, is_formal
+from fl_ppae.reporting.guarantees import guarantees, is_formal, spending_of
 from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_directory import create_run_directory, new_run_path
+from fl_ppae.round_log import RoundLog
 from fl_ppae.rounds import train_all_rounds
 from fl_ppae.server_evaluation import (
     Measured,
@@ -93,8 +94,12 @@ def _carry_out(session: Session) -> None:
 def _report(session: Session, encoder: nn.Module, result: Measured | None) -> None:
     config, run = session.config, session.run
     assert result is not None  # the last round is always evaluated
-    spent = session.book.spent()
-    known = [value for value in spent.values() if value is not None]
+    spent = {
+        name: spending_of(account.dearer(), config.target_delta, private_training=config.dp_scope != "none")
+        for name, account in session.book.accounts.items()
+    }
+    RoundLog(run, session.book, config.dp_scope, config.target_delta).write_ledger(spent)
+    known = [one.updates for one in spent.values() if one.updates is not None]
     promised = guarantees(config, spent)
     save_file(classifier_state(result.classifier), run.path / "classifier.safetensors")
     if config.share != "encodings":
@@ -103,8 +108,9 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
         rounds=config.num_server_rounds,
         accuracy=result.score.accuracy,
         auc=result.score.auc,
+        **_noised(result),
         reconstruction_loss=result.reconstruction_loss,
-        epsilon=spent,
+        epsilon={name: one.updates for name, one in spent.items()},
         epsilon_max=max(known) if known else None,
         guarantees={artefact: asdict(guarantee) for artefact, guarantee in promised.items()},
         formal=is_formal(promised),
@@ -118,3 +124,9 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
             images = images_to_tensor(shown).numpy()
             plot_encodings(images, encode(encoder, shown), figure, session.dataset.source.label)
         (run.path / "privacy_card.md").write_text(privacy_card(run.path), encoding="utf-8")
+
+
+def _noised(result: Measured) -> dict[str, float]:
+    """The classifier's score on encodings noised as a new patient's would be, where they are."""
+    found = result.noised_score
+    return {} if found is None else {"accuracy_noised": found.accuracy, "auc_noised": found.auc}

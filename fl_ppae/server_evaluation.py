@@ -42,12 +42,15 @@ class Measured:
         score: of the central classifier on the official test split.
         reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
         leakage: similarity of the first 1,000 test images and their encodings.
+        noised_score: where encodings are noised, of the classifier on test encodings noised likewise, as
+            a new patient's would be.
     """
 
     score: ClassifierScore
     reconstruction_loss: float | None
     leakage: dict[str, float]
     classifier: FittedClassifier
+    noised_score: ClassifierScore | None = None
 
     def as_row(self) -> dict[str, float | None]:
         """The measured columns of `rounds.csv`."""
@@ -87,12 +90,21 @@ def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> C
 
 
 def fit(
-    config: RunConfig, train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+    config: RunConfig,
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    transition: np.ndarray | None = None,
 ) -> tuple[FittedClassifier, ClassifierScore]:
-    """The run's classifier trained on `train` (N, *encoding) and scored on `test`."""
+    """The run's classifier trained on `train` (N, *encoding) and scored on `test`.
+
+    `transition`: how train labels were randomised; None if they are true.
+    """
     classes = DATASETS[config.dataset].num_classes
+    seed, threads = public_seed(config), server_threads()
     return fit_and_score(
-        config.classifier, train, labels, test, test_labels, classes, public_seed(config), server_threads()
+        config.classifier, train, labels, test, test_labels, classes, seed, threads, transition
     )
 
 

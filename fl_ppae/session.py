@@ -13,6 +13,7 @@ from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
+from fl_ppae.models.build import check_released
 from fl_ppae.planning import make_plan
 from fl_ppae.reporting.figures import plot_label_distributions
 from fl_ppae.reporting.run_directory import RunDirectory, versions
@@ -59,6 +60,7 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
         UserError: data, partition, plan or a hospital is not as it must be.
     """
     dataset = resolve(config, warn=lambda text: log(WARNING, "%s", text))
+    check_released(config, len(dataset.val))
     run.update(data_source=dataset.source.label)
     members = meet(grid)
     deal = None

@@ -6,7 +6,7 @@ the step is Adam on the noised mean, which is post-processing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,10 +15,12 @@ import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
 
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.config import RunConfig
+from fl_ppae.data.hospital import Records
 from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
+from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.randomness import Streams, poisson_batch
-from fl_ppae.privacy.scopes import Scope
+from fl_ppae.privacy.scopes import SCOPES, Scope
 
 PHYSICAL_BATCH = 512  # records whose per-sample gradients are in memory at once
 
@@ -56,6 +58,24 @@ class TrainingTerms:
     learning_rate: float
 
 
+# Told of every step before it is taken: the model, and the noised sums that the step is made of.
+Observer = Callable[[LocalModel, list[Tensor]], None]
+
+
+def round_terms(terms: Terms, config: RunConfig, server_round: int) -> TrainingTerms:
+    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
+    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
+    return TrainingTerms(
+        SCOPES[terms.scope],
+        config.objective,
+        terms.noise_multiplier or 0.0,
+        terms.max_grad_norm,
+        terms.sample_rate,
+        terms.steps,
+        config.learning_rate * left,
+    )
+
+
 @dataclass(frozen=True)
 class Diagnostics:
     """Un-noised statistics of a round, averaged over its steps. They have no guarantee.
@@ -79,10 +99,11 @@ def per_sample_loss(output: Tensor, images: Tensor, labels: Tensor, objective: s
 
 def train_round(
     model: LocalModel,
-    records: HospitalRecords,
+    records: Records,
     terms: TrainingTerms,
     streams: Streams,
     optimiser_state: list[dict[str, Any]] | None = None,
+    observe: Observer | None = None,
 ) -> tuple[list[dict[str, Any]], Diagnostics]:
     """Train `model` in place for `terms.steps` steps.
 
@@ -92,6 +113,7 @@ def train_round(
 
     Args:
         optimiser_state: what the last round returned, so that Adam's moments last over rounds.
+        observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums).
 
     Returns:
         The optimiser state for the next round, and diagnostics.
@@ -122,11 +144,15 @@ def train_round(
             std = terms.noise_multiplier * terms.max_grad_norm
             totals[3] += _signal_to_noise(sums, std)
             noise = gaussian_noise([total.shape for total in sums], std, streams.noise)
-            for parameter, total, draw in zip(noised_parameters, sums, noise, strict=True):
-                parameter.grad = (total + draw) / expected_batch
+            sums = [total + draw for total, draw in zip(sums, noise, strict=True)]
+            for parameter, total in zip(noised_parameters, sums, strict=True):
+                parameter.grad = total / expected_batch
         if plain is not None:
-            for parameter in plain.parameters():
-                parameter.grad = _plain_gradient(parameter, expected_batch)
+            plain_sums = [_plain_sum(parameter) for parameter in plain.parameters()]
+            for parameter, total in zip(plain.parameters(), plain_sums, strict=True):
+                parameter.grad = total / expected_batch
+        if observe is not None:
+            observe(model, sums if noised_parameters else plain_sums)
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -177,8 +203,6 @@ def _signal_to_noise(sums: list[Tensor], std: float) -> float:
     return signal / (std * size**0.5)
 
 
-def _plain_gradient(parameter: nn.Parameter, expected_batch: float) -> Tensor:
-    """The mean gradient without noise; zero for an empty batch."""
-    if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    return parameter.grad / expected_batch
+def _plain_sum(parameter: nn.Parameter) -> Tensor:
+    """The sum of the records' gradients without noise; zero for an empty batch."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import INFO, WARNING
 
@@ -12,7 +12,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fl_ppae import messages
-from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, Malformed
+from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
+from fl_ppae.privacy.events import TRAIN
+from strategies.book import Book
 
 TIMEOUT_SECONDS = 3600.0
 
@@ -37,42 +39,60 @@ class Refused:
     reason: str
 
 
-def collect(
-    grid: Grid,
-    nodes: Mapping[str, int],
-    records: Mapping[str, int],
-    part: str,
-    encoding: Iterable[int],
-    num_classes: int,
-    run_directory: str,
-    encoder: ArrayRecord | None,
-) -> dict[str, Upload | Refused]:
-    """All hospitals' encodings of `part` ("train" or "test"), by name, in the order of `nodes`.
+@dataclass(frozen=True)
+class Request:
+    """What hospitals are asked for.
 
-    Args:
-        records: how many encodings each hospital enrolled with; another number refuses its upload.
-        encoding: shape of one encoding; another shape, type or a value that is not finite refuses the
-            hospital's whole upload.
+    Attributes:
+        part: "train" or "test".
+        server_round: the last round, in whose name the upload is paid.
+        encoding: shape of one encoding as it leaves.
         encoder: the common encoder, sent with the first question; None if each uses its own.
+        projection: what is applied before noise, sent likewise; None if encodings leave plain.
     """
-    shape = tuple(encoding)
+
+    part: str
+    server_round: int
+    encoding: tuple[int, ...]
+    num_classes: int
+    run_directory: str
+    encoder: ArrayRecord | None
+    projection: ArrayRecord | None
+
+    def question(self, node: int, chunk: int) -> Message:
+        """The question for one chunk."""
+        config = ConfigRecord({"part": self.part, "chunk": chunk, "run-directory": self.run_directory})
+        content = RecordDict({CONFIG: config})
+        for name, record in ((ARRAYS, self.encoder), (PROJECTION, self.projection)):
+            if chunk == 0 and record is not None:
+                content[name] = record
+        return Message(content, dst_node_id=node, message_type=ENCODINGS)
+
+
+def collect(
+    grid: Grid, book: Book, nodes: Mapping[str, int], records: Mapping[str, int], request: Request
+) -> dict[str, Upload | Refused]:
+    """All hospitals' encodings of one part, by name, in the order of `nodes`; charged before asked for.
+
+    `records` is how many encodings each hospital enrolled with. Another number, another shape or type, a
+    value that is not finite, or events that don't hold refuse the hospital's whole upload.
+    """
+    part = request.part
+    for name in nodes:
+        book.charge_upload(name, part, request.server_round)
     chunks: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {name: [] for name in nodes}
     totals = dict.fromkeys(nodes, 1)
     refused: dict[str, Refused] = {}
     chunk = 0
     while pending := [name for name in nodes if name not in refused and chunk < totals[name]]:
-        config = ConfigRecord({"part": part, "chunk": chunk, "run-directory": run_directory})
-        content = RecordDict({CONFIG: config})
-        if chunk == 0 and encoder is not None:
-            content[ARRAYS] = encoder
-        questions = [Message(content, dst_node_id=nodes[name], message_type=ENCODINGS) for name in pending]
+        questions = [request.question(nodes[name], chunk) for name in pending]
         replies = {
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(questions, timeout=TIMEOUT_SECONDS)
         }
         for name in pending:
             try:
-                encodings, labels, total = _read(replies.get(nodes[name]), shape, part, num_classes)
+                encodings, labels, total = _read(replies.get(nodes[name]), name, book, request)
                 if chunk > 0 and total != totals[name]:
                     raise Malformed(f"it announced {totals[name]} chunks, then {total}")
                 totals[name] = total
@@ -90,16 +110,23 @@ def collect(
 
 
 def _read(
-    reply: Message | None, shape: tuple[int, ...], part: str, num_classes: int
+    reply: Message | None, name: str, book: Book, request: Request
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     if reply is None:
         raise Malformed("no reply in time")
     if reply.has_error():
         raise Malformed(reply.error.reason)
     claim = reply.content.config_records.get(CLAIM)
-    if claim is not None and claim.get("status") == DECLINED:
+    if claim is None or "events" not in claim:
+        raise Malformed("its upload has no claim with its events")
+    declined = claim.get("status") == DECLINED
+    events = messages.read_events(claim)
+    part, server_round = request.part, request.server_round
+    if problem := book.settle_upload(name, events, part, server_round, declined=declined):
+        raise Malformed(problem)
+    if declined:
         raise Malformed(f"it declined: {claim.get('reason')!s}")
-    return messages.read_chunk(reply.content, shape, part == "train", num_classes)
+    return messages.read_chunk(reply.content, request.encoding, part == TRAIN, request.num_classes)
 
 
 def _join(chunks: list[tuple[np.ndarray, np.ndarray | None]]) -> Upload:

@@ -60,7 +60,8 @@ def test_every_way_to_share_and_to_noise_runs_and_promises_only_what_holds(
 
     formal_scope = scope in ("frozen-decoder", "autoencoder")
     promised = summary["guarantees"]
-    assert set(promised) == {"updates", "encodings", "labels", "classifier"}
+    assert set(promised) == {"updates", "encodings", "labels", "classifier", "total"}
+    assert promised["total"]["formal"] == summary["formal"]
     assert summary["formal"] == (formal_scope and share == "updates")
     assert promised["updates"]["formal"] == (formal_scope or share == "encodings")
     assert promised["classifier"]["formal"] == summary["formal"]

@@ -10,7 +10,7 @@ import torch
 from fl_ppae import hospital_state
 from fl_ppae.errors import UserError
 from fl_ppae.hospital_state import HospitalState, TrainingState
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.privacy.ledger import Terms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
@@ -25,7 +25,7 @@ def trained(state: HospitalState, rounds: int, terms: Terms = TERMS) -> Training
     """A hospital after `rounds` rounds."""
     ledger = state.open_ledger(terms)
     for number in range(1, rounds + 1):
-        ledger = ledger.announce(Event(1.5, 0.25, 4, number))
+        ledger = ledger.announce(PoissonGaussian(1.5, 0.25, 4, number))
     weights = {"0.weight": torch.arange(6.0).reshape(2, 3)}
     training = TrainingState(terms.run, rounds, weights, weights, [], paid=rounds)
     state.save_training(training)
@@ -73,7 +73,7 @@ def test_complete_last_lines_that_are_gone_are_noticed(state: HospitalState, kep
 
 def test_a_crash_between_ledger_and_training_over_states(state: HospitalState) -> None:
     trained(state, 1)
-    state.open_ledger(TERMS).announce(Event(1.5, 0.25, 4, 2))
+    state.open_ledger(TERMS).announce(PoissonGaussian(1.5, 0.25, 4, 2))
     assert len(state.open_ledger(TERMS).events) == 2
 
 
@@ -103,8 +103,10 @@ def test_terms_are_remembered_for_their_run_only(state: HospitalState) -> None:
 
 def test_a_release_is_kept_by_run_and_part(state: HospitalState) -> None:
     encodings = np.arange(6, dtype=np.float32).reshape(2, 3)
-    state.save_release("run-a", "train", encodings)
+    labels = np.array([3, 1])
+    state.save_release("run-a", "train", encodings, labels)
     assert np.array_equal(np.load(state.release_path("run-a", "train")), encodings)
+    assert np.array_equal(np.load(state.label_path("run-a", "train")), labels)
     assert not state.release_path("run-a", "test").exists()
     assert not state.release_path("run-b", "train").exists()
 

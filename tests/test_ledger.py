@@ -10,7 +10,7 @@ from conftest import Run
 
 from fl_ppae import training
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
@@ -34,7 +34,7 @@ def paid(path: Path, rounds: int, terms: Terms = TERMS) -> Ledger:
 def test_what_was_announced_is_read_back(path: Path) -> None:
     ledger = paid(path, 3)
     assert read_ledger(path) == ledger == open_run(path, TERMS)
-    assert ledger.events == tuple(Event(1.5, 0.25, 4, number) for number in (1, 2, 3))
+    assert ledger.events == tuple(PoissonGaussian(1.5, 0.25, 4, number) for number in (1, 2, 3))
 
 
 def test_announce_returns_only_after_the_line_was_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_announce_returns_only_after_the_line_was_synced(path: Path, monkeypatch
         seen.append((os.fstat(handle).st_ino == path.stat().st_ino, len(path.read_bytes().splitlines())))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    ledger.announce(Event(1.5, 0.25, 4, 1))
+    ledger.announce(PoissonGaussian(1.5, 0.25, 4, 1))
     assert seen == [(True, 2)], "one fsync, of the ledger, with the event's line in it"
 
 
@@ -108,7 +108,7 @@ def test_a_last_line_torn_anywhere_counts_as_spent_and_is_made_whole(path: Path)
 
 def paid_more(path: Path) -> Ledger:
     ledger = open_run(path, TERMS)
-    return ledger.announce(Event(1.5, 0.25, 4, len(ledger.events) + 1))
+    return ledger.announce(PoissonGaussian(1.5, 0.25, 4, len(ledger.events) + 1))
 
 
 def test_a_new_runs_torn_terms_never_lower_what_was_paid(path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_new_run_continues_what_was_spent(path: Path) -> None:
     later = open_run(path, replace(TERMS, run="run-b", noise_multiplier=3.0))
     assert later.events == first.events
     assert later.history == 2
-    continued = later.announce(Event(3.0, 0.25, 4, 1))
+    continued = later.announce(PoissonGaussian(3.0, 0.25, 4, 1))
     assert read_ledger(path) == continued
     assert [event.noise_multiplier for event in continued.events] == [1.5, 1.5, 3.0]
 

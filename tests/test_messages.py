@@ -26,7 +26,7 @@ from fl_ppae.messages import (
     Malformed,
     Outgoing,
 )
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import PoissonGaussian
 
 ENCODER = {"1.weight": (16, 784), "1.bias": (16,)}
 ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "events"}
@@ -55,7 +55,7 @@ def expected_records(question: Message, config: RunConfig) -> dict[str, set[str]
             CLAIM: {"hospital", "status", "reason", "events", "epsilon"},
             METRICS: {"num-examples", *measured},
         },
-        ENCODINGS: {CLAIM: {"hospital", "status", "reason", "chunks"}, ARRAYS: {"encodings"}},
+        ENCODINGS: {CLAIM: {"hospital", "status", "reason", "chunks", "events"}, ARRAYS: {"encodings"}},
         EVALUATE: {CLAIM: {"hospital"}, METRICS: {"num-examples", *loss}},
     }[kind]
     if kind == TRAIN and config.share != "encodings":
@@ -113,7 +113,12 @@ def zeros(shapes: dict[str, tuple[int, ...]], dtype: Any = np.float32) -> ArrayR
 
 
 def claim_of(**changes: Any) -> Claim:
-    values = {"status": "trained", "reason": "", "events": (Event(1.5, 0.25, 4, 1),), "epsilon": 2.0}
+    values = {
+        "status": "trained",
+        "reason": "",
+        "events": (PoissonGaussian(1.5, 0.25, 4, 1),),
+        "epsilon": 2.0,
+    }
     return Claim(hospital="hospital-0", **{**values, **changes})
 
 

@@ -15,7 +15,7 @@ from fl_ppae.hospital import identify, refusal
 from fl_ppae.in_process import InProcessGrid
 from fl_ppae.planning import make_plan, plan_hospital, sample_rate, shared_noise_plan, steps_per_round
 from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import PoissonGaussian, as_dict
 from fl_ppae.privacy.ledger import read_ledger
 
 
@@ -39,7 +39,7 @@ def test_each_hospital_is_calibrated_to_the_target_for_its_own_records() -> None
     for plan in plans:
         assert plan.rounds == 4
         assert plan.noise_multiplier is not None
-        all_steps = Event(plan.noise_multiplier, plan.sample_rate, 4 * plan.steps_per_round, 1)
+        all_steps = PoissonGaussian(plan.noise_multiplier, plan.sample_rate, 4 * plan.steps_per_round, 1)
         assert plan.epsilon_total == epsilon([all_steps], 1e-3).spent
         assert 1.9 < plan.epsilon_total <= 2.0
         first = plan.event(1)
@@ -61,7 +61,7 @@ def test_a_fixed_noise_lasts_for_fewer_rounds_and_the_plan_warns() -> None:
     assert f"lasts {plan.rounds} of 50 rounds" in plan.warnings[0]
     steps = plan.steps_per_round
     affordable, one_more = (
-        epsilon([Event(1.0, plan.sample_rate, steps * rounds, 1)], 1e-3).spent
+        epsilon([PoissonGaussian(1.0, plan.sample_rate, steps * rounds, 1)], 1e-3).spent
         for rounds in (plan.rounds, plan.rounds + 1)
     )
     assert affordable <= 4.0 < one_more
@@ -92,6 +92,7 @@ def test_without_dp_nothing_is_calibrated_and_no_delta_is_needed() -> None:
 
 
 SIMULATED = {"partition-id": 0, "num-partitions": 2}
+NOISED = {"share": "updates+encodings", "encoding_noise_epsilon": 4.0, "label_epsilon": 2.0}
 DEPLOYED = {**SIMULATED, "data-file": "own.npz"}
 
 
@@ -111,6 +112,9 @@ DEPLOYED = {**SIMULATED, "data-file": "own.npz"}
         ({"data-file": "own.npz"}, {"share": "updates+encodings"}, "plain encodings"),
         ({"data-file": "own.npz", "allow-plain-encodings": True}, {"share": "updates+encodings"}, None),
         ({"data-file": "own.npz"}, {}, None),
+        ({"data-file": "own.npz"}, {**NOISED, "label_epsilon": 0.0}, "plain labels"),
+        ({"data-file": "own.npz"}, {**NOISED, "encoding_noise_epsilon": 0.0}, "plain encodings"),
+        ({"data-file": "own.npz"}, NOISED, None),
     ],
 )
 def test_a_hospitals_own_ceiling_decides(
@@ -163,7 +167,7 @@ def test_a_deployed_ledger_lasts_over_runs_and_declines_when_the_budget_is_spent
 ) -> None:
     """Budget for three rounds: two in the first run, one in the second, none in the third."""
     plan = plan_hospital("any", 99, config_of(batch_size=25, noise_multiplier=1.5, target_epsilon=900.0))
-    three = epsilon([Event(1.5, plan.sample_rate, 3 * plan.steps_per_round, 1)], 1e-3).spent
+    three = epsilon([PoissonGaussian(1.5, plan.sample_rate, 3 * plan.steps_per_round, 1)], 1e-3).spent
     first, second, third = (
         federate(name, nodes=deployed, target_epsilon=three) for name in ("first", "second", "third")
     )
@@ -177,7 +181,7 @@ def test_a_deployed_ledger_lasts_over_runs_and_declines_when_the_budget_is_spent
     ]
     assert statuses == [["trained", "trained"], ["trained", "stopped"], ["stopped", "stopped"]]
     reasons = [row["reason"] for row in second.rows("hospitals.csv") if row["hospital"] == own]
-    assert "would raise epsilon" in reasons[1]
+    assert "would raise the epsilon of the updates" in reasons[1]
     assert len(read_ledger(tmp_path / f"state-{own}" / "ledger.jsonl").events) == 3
     assert len(third.ledger["hospitals"][own]["events"]) == 3
     assert third.summary["status"] == "completed"
@@ -239,6 +243,6 @@ def test_the_plan_is_what_the_hospital_itself_trains_under(federate: Callable[..
     run = federate("run", noise_multiplier=0.0, target_epsilon=3.0, num_server_rounds=1)
     for name, account in run.ledger["hospitals"].items():
         own = read_ledger(run.path / "hospitals" / name / "ledger.jsonl")
-        assert [event.as_dict() for event in own.events] == account["events"]
+        assert [as_dict(event) for event in own.events] == account["events"]
         assert own.terms.target_epsilon == 3.0
         assert math.isclose(epsilon(own.events, 1e-3).spent, run.summary["epsilon"][name])

@@ -15,7 +15,7 @@ from fl_ppae.in_process import InProcessGrid
 from fl_ppae.messages import ARRAYS, CLAIM, METRICS, Claim
 from fl_ppae.planning import HospitalPlan
 from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import PoissonGaussian
 from strategies.book import ACTIVE, EXCLUDED, STOPPED, Account, Book
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
@@ -30,7 +30,7 @@ START = ArrayRecord({name: Array(np.zeros(shape, np.float32)) for name, shape in
 class Server:
     """Four hospitals' book and strategy; `ask` starts a round, `take` ends it."""
 
-    history: tuple[Event, ...] = ()
+    history: tuple[PoissonGaussian, ...] = ()
     noise: float | None = 1.5
     reports: list[RoundReport] = field(default_factory=list)
 
@@ -61,8 +61,8 @@ class Server:
         return self.reports[-1].replies[name].status
 
 
-def events(*rounds: int) -> tuple[Event, ...]:
-    return tuple(Event(1.5, 0.25, 4, number) for number in rounds)
+def events(*rounds: int) -> tuple[PoissonGaussian, ...]:
+    return tuple(PoissonGaussian(1.5, 0.25, 4, number) for number in rounds)
 
 
 def update(seed: int) -> dict[str, np.ndarray]:
@@ -74,7 +74,7 @@ def reply(
     question: Message,
     values: dict[str, np.ndarray],
     *,
-    claimed: tuple[Event, ...] = events(1),
+    claimed: tuple[PoissonGaussian, ...] = events(1),
     spent: float | None = None,
     status: str = "trained",
     metrics: dict[str, Any] | None = None,
@@ -159,10 +159,10 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "an infinite epsilon": {"spent": -1.0},
     "no events": {"claimed": ()},
     "events of another round": {"claimed": events(2)},
-    "less noise than planned": {"claimed": (Event(1.2, 0.25, 4, 1),)},
-    "more noise than planned": {"claimed": (Event(3.0, 0.25, 4, 1),)},
-    "another sample rate": {"claimed": (Event(1.5, 0.1, 4, 1),)},
-    "fewer steps": {"claimed": (Event(1.5, 0.25, 1, 1),)},
+    "less noise than planned": {"claimed": (PoissonGaussian(1.2, 0.25, 4, 1),)},
+    "more noise than planned": {"claimed": (PoissonGaussian(3.0, 0.25, 4, 1),)},
+    "another sample rate": {"claimed": (PoissonGaussian(1.5, 0.1, 4, 1),)},
+    "fewer steps": {"claimed": (PoissonGaussian(1.5, 0.25, 1, 1),)},
 }
 
 
@@ -179,7 +179,7 @@ def test_a_claim_that_does_not_hold_is_excluded_and_not_averaged(kind: str) -> N
 
 
 def test_a_claim_that_forgets_its_history_is_excluded() -> None:
-    earlier = (Event(2.0, 0.1, 7, 1),)
+    earlier = (PoissonGaussian(2.0, 0.1, 7, 1),)
     server = Server(history=earlier)
     first, second, *_ = server.ask()
     server.take(
@@ -208,6 +208,13 @@ def test_events_in_a_run_without_dp_are_excluded() -> None:
     server.take([reply(first, update(0)), reply(second, update(1), claimed=(), spent=-1.0)])
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
     assert set(server.book.spent().values()) == {None}
+
+
+def test_a_run_without_dp_takes_hospitals_whose_records_paid_in_earlier_runs() -> None:
+    earlier = (PoissonGaussian(2.0, 0.1, 7, 1),)
+    server = Server(noise=None, history=earlier)
+    server.take([reply(q, update(i), claimed=earlier, spent=-1.0) for i, q in enumerate(server.ask())])
+    assert server.status("hospital-0") == "trained"
 
 
 def test_a_round_is_charged_when_it_is_sent() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fl_ppae.commands.output import notes, show
 from fl_ppae.commands.prepared import choose, prepare
+from fl_ppae.config import RunConfig
 from fl_ppae.planning import make_plan, shared_noise_plan
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import plan_table, title
@@ -20,8 +21,13 @@ def command(arguments: argparse.Namespace) -> int:
     config = chosen.config
     plan = make_plan(config, prepared.records)
     shared = shared_noise_plan(config, prepared.records)
+    all_noised = bool(config.encoding_noise_epsilon and config.label_epsilon)
     hospitals: list[dict[str, Any]] = [
-        {**asdict(own), "epsilon_total_shared_noise": other.epsilon_total}
+        {
+            **asdict(own),
+            "epsilon_replace_one": own.epsilon_replace_one if all_noised else None,
+            "epsilon_total_shared_noise": other.epsilon_total,
+        }
         for own, other in zip(plan.hospitals, shared.hospitals, strict=True)
     ]
     scope = SCOPES[config.dp_scope]
@@ -43,6 +49,15 @@ def command(arguments: argparse.Namespace) -> int:
     console = notes()
     if not scope.formal:
         console.print(f"dp-scope {scope.name}: {scope.note}", style="yellow", highlight=False)
+    if config.share != "updates" and not all_noised:
+        plain = [what for what, budget in _uploaded(config).items() if not budget]
+        text = f"{' and '.join(plain)} leave plain: no guarantee for them, nor for what is learned from them"
+        console.print(text, style="yellow", highlight=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     return 0
+
+
+def _uploaded(config: RunConfig) -> dict[str, float]:
+    """What an upload holds, and the epsilon that each of it is noised for."""
+    return {"encodings": config.encoding_noise_epsilon, "labels": config.label_epsilon}

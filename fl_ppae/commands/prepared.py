@@ -54,10 +54,11 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     # Imported here: these take seconds, and a wrong key should be told at once.
     from fl_ppae.data.partition import partition
     from fl_ppae.data.sources import resolve
-    from fl_ppae.models.build import encoding_shape_of
+    from fl_ppae.models.build import check_released, encoding_shape_of
 
     encoding_shape_of(chosen.config)
     dataset = resolve(chosen.config)
+    check_released(chosen.config, len(dataset.val))
     shares = partition(dataset.train.labels, chosen.config, hospitals)
     records = {f"hospital-{number}": len(share) for number, share in enumerate(shares)}
     return Prepared(chosen, dataset.source, records)

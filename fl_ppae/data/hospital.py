@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,20 @@ from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift
 from fl_ppae.data.cache import Split
 
 Positions = np.ndarray | slice
+
+
+class Records(Protocol):
+    """What training needs of records. Positions count from 0 to len - 1."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, positions: Positions) -> torch.Tensor:
+        """(N, C, H, W) float32 in [0, 1]."""
+        ...
+
+    def labels(self, positions: Positions) -> torch.Tensor:
+        """(N,) int64."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, build_head, encoding_shape
 from fl_ppae.models.classifiers import check_fit
+from fl_ppae.privacy.encodings import check_projection
 
 
 def encoding_shape_of(config: RunConfig) -> Shape:
@@ -19,6 +22,22 @@ def encoding_shape_of(config: RunConfig) -> Shape:
     shape = encoding_shape(config.autoencoder, config.encoding_size, DATASETS[config.dataset].image_shape)
     check_fit(config.classifier, shape)
     return shape
+
+
+def check_released(config: RunConfig, public_records: int) -> None:
+    """Whether encodings can leave as the configuration asks, given the size of the server's split.
+
+    Raises:
+        UserError: as `encoding_shape_of`, or they can't be projected to projection-size.
+    """
+    numbers = prod(encoding_shape_of(config))
+    if config.encoding_noise_epsilon:
+        check_projection(config.projection_size, public_records, numbers)
+
+
+def released_shape_of(config: RunConfig) -> Shape:
+    """Shape of one encoding as it leaves a hospital: noised ones are projected first."""
+    return (config.projection_size,) if config.encoding_noise_epsilon else encoding_shape_of(config)
 
 
 def public_seed(config: RunConfig) -> int:

@@ -1,8 +1,11 @@
 """What events cost: epsilon at a delta by two independent accountants, and the noise for a budget.
 
-Guarantee computed here: (epsilon, delta)-differential privacy of one record under add-or-remove-one
-neighbours, composed over *all* events given, assuming that each batch was drawn by Poisson sampling
-at the event's sample rate and each sum was clipped to the sensitivity that its noise is scaled by.
+Guarantee computed here: (epsilon, delta)-differential privacy of one record, composed over *all*
+events given, assuming that each batch was drawn by Poisson sampling at the event's sample rate, and
+that each gradient or encoding was clipped to the norm that its noise is scaled by. `epsilon` is for
+encoder updates under add-or-remove-one neighbours, by both accountants. `replace_one_epsilon` is for
+everything, under replace-one neighbours, because encodings and labels are released record by record:
+their number shows at once that one was added. It is larger, for the same updates too.
 
 PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al. 2020
 (arXiv:1906.03049) with pessimistic rounding, in dp-accounting. Neither reads the other's code.
@@ -15,15 +18,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
-from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution, from_gaussian_mechanism
+from dp_accounting.pld.common import DifferentialPrivacyParameters
+from dp_accounting.pld.privacy_loss_distribution import (
+    PrivacyLossDistribution,
+    from_gaussian_mechanism,
+    from_randomized_response,
+)
+from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+from dp_accounting.privacy_accountant import NeighboringRelation
 from opacus.accountants import PRVAccountant
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.events import Event, merge
+from fl_ppae.privacy.events import PARTS, TRAIN, Event, Gaussian, PoissonGaussian, RandomisedResponse, merge
+from fl_ppae.privacy.labels import replacement_rate
 
 MAX_NOISE_MULTIPLIER = 1e4
 _RELATIVE_TOLERANCE = 1e-3
+_INTERVAL = 1e-4
+_ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
 Merged = tuple[tuple[float, float, int], ...]
 
@@ -41,16 +54,38 @@ class Epsilon:
         return max(self.prv, self.pld)
 
 
-def epsilon(events: Iterable[Event], delta: float) -> Epsilon:
-    """(epsilon, delta) of everything in `events` together; 0 for no events.
+def epsilon(events: Iterable[PoissonGaussian], delta: float) -> Epsilon:
+    """(epsilon, delta) of these encoder updates together, add or remove one record; 0 for no events.
 
     Raises:
         ValueError: delta outside (0, 1).
     """
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must be in (0, 1), not {delta}")
+    _check_delta(delta)
     merged = merge(events)
     return Epsilon(prv=_prv(merged, delta), pld=_pld(merged, delta))
+
+
+def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
+    """(epsilon, delta) of everything in `events` together, replace one record, by PLD; 0 for no events.
+
+    Records of the train and of the test part are disjoint: the dearer part counts.
+
+    Raises:
+        ValueError: delta outside (0, 1).
+    """
+    _check_delta(delta)
+    every = tuple(events)
+    return max(_replace_one(tuple(e for e in every if _part(e) == part), delta) for part in PARTS)
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must be in (0, 1), not {delta}")
+
+
+def _part(event: Event) -> str:
+    """Whose records pay: only encodings are ever made of test records."""
+    return event.part if isinstance(event, Gaussian) else TRAIN
 
 
 @lru_cache(maxsize=4096)
@@ -64,17 +99,47 @@ def _prv(merged: Merged, delta: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _pld(merged: Merged, delta: float) -> float:
-    if not merged:
+    return _composed([_steps(*part, _ADD_OR_REMOVE) for part in merged], delta)
+
+
+@lru_cache(maxsize=1024)
+def _replace_one(events: tuple[Event, ...], delta: float) -> float:
+    training = [event for event in events if isinstance(event, PoissonGaussian)]
+    parts = [_steps(*part, _REPLACE) for part in merge(training)]
+    for event in events:
+        if isinstance(event, Gaussian):
+            parts.append(_steps(event.noise_multiplier, 1.0, 1, _REPLACE))
+        elif isinstance(event, RandomisedResponse):
+            chance = replacement_rate(event.epsilon, event.classes)
+            parts.append(
+                from_randomized_response(chance, event.classes, value_discretization_interval=_INTERVAL)
+            )
+    return _composed(parts, delta)
+
+
+def _composed(parts: list[PrivacyLossDistribution], delta: float) -> float:
+    if not parts:
         return 0.0
-    parts = [_one_step(sigma, rate).self_compose(steps) for sigma, rate, steps in merged]
     return float(reduce(lambda left, right: left.compose(right), parts).get_epsilon_for_delta(delta))
 
 
+def _steps(sigma: float, rate: float, steps: int, relation: NeighboringRelation) -> PrivacyLossDistribution:
+    return _one_step(sigma, rate, relation).self_compose(steps)
+
+
 @lru_cache(maxsize=128)
-def _one_step(sigma: float, rate: float) -> PrivacyLossDistribution:
-    """One step's distribution: most of an accountant's time goes here, and it is the same every round."""
+def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> PrivacyLossDistribution:
+    """One step's distribution: most of an accountant's time goes here, and it is the same every round.
+
+    dp-accounting takes `sigma` in clipping norms under both relations: replacing a record counts as
+    moving the sum by two of them.
+    """
     return from_gaussian_mechanism(
-        sigma, value_discretization_interval=1e-4, sampling_prob=rate, use_connect_dots=True
+        sigma,
+        value_discretization_interval=_INTERVAL,
+        sampling_prob=rate,
+        use_connect_dots=True,
+        neighboring_relation=relation,
     )
 
 
@@ -108,3 +173,17 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
     while _pld(((high, sample_rate, steps),), delta) > target_epsilon:
         high *= 1 + _RELATIVE_TOLERANCE
     return high
+
+
+@lru_cache(maxsize=128)
+def calibrate_encoding_noise(target_epsilon: float, delta: float) -> float:
+    """The noise multiplier at which one release of clipped encodings costs at most `target_epsilon`.
+
+    Replace-one: two encodings of norm C are at most 2 C apart. By the analytic Gaussian mechanism
+    (Balle and Wang 2018, arXiv:1805.06530), valid for every epsilon, and PLD agrees to the result.
+    """
+    wanted = DifferentialPrivacyParameters(target_epsilon, delta)
+    sigma: float = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation
+    while replace_one_epsilon([Gaussian(sigma, TRAIN, 1)], delta) > target_epsilon:
+        sigma *= 1 + _RELATIVE_TOLERANCE
+    return sigma

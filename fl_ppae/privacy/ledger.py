@@ -1,9 +1,10 @@
 """A hospital's append-only ledger: a file of checksummed lines, on disk before any noise is drawn.
 
-A line is either the terms of a run (what one of its rounds costs) or an event (a round was paid for).
+A line is either the terms of a run (what its rounds and its upload cost) or an event (one was paid for).
 Each line carries the SHA-256 of itself chained to the line before, so that a line that was changed,
 dropped from the middle or reordered is noticed. A last line without its newline was torn by a crash:
-one round under the terms in force then counts as spent. The ledger can only over-state.
+everything that the terms in force could have announced then counts as spent. The ledger can only
+over-state.
 """
 
 from __future__ import annotations
@@ -17,7 +18,42 @@ from typing import Any
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
-from fl_ppae.privacy.events import Event
+from fl_ppae.privacy.events import (
+    PARTS,
+    TRAIN,
+    Event,
+    Gaussian,
+    PoissonGaussian,
+    RandomisedResponse,
+    as_dict,
+    from_dict,
+)
+
+
+@dataclass(frozen=True)
+class UploadTerms:
+    """What a hospital's one upload of encodings and labels costs.
+
+    Attributes:
+        encoding_epsilon: budget of the encodings, at the run's delta, over the ledger's whole history.
+        encoding_noise_multiplier: None if encodings leave plain.
+        label_epsilon: of randomised response, and its budget; 0 if labels leave in the clear.
+        classes: possible labels.
+    """
+
+    encoding_epsilon: float
+    encoding_noise_multiplier: float | None
+    label_epsilon: float
+    classes: int
+
+    def events(self, part: str, server_round: int) -> tuple[Event, ...]:
+        """What the release of `part` costs; labels are released of the train part only."""
+        costs: list[Event] = []
+        if self.encoding_noise_multiplier is not None:
+            costs.append(Gaussian(self.encoding_noise_multiplier, part, server_round))
+        if self.label_epsilon and part == TRAIN:
+            costs.append(RandomisedResponse(self.label_epsilon, self.classes, server_round))
+        return tuple(costs)
 
 
 @dataclass(frozen=True)
@@ -28,7 +64,8 @@ class Terms:
         run: the run's identity.
         noise_multiplier: None for dp-scope none.
         steps: noised sums a round.
-        target_epsilon: the budget, counted at `delta` over the ledger's whole history.
+        target_epsilon: the budget of updates, counted at `delta` over the ledger's whole history.
+        upload: None if the run shares no encodings.
     """
 
     run: str
@@ -40,12 +77,23 @@ class Terms:
     max_grad_norm: float
     target_epsilon: float
     delta: float
+    upload: UploadTerms | None = None
 
-    def event(self, server_round: int) -> Event | None:
+    def event(self, server_round: int) -> PoissonGaussian | None:
         """What one round costs; None without DP."""
         if self.noise_multiplier is None:
             return None
-        return Event(self.noise_multiplier, self.sample_rate, self.steps, server_round)
+        return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps, server_round)
+
+    def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
+        """What the release of the encodings of `part` costs; nothing where they leave plain."""
+        return self.upload.events(part, server_round) if self.upload is not None else ()
+
+    def any_events(self, server_round: int) -> tuple[Event, ...]:
+        """Everything that could have been announced at this point."""
+        round_cost = self.event(server_round)
+        uploads = [event for part in PARTS for event in self.upload_events(part, server_round)]
+        return (*((round_cost,) if round_cost is not None else ()), *uploads)
 
 
 @dataclass(frozen=True)
@@ -60,10 +108,11 @@ class Ledger:
     events: tuple[Event, ...] = ()
     history: int = 0
 
-    def announce(self, event: Event) -> Ledger:
-        """Append `event` and wait until it is on the disk; only then may noise be drawn for it."""
-        _append(self.path, _EVENT, event.as_dict())
-        return replace(self, events=(*self.events, event))
+    def announce(self, *events: Event) -> Ledger:
+        """Append `events` and wait until they are on the disk; only then may noise be drawn for them."""
+        for event in events:
+            _append(self.path, _EVENT, as_dict(event))
+        return replace(self, events=(*self.events, *events))
 
 
 def open_run(path: Path, terms: Terms) -> Ledger:
@@ -89,7 +138,7 @@ def open_run(path: Path, terms: Terms) -> Ledger:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Read and verify a ledger; a torn last line is replaced by the event it stands for.
+    """Read and verify a ledger; a torn last line is replaced by all events that it could stand for.
 
     Raises:
         UserError: missing or altered. It is never restarted at zero.
@@ -111,24 +160,30 @@ def read_ledger(path: Path) -> Ledger:
         previous = checksum
         try:
             if body.pop("kind") == _TERMS:
-                terms, history = Terms(**body), len(events)
+                terms, history = _terms(body), len(events)
             else:
-                events.append(Event.from_dict(body))
+                events.append(from_dict(body))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{where} is not of this version: {error}") from None
     if terms is None:
         raise UserError(f"the ledger {path} has no first line; restore it from a backup")
     if torn:
-        announced = terms.event(events[-1].round + 1 if events else 1)
         content = complete + b"\n"
-        if announced is not None:
+        for announced in terms.any_events(events[-1].round + 1 if events else 1):
             events.append(announced)
-            content += _line(_EVENT, announced.as_dict(), previous)
+            line = _line(_EVENT, as_dict(announced), previous)
+            previous = json.loads(line)["sha256"]
+            content += line
         write_atomically(path, content)
     return Ledger(path, terms, tuple(events), history)
 
 
 _TERMS, _EVENT = "terms", "event"
+
+
+def _terms(body: dict[str, Any]) -> Terms:
+    upload = body.pop("upload")
+    return Terms(**body, upload=UploadTerms(**upload) if upload is not None else None)
 
 
 def _append(path: Path, kind: str, body: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ _TITLES = {
     "labels": "labels of encodings",
     "classifier": "classifier",
     "diagnostics": "diagnostics",
+    "total": "everything together",
 }
 
 
@@ -26,13 +27,15 @@ def privacy_card(run: Path) -> str:
     parts = [
         f"# Privacy card: {summary['simulation']}",
         f"Data: **{summary['data_source']}**. {config['hospitals']} hospitals, {summary['rounds']} rounds.",
-        _verdict(summary, ledger),
+        _verdict(summary, ledger, config["config"]["share"]),
         "## Per artefact",
         _artefacts(summary["guarantees"]),
         "## Per hospital",
         _hospitals(summary, ledger, config["records"]),
         "## What these numbers mean",
         _meaning(config, ledger),
+        "## Of encodings and labels",
+        _uploads(config["config"]),
         "## What the server learns besides",
         _besides(config["config"]),
         "## Randomness",
@@ -41,13 +44,19 @@ def privacy_card(run: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
+def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], share: str) -> str:
+    promised = summary["guarantees"]
     if summary["formal"]:
+        total = f"epsilon {promised['total']['epsilon']:.3f} if one record is replaced by another"
+        if share == "updates":
+            total = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed, {total}"
         return (
-            f"**Guarantee: record-level differential privacy, epsilon {summary['epsilon_max']:.3f} at delta "
-            f"{ledger['delta']:g}, for everything that left a hospital.**"
+            f"**Guarantee: record-level differential privacy at delta {ledger['delta']:g}, for everything "
+            f"that left a hospital: {total}.**"
         )
-    without = [_TITLES[name] for name, guarantee in summary["guarantees"].items() if not guarantee["formal"]]
+    without = [
+        _TITLES[name] for name, guarantee in promised.items() if not guarantee["formal"] and name != "total"
+    ]
     return f"**No guarantee for this run as a whole.** Without one: {', '.join(without)}."
 
 
@@ -64,19 +73,23 @@ def _artefacts(guarantees: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: Mapping[str, int]) -> str:
     lines = [
-        "| hospital | records | rounds paid | epsilon (PRV) | epsilon (PLD) | counted |",
-        "|---|---|---|---|---|---|",
+        "| hospital | records | rounds paid | updates (PRV) | updates (PLD) | counted | all, replace-one |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, spent in summary["epsilon"].items():
         account = ledger["hospitals"][name]
-        prv, pld = (_number(account["epsilon"][by], account["formal"]) for by in ("prv", "pld"))
+        formal = account["formal"]
+        prv, pld = (_number(account["epsilon"][by], formal) for by in ("prv", "pld"))
+        total = _number(account["epsilon"]["replace_one"] if summary["formal"] else None, formal)
+        rounds = sum(event["mechanism"] == "poisson-gaussian" for event in account["events"])
         lines.append(
-            f"| {name} | {records[name]} | {len(account['events'])} | {prv} | {pld} | "
-            f"{_number(spent, account['formal'])} |"
+            f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {_number(spent, formal)} | {total} |"
         )
     lines.append("")
     lines.append(
-        "The larger of the two accountants counts. Hospitals hold disjoint records, so the federation's "
+        "Epsilon of the updates is for adding or removing one record, by two accountants; the larger counts. "
+        "The last column is for replacing one record, by PLD; there is none where something left without a "
+        "guarantee. Hospitals hold disjoint records, so the federation's "
         "epsilon is the largest of them, not the sum."
     )
     return "\n".join(lines)
@@ -94,8 +107,9 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
             f"- Scope of the noise: `{ledger['scope']}`: {ledger['note']}.",
             "- Unit: one record (one image with its label) of one hospital. A patient with several images "
             "is protected less: this is not patient-level privacy.",
-            "- Neighbours: data sets that differ by adding or removing one record. Replacing one record by "
-            "another costs up to twice as much.",
+            "- Neighbours: for updates alone, data sets that differ by adding or removing one record. For "
+            "encodings, labels and the total, data sets in which one record is replaced by another: the same "
+            "updates then cost more, about twice as much and at large epsilon more than twice.",
             "- Sampling: Poisson, as accounted; empty batches add noise and count.",
             "- Composed over all rounds. No accountant is restarted.",
             f"- {history}",
@@ -103,6 +117,35 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
             "later encoded with that encoder: an encoding is not encryption.",
         ]
     )
+
+
+def _uploads(config: Mapping[str, Any]) -> str:
+    if config["share"] == "updates":
+        return "None left a hospital."
+    noise, label = config["encoding-noise-epsilon"], config["label-epsilon"]
+    lines = []
+    if noise:
+        lines.append(
+            f"- Encodings were centred and projected to {config['projection-size']} numbers by public data "
+            f"(the server's own split), each was clipped, and noise for epsilon {noise:g} at delta "
+            f"{config['target-delta']:g} was added to it (Gaussian mechanism, replace-one). That is the cost "
+            "of the encoding alone; the encoder that made it was trained on the same records, so the cost of "
+            "the training comes on top. Where that has no guarantee, the encodings have none either."
+        )
+    else:
+        lines.append(
+            "- Encodings left **plain**. They have no guarantee, whatever epsilon the encoder was trained "
+            "with: that epsilon is about the encoder, not about an image that goes through it. What they "
+            "show of their images can be measured, not bounded."
+        )
+    if label:
+        lines.append(
+            f"- Labels were randomised (k-ary randomised response, epsilon {label:g}, delta 0)."
+            + ("" if noise else " A plain encoding shows its label all the same.")
+        )
+    else:
+        lines.append("- Labels left **in the clear**, without a guarantee.")
+    return "\n".join(lines)
 
 
 def _besides(config: Mapping[str, Any]) -> str:

@@ -15,7 +15,12 @@ EPSILON = "epsilon (encoder updates)"
 _NOTHING = "-"
 _WORDS = {"", "run", "status", "data", "dataset", "state", "where", "hospital", "artefact", "guarantee"}
 _WHOLE = {"run", "hospital", EPSILON}  # never broken, however narrow the terminal
-_METRICS = {"accuracy": "accuracy", "auc": "AUC", "reconstruction_loss": "reconstruction loss (MSE)"}
+_METRICS = {
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "accuracy_noised": "accuracy, new encodings noised too",
+    "reconstruction_loss": "reconstruction loss (MSE)",
+}
 
 
 def title(text: str, data_label: str) -> Text:
@@ -51,6 +56,9 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
     """One row per hospital, from the documents that `fl-ppae plan --json` prints."""
     numbers = ("records", "sample rate", "noise", "steps a round", "rounds", "after round 1")
     table = _table(heading, "hospital", *numbers, EPSILON, "under one noise for all")
+    released = [row["epsilon_replace_one"] for row in hospitals]
+    if any(total is not None for total in released):
+        table.add_column("all that leaves, replace-one", justify="right")
     table.caption = f"{terms}; noise is the multiplier of max-grad-norm"
 
     def brief(epsilon: float | None) -> str:
@@ -67,7 +75,32 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
             brief(row["epsilon_round"]),
             format_epsilon(row["epsilon_total"], formal=formal),
             brief(row["epsilon_total_shared_noise"]),
+            *([brief(row["epsilon_replace_one"])] if any(total is not None for total in released) else []),
         )
+    return table
+
+
+def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
+    """What an audit found, one line each, from the document that `fl-ppae audit-epsilon --json` prints."""
+    table = _table(heading, "", "value")
+    claimed = format_epsilon(
+        audit["claimed_epsilon"], formal=audit["formal"] or audit["claimed_by"] != "ledger"
+    )
+    rows = {
+        "hospital": audit["hospital"],
+        "dp-scope": audit["dp_scope"],
+        "records": f"{audit['records']:,}",
+        "canaries, each in by a fair coin": f"{audit['canaries']:,}",
+        "noise multiplier": _number(audit["noise_multiplier"]),
+        "steps observed": f"{audit['steps']} in {audit['rounds']} rounds",
+        f"epsilon claimed ({audit['claimed_by']}), delta {audit['delta']:g}": claimed,
+        "guesses made": f"{audit['guesses']:,}",
+        "guesses right": f"{audit['correct']:,}",
+        f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["epsilon_lower_bound"], 2),
+        "largest epsilon these canaries could refute": _number(audit["refutable_epsilon"], 2),
+    }
+    for label, value in rows.items():
+        table.add_row(label, value)
     return table
 
 
@@ -111,6 +144,8 @@ def _quality_table(name: str, run: StoredRun) -> Table:
     )
     table = _table(title(name, run.data_label), "", "this run", "random encoder", "raw pixels")
     for key, label in _METRICS.items():
+        if key == "accuracy_noised" and key not in run.summary:
+            continue
         table.add_row(label, *(_number(column.get(key)) for column in columns))
     for key in leakage:
         table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))

@@ -1,0 +1,40 @@
+"""Randomised response on labels (Warner 1965; k-ary: Kairouz et al. 2016, arXiv:1602.07387).
+
+Guarantee: each released label is (epsilon, 0)-differentially private under replace-one neighbours: any
+two true labels give any released one with probabilities at most e^epsilon apart. It says nothing of
+what an encoding released beside it shows of the label.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def replacement_rate(epsilon: float, classes: int) -> float:
+    """Probability with which a label is drawn anew, uniformly from all `classes`, the true one included."""
+    return classes / (math.expm1(epsilon) + classes)
+
+
+def transition(epsilon: float, classes: int) -> np.ndarray:
+    """(K, K) float64: row i, column j is the probability that label i is released as j."""
+    rate = replacement_rate(epsilon, classes)
+    return (1 - rate) * np.eye(classes) + rate / classes
+
+
+def randomised_response(
+    labels: np.ndarray, epsilon: float, classes: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Released labels (N,) int64 of true ones (N,), all in [0, classes)."""
+    anew = rng.random(len(labels)) < replacement_rate(epsilon, classes)
+    drawn = rng.integers(classes, size=len(labels))
+    return np.where(anew, drawn, labels).astype(np.int64)
+
+
+def unbiased_weights(released: np.ndarray, epsilon: float, classes: int) -> np.ndarray:
+    """(N, K) float64: for each record a weight per class whose expectation is 1 for the true one, else 0.
+
+    Rows of the inverse of `transition`; some are negative. Sums over records weighted so are unbiased.
+    """
+    return np.linalg.inv(transition(epsilon, classes))[released]
