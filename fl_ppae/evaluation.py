@@ -260,16 +260,12 @@ def _fit_logistic(
     )
 
 
-<<<<<<< HEAD
 def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
     channels, height, width = as_image_shape(encoding)
     view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
     return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
 
 
-def _fit_resnet18(inputs: Array, labels: Array, num_classes: int, seed: int) -> FittedClassifier:
-    network = _resnet18_network(inputs.shape[1:], num_classes, seed)
-=======
 def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
     """The same objective as scikit-learn's, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
     parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
@@ -289,10 +285,7 @@ def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Ten
 def _fit_resnet18(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
-    channels, height, width = as_image_shape(inputs.shape[1:])
-    view = nn.Unflatten(1, (channels, height, width)) if inputs.ndim == 2 else nn.Identity()
-    network = nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
->>>>>>> main
+    network = _resnet18_network(inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
     x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)
