@@ -82,7 +82,9 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
     def draw(path: Path) -> None:
         title = f"{NAME}: {threat_model.name}"
-        plot_image_rows({key: each.numpy() for key, each in panels.items()}, path, title, audited.stored.data_label)
+        plot_image_rows(
+            {key: each.numpy() for key, each in panels.items()}, path, title, audited.stored.data_label
+        )
 
     first = len(_METRICS)
     return Findings(tuple(rows[:first]), tuple(rows[first:]), {f"{NAME}.png": draw})

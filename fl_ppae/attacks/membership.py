@@ -69,7 +69,8 @@ def matched(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     Classes that `labels` hasn't are left out.
     """
     rng = np.random.default_rng(_SEED)
-    shares = {label: float(np.mean(wanted == label)) for label in np.unique(wanted) if (labels == label).any()}
+    present = np.intersect1d(wanted, labels)
+    shares = {label: float(np.mean(wanted == label)) for label in present}
     total = min([most, *(np.sum(labels == label) / share for label, share in shares.items())])
     rows = [
         rng.permutation(np.flatnonzero(labels == label))[: max(1, round(total * share))]

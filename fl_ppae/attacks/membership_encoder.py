@@ -129,7 +129,7 @@ def _attack(
 
 
 def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
-    """(N,): the loss of each image (N, C, H, W) through `encoder` and a partner fitted to the server's split."""
+    """(N,): the loss of each image (N, C, H, W), by `encoder` and a partner fitted to the server's split."""
     partner = fitted_partner(audited, encoder)
     with torch.inference_mode():
         parts = [

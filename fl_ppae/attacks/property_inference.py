@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fl_ppae.attacks.attack import Attack, Findings, ThreatModel, result
+from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
 from fl_ppae.attacks.shadows import SEED, without_dp
@@ -24,10 +24,9 @@ _RECORDS = 600  # of a simulated hospital
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Total variation of guessed and true class shares, a mean over hospitals: 0 is right, lower is worse
-    for privacy. Chance is the guess that each has the validation split's mix.
+    """Total variation of guessed and true class shares, mean over hospitals: 0 if all is told, at most 1.
 
-    Details are the hospitals.
+    Chance is the guess that each has the validation split's mix. Details are the hospitals.
     """
     assert audited.deal is not None
     rounds = received_rounds(audited, min(_ROUNDS, audited.effort.update_rounds))
@@ -49,7 +48,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     usual = _shares(np.asarray(audited.dataset.val.labels), classes)
     chance = total_variation(np.tile(usual, (len(names), 1)), truth)
 
-    def row(positions: np.ndarray, group: str):  # type: ignore[no-untyped-def]
+    def row(positions: np.ndarray, group: str) -> Result:
         return result(
             NAME,
             threat_model.name,
@@ -67,7 +66,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 def _guesses(
     audited: AuditedRun, config: RunConfig, rounds: list[ReceivedRound], names: list[str], seen: np.ndarray
 ) -> np.ndarray:
-    """Class shares (H, K) of the hospitals whose features are `seen`, by simulated hospitals under `config`."""
+    """Class shares (H, K) of the hospitals with features `seen`, by hospitals simulated under `config`."""
     split, count = audited.dataset.val, audited.effort.simulated
     labels = np.asarray(split.labels)
     mixes = random_mixes(count, audited.dataset.spec.num_classes, SEED)

@@ -139,11 +139,11 @@ def fresh_model(config: RunConfig) -> LocalModel:
 
 def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
     """The weighted mean of encoders, as federated averaging takes it."""
-    total = sum(weights)
-    return {
-        name: sum((state[name] * (weight / total) for state, weight in zip(states, weights, strict=True)), start)
-        for name, start in {name: torch.zeros_like(value) for name, value in states[0].items()}.items()
-    }
+    total, mean = sum(weights), {name: torch.zeros_like(value) for name, value in states[0].items()}
+    for state, weight in zip(states, weights, strict=True):
+        for name, value in state.items():
+            mean[name] += value * (weight / total)
+    return mean
 
 
 def ready(encoder: nn.Module) -> nn.Module:

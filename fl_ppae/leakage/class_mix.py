@@ -21,7 +21,8 @@ def random_mixes(count: int, classes: int, seed: int) -> Array:
     """(count, classes) class shares, from nearly one class to nearly even, Dirichlet distributed."""
     rng = np.random.default_rng(seed)
     rows = [
-        rng.dirichlet(np.full(classes, _CONCENTRATIONS[index % len(_CONCENTRATIONS)])) for index in range(count)
+        rng.dirichlet(np.full(classes, _CONCENTRATIONS[index % len(_CONCENTRATIONS)]))
+        for index in range(count)
     ]
     return np.array(rows)
 
@@ -33,7 +34,9 @@ def draw_mix(labels: Array, mix: Array, records: int, rng: np.random.Generator) 
     """
     shares = mix * (np.bincount(labels, minlength=len(mix)) > 0)
     counts = rng.multinomial(records, shares / shares.sum())
-    drawn = [rng.choice(np.flatnonzero(labels == label), count) for label, count in enumerate(counts) if count]
+    drawn = [
+        rng.choice(np.flatnonzero(labels == label), count) for label, count in enumerate(counts) if count
+    ]
     return np.concatenate(drawn)
 
 

@@ -16,6 +16,7 @@ from fl_ppae.training import LocalModel, per_sample_loss
 
 _NUMBERS_AT_ONCE = 2**23  # of per-record gradients: 32 MiB
 _RECORDS_AT_ONCE = 128
+_RIDGE = 0.1  # of the mean eigenvalue; on BloodMNIST 0.01 and 1 told members a little worse
 
 
 def encoder_gradient(
@@ -87,3 +88,18 @@ def _per_record(encoder: nn.Module, partner: nn.Module, objective: str):  # type
         return per_sample_loss(output, image[None], label[None], objective).sum()
 
     return vmap(grad(loss), in_dims=(None, 0, 0))
+
+
+def whitened(direction: Tensor, population: Tensor) -> Tensor:
+    """(P,): a direction (P,) with what many records' gradients have in common turned down.
+
+    The inverse of (X'X / n + r I) applied to it, X (n, P) the centred gradients of `population`, and r a
+    tenth of the mean of the n eigenvalues: the linear score that tells best whether one record's gradient
+    is in a sum over a batch of such records, since batches vary as their records do.
+    """
+    centred = population - population.mean(0)
+    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
+    values = values.clamp(min=0)
+    ridge = _RIDGE * values.mean().clamp(min=1e-30)
+    shown = vectors @ ((vectors.T @ (centred @ direction).double()) / (values + ridge))
+    return direction - centred.T @ shown.float()
