@@ -74,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         "run", metavar="RUN", nargs="?", help="a completed run's folder, its name, or 'latest'"
     )
     audit.add_argument("--attacks", metavar="A,B,...", help="these only (default: all; see --list)")
+    audit.add_argument(
+        "--attacker",
+        choices=("server-split", "colluding-hospital"),
+        help="who inverts encodings: holds the validation split, or is a hospital (default: each in turn)",
+    )
     audit.add_argument("--list", action="store_true", help="describe each attack in a line and stop")
     audit.add_argument("--quick", action="store_true", help="fewer images and weaker attackers: 2 minutes")
     audit.add_argument(

@@ -72,21 +72,19 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
     return {name: value.detach().contiguous() for name, value in state.items()}
 
 
-def restore_classifier(
-    classifier: str, state: Mapping[str, Tensor], num_classes: int
-) -> FittedClassifier:
+def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
     """The fitted classifier ('lr' or 'resnet18') of which `state` is the `classifier_state`.
 
     Raises:
         RuntimeError, KeyError: the state is another network's.
     """
     mean, scale = state["mean"], state["scale"]
-    network = (
-        nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, mean.numel(), num_classes))
-        if classifier == "lr"
-        else _resnet18_network(tuple(mean.shape), num_classes, seed=0)
-    )
     weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
+    network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
+    if classifier == "resnet18":
+        network = _resnet18_network(tuple(mean.shape), num_classes, seed=0)
+    elif "weight" not in weights:  # noised encodings are vectors already: nothing to flatten
+        network = nn.Sequential(nn.Flatten(), network)
     network.load_state_dict(weights)
     return FittedClassifier(network.eval(), mean, scale)
 
@@ -260,12 +258,6 @@ def _fit_logistic(
     )
 
 
-def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
-    channels, height, width = as_image_shape(encoding)
-    view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
-    return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
-
-
 def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
     """The same objective as scikit-learn's, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
     parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
@@ -280,6 +272,12 @@ def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Ten
         return float(loss.detach())
 
     optimiser.step(closure)
+
+
+def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
+    channels, height, width = as_image_shape(encoding)
+    view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
+    return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
 
 
 def _fit_resnet18(

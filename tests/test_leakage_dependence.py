@@ -65,7 +65,10 @@ def test_linear_cka_is_its_feature_form(records, left, right):
     x, y = draw(records, left, 0).numpy(), draw(records, right, 1).numpy()
     x, y = x.astype(float) - x.mean(0, dtype=float), y.astype(float) - y.mean(0, dtype=float)
     cross = sum((x[:, i] @ y[:, j]) ** 2 for i in range(left) for j in range(right))
-    own = [math.sqrt(sum((z[:, i] @ z[:, j]) ** 2 for i in range(k) for j in range(k))) for z, k in ((x, left), (y, right))]
+    own = [
+        math.sqrt(sum((z[:, i] @ z[:, j]) ** 2 for i in range(k) for j in range(k)))
+        for z, k in ((x, left), (y, right))
+    ]
     assert linear_cka(torch.tensor(x), torch.tensor(y)) == pytest.approx(cross / own[0] / own[1], abs=1e-6)
 
 

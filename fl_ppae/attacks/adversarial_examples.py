@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_ppae.attacks.attack import Attack, Findings, ThreatModel, result
+from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.scenes import classifier_missing, known_encoder_missing, through_known_encoder
 from fl_ppae.evaluation import FittedClassifier
 from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.inversion import Encode
 
 NAME = "adversarial-examples"
 WHITE_BOX = ThreatModel("white-box", "has encoder and classifier, and takes gradients through both")
@@ -23,13 +24,13 @@ _PGD_STEPS = 20
 
 
 class _EncoderAndClassifier(nn.Module):
-    def __init__(self, encoder: nn.Module, classifier: FittedClassifier) -> None:
+    def __init__(self, encode: Encode, classifier: FittedClassifier) -> None:
         super().__init__()
-        self.encoder, self.network = encoder, classifier.network
+        self.encode, self.network = encode, classifier.network
         self.mean, self.scale = classifier.mean, classifier.scale
 
     def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.network((self.encoder(images) - self.mean) / self.scale)
+        scores: Tensor = self.network((self.encode(images) - self.mean) / self.scale)
         return scores
 
 
@@ -38,28 +39,27 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
 
     The results are those of radius 4/255; the others are details.
     """
-    words, victims, encoder = through_known_encoder(audited)
+    known, victims, encode = through_known_encoder(audited)
+    words = f"{WHITE_BOX.name}, {known}"
     assert audited.classifier is not None
-    model = _EncoderAndClassifier(encoder, audited.classifier).eval()
+    model = _EncoderAndClassifier(encode, audited.classifier).eval()
     images, labels = victims.images.numpy(), victims.labels.numpy()
     attacks = _attacks(model, victims.images.shape[1:], audited.dataset.spec.num_classes)
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), images.shape)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)
 
     def right(changed: np.ndarray) -> int:
         with torch.inference_mode():
             guesses = torch.cat([model(part).argmax(1) for part in torch.from_numpy(changed).split(256)])
         return int((guesses.numpy() == labels).sum())
 
-    rows = [result(NAME, words, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
-    shown, details = list(rows), []
+    shown = [result(NAME, words, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
+    details: list[Result] = []
     for radius in _RADII:
         control = right(np.clip(images + radius / 255 * signs, 0, 1)) / len(labels)
         for name, attack in attacks.items():
             hits = right(attack(images, labels, radius / 255))
             variant = f"{name}, {radius}/255"
-            row = result(
-                NAME, words, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant
-            )
+            row = result(NAME, words, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant)
             (shown if radius == _SHOWN else details).append(row)
     return Findings(tuple(shown), tuple(details))
 
@@ -82,7 +82,9 @@ def _attacks(
     )
 
     def fgsm(images: np.ndarray, labels: np.ndarray, radius: float) -> np.ndarray:
-        changed: np.ndarray = FastGradientMethod(estimator, eps=radius, batch_size=256).generate(images, labels)
+        changed: np.ndarray = FastGradientMethod(estimator, eps=radius, batch_size=256).generate(
+            images, labels
+        )
         return changed
 
     def pgd(images: np.ndarray, labels: np.ndarray, radius: float) -> np.ndarray:

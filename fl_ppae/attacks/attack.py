@@ -89,6 +89,11 @@ class Attack:
     threat_models: tuple[ThreatModel, ...]
     needs: tuple[Need, ...] = ()
 
+    def models(self, attacker: str | None) -> tuple[ThreatModel, ...]:
+        """Its threat models; of several, only the one named `attacker`, if that is one of them."""
+        chosen = tuple(model for model in self.threat_models if model.name == attacker)
+        return chosen or self.threat_models
+
     def missing(self, audited: AuditedRun, threat_model: ThreatModel) -> str | None:
         """The first need that this run doesn't meet; None if it meets all."""
         reasons = (need(audited, threat_model) for need in self.needs)

@@ -30,13 +30,16 @@ class Audit:
     figures: Mapping[str, Callable[[Path], None]]
 
 
-def carry_out(audited: AuditedRun, attacks: Sequence[Attack], *, named: bool) -> Audit:
+def carry_out(
+    audited: AuditedRun, attacks: Sequence[Attack], *, named: bool, attacker: str | None = None
+) -> Audit:
     """Make the attacks that this run allows.
 
     Args:
         audited: the run.
         attacks: which, in this order.
         named: the user asked for each of them, so that one that can't be made is an error and no skip.
+        attacker: the threat model of those attacks that have several; None for all of them.
 
     Raises:
         UserError: `named`, and one can be made under none of its threat models.
@@ -44,7 +47,7 @@ def carry_out(audited: AuditedRun, attacks: Sequence[Attack], *, named: bool) ->
     skipped: list[Skipped] = []
     planned: list[tuple[Attack, ThreatModel]] = []
     for attack in attacks:
-        missing = {model: attack.missing(audited, model) for model in attack.threat_models}
+        missing = {model: attack.missing(audited, model) for model in attack.models(attacker)}
         if named and all(missing.values()):
             raise UserError(f"{attack.name} is not possible on {audited.stored.name}: {_first(missing)}")
         for model, reason in missing.items():

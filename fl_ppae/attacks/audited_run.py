@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.registry import DATASETS
@@ -66,6 +67,7 @@ class AuditedRun:
         encoder: the common one; None where every hospital kept its own.
         initial_encoder: the random one from which all started.
         classifier: the central one, of encodings; None if the run left none.
+        release: what was done to encodings before they left; None if they left plain, or not at all.
         say: tells the user what is going on.
     """
 
@@ -76,6 +78,7 @@ class AuditedRun:
     encoder: nn.Module | None
     initial_encoder: nn.Module
     classifier: FittedClassifier | None
+    release: NoisedRelease | None
     effort: Effort
     say: Callable[[str], None]
 
@@ -86,8 +89,15 @@ class AuditedRun:
 
     @property
     def hospitals(self) -> tuple[str, ...]:
-        """The hospitals' names, in order; none known to the simulator if they were deployed."""
-        return tuple(self.deal.train) if self.deal is not None else ()
+        """The hospitals' names, in order; where encodings are shared, of those that uploaded theirs.
+
+        None if the hospitals were deployed: their records are not here.
+        """
+        if self.deal is None:
+            return ()
+        if self.config.share == "updates":
+            return tuple(self.deal.train)
+        return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
         """The encodings (N, *encoding) of its train part that a hospital released; None if it didn't."""
@@ -147,6 +157,7 @@ def open_for_audit(
         _load_encoder(config, stored.path / "encoder.safetensors"),
         _ready(autoencoder_of(config).encoder),
         _load_classifier(config, stored.path / "classifier.safetensors"),
+        noised_release(config, stored.path),
         effort,
         say,
     )

@@ -43,9 +43,11 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     """Both metrics; chance is their value when the encodings are dealt to the wrong images."""
     scene = measurement(audited)
     plain = scene.through(audited.initial_encoder).victims
-    samples = (scene.victims.images, scene.victims.encodings, plain.encodings)
     compared = {
-        metric: _Compared(*map(matrix, samples), combine) for metric, (matrix, combine) in _METRICS.items()
+        metric: _Compared(
+            matrix(scene.victims.images), matrix(scene.victims.encodings), matrix(plain.encodings), combine
+        )
+        for metric, (matrix, combine) in _METRICS.items()
     }
 
     def rows(positions: Tensor, group: str) -> list[Result]:

@@ -61,7 +61,7 @@ def _hits(encodings: Mapping[str, torch.Tensor]) -> np.ndarray:
 ATTACK = Attack(
     NAME,
     "which hospital an encoding came from, by a classifier of encodings",
-    "property inference on representations: Song & Shmatikov 2020 (arXiv:1905.11742)",
+    "attribute inference: Song & Shmatikov 2020 (arXiv:1905.11742)",
     run,
     (KNOWN_ORIGIN,),
     (two_hospitals_missing,),

@@ -15,8 +15,8 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.groups import by_class
 from fl_ppae.attacks.scenes import Scene, black_box
 from fl_ppae.leakage.image_quality import ImageQuality, class_mean_images, image_quality, mean_images
-from fl_ppae.leakage.inversion import Inverter, Pairs, fit_inverters
 from fl_ppae.leakage.intervals import bootstrap_mean
+from fl_ppae.leakage.inversion import Inverter, Pairs, fit_inverters
 from fl_ppae.reporting.figures import plot_image_rows
 
 METRICS = ("ssim", "psnr", "mse")
@@ -64,7 +64,7 @@ def inversion_findings(
     mean = mean_images(known.images, len(victims))
     class_mean = class_mean_images(known.images, known.labels, victims.labels)
     qualities = {name: image_quality(victims.images, made) for name, made in images.items()}
-    floors = tuple(image_quality(victims.images, made) for made in (mean, class_mean, undefended))
+    floors = tuple(image_quality(victims.images, guess) for guess in (mean, class_mean, undefended))
 
     def rows(name: str) -> Callable[[Tensor, str], list[Result]]:
         return partial(_rows, attack, scene.words, name, qualities[name], floors)
@@ -83,9 +83,7 @@ def inversion_findings(
     title = f"{attack}: {scene.words}"
 
     def draw(path: Path) -> None:
-        panels = {
-            name: made[drawn].numpy() for name, made in shown.items()
-        }
+        panels = {name: made[drawn].numpy() for name, made in shown.items()}
         plot_image_rows(panels, path, title, audited.stored.data_label)
 
     return Findings(
@@ -100,7 +98,7 @@ def _rows(
     words: str,
     name: str,
     quality: ImageQuality,
-    floors: tuple[ImageQuality, ImageQuality, ImageQuality],
+    floors: tuple[ImageQuality, ...],
     positions: Tensor,
     group: str,
 ) -> list[Result]:

@@ -26,10 +26,10 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 
 def _through_encoder(audited: AuditedRun, attackers: Fitted) -> Inverter:
-    encoder = attackers.scene.encoder
-    assert encoder is not None
+    encode = attackers.scene.encode
+    assert encode is not None
     start, steps = attackers.inverters[0], audited.effort.gradient_steps
-    return white_box_inverter(held(attackers.scene), encoder, start, steps)
+    return white_box_inverter(held(attackers.scene), encode, start, steps)
 
 
 ATTACK = Attack(

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, MEASUREMENT, SERVER_SPLIT, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.noised_release import NoisedRelease
 from fl_ppae.data.hospital import to_float
 from fl_ppae.errors import UserError
 from fl_ppae.evaluation import encode
-from fl_ppae.leakage.inversion import Pairs
+from fl_ppae.leakage.inversion import Encode, Pairs
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Scene:
         words: the threat model as printed.
         known: what the attacker holds; the measurement holds nothing.
         victims: what is attacked; their images and labels are for scoring alone.
-        encoder: what made the victims' encodings; None where each is of its own hospital's.
+        encode: what made the victims' encodings, without the noise, differentiable; None where each is of
+            its own hospital's encoder.
     """
 
     words: str
     known: Pairs | None
     victims: Pairs
-    encoder: nn.Module | None
+    encode: Encode | None
 
     def through(self, encoder: nn.Module) -> Scene:
         """The same images through another encoder, plain: without defence."""
@@ -47,7 +49,7 @@ class Scene:
 
 def measurement(audited: AuditedRun) -> Scene:
     """The encodings attacked, beside their images."""
-    return Scene(MEASUREMENT.name, None, _victims(audited), audited.encoder)
+    return Scene(MEASUREMENT.name, None, _victims(audited), encode_of(audited, audited.encoder))
 
 
 def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
@@ -63,7 +65,7 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
         known = _uploaded_pairs(audited, audited.hospitals[:1], audited.effort.pairs)
     else:
         known = _known(audited, threat_model, audited.encoder)
-    return Scene(threat_model.name, known, _victims(audited), audited.encoder)
+    return Scene(threat_model.name, known, _victims(audited), encode_of(audited, audited.encoder))
 
 
 def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
@@ -83,11 +85,27 @@ def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
     known = _known(audited, threat_model, encoder)
     victims = _uploaded_pairs(audited, (victim,), audited.effort.victims)
     words = f"{threat_model.name}, STRONGER: has the encoder that never left {victim}"
-    return Scene(words, known, victims, encoder)
+    return Scene(words, known, victims, encode_of(audited, encoder))
 
 
-def through_known_encoder(audited: AuditedRun) -> tuple[str, Pairs, nn.Module]:
-    """Images whose encoder the attacker has, with it, and how to print that.
+def encode_of(audited: AuditedRun, encoder: nn.Module | None) -> Encode | None:
+    """From images to what an encoder's hospital releases, but for the noise; differentiable."""
+    if encoder is None or audited.release is None:
+        return encoder
+    return nn.Sequential(encoder, _WithoutNoise(audited.release))
+
+
+class _WithoutNoise(nn.Module):
+    def __init__(self, release: NoisedRelease) -> None:
+        super().__init__()
+        self._release = release
+
+    def forward(self, encodings: Tensor) -> Tensor:
+        return self._release.without_noise(encodings)
+
+
+def through_known_encoder(audited: AuditedRun) -> tuple[str, Pairs, Encode]:
+    """How to print the threat model, images whose encoder the attacker has, and `encode_of` it.
 
     It is the common encoder, or as a stronger threat model one that never left its hospital, the second.
 
@@ -96,12 +114,14 @@ def through_known_encoder(audited: AuditedRun) -> tuple[str, Pairs, nn.Module]:
     """
     _refuse(known_encoder_missing(audited, MEASUREMENT))
     if audited.encoder is not None:
-        return "has encoder and classifier", _victims(audited), audited.encoder
+        encode = encode_of(audited, audited.encoder)
+        assert encode is not None
+        return "has encoder and classifier", _victims(audited), encode
     victim = audited.hospitals[1]
-    encoder = audited.own_encoder(victim)
-    assert encoder is not None
+    encode = encode_of(audited, audited.own_encoder(victim))
+    assert encode is not None
     pairs = _uploaded_pairs(audited, (victim,), audited.effort.victims)
-    return f"STRONGER: has the classifier and the encoder that never left {victim}", pairs, encoder
+    return f"STRONGER: has the classifier and the encoder that never left {victim}", pairs, encode
 
 
 def by_hospital(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, Tensor]:
@@ -110,9 +130,10 @@ def by_hospital(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, 
     By `encoder`; if that is None, as the run has them: uploaded, or by the common encoder.
     """
     assert audited.deal is not None
-    count = min(audited.effort.origins, *(len(records) for records in audited.deal.train.values()))
+    held = {name: audited.deal.train[name] for name in audited.hospitals}
+    count = min(audited.effort.origins, *map(len, held.values()))
     encodings = {}
-    for name, records in audited.deal.train.items():
+    for name, records in held.items():
         rows = _drawn(len(records), count)
         uploaded = audited.uploaded(name)
         if encoder is None and uploaded is not None:
@@ -160,8 +181,8 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     if audited.deal is None:
         return "the hospitals were deployed: their records are not here"
     if len(audited.hospitals) < 2:
-        return "the run has one hospital only"
-    return uploads_missing(audited, _)
+        return "there are not two hospitals" + ("" if audited.config.share == "updates" else " with uploads")
+    return None
 
 
 def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -170,8 +191,7 @@ def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
         return None
     if audited.deal is None:
         return "the hospitals were deployed: the images of their uploads are not here"
-    silent = [name for name in audited.hospitals if audited.uploaded(name) is None]
-    return f"{', '.join(silent)} uploaded no encodings" if silent else None
+    return None if audited.hospitals else "no hospital uploaded encodings"
 
 
 def _victims(audited: AuditedRun) -> Pairs:
@@ -190,11 +210,20 @@ def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | 
     if threat_model == SERVER_SPLIT:
         split = audited.dataset.val
         rows = _drawn(len(split), count)
-        return _encoded(to_float(split.images[rows]), torch.from_numpy(split.labels[rows]), encoder)
+        images, labels = to_float(split.images[rows]), torch.from_numpy(split.labels[rows])
+        return _released(audited, _encoded(images, labels, encoder))
     assert audited.deal is not None
     records = audited.deal.train[audited.hospitals[0]]
     rows = _drawn(len(records), count)
-    return _encoded(records.images(rows), records.labels(rows), encoder)
+    return _released(audited, _encoded(records.images(rows), records.labels(rows), encoder))
+
+
+def _released(audited: AuditedRun, own: Pairs) -> Pairs:
+    """The attacker's own pairs, with what the run did to encodings before they left."""
+    if audited.release is None:
+        return own
+    encodings = audited.release.draw(own.encodings.numpy(), seed=0)
+    return Pairs(own.images, torch.from_numpy(encodings), own.labels)
 
 
 def _uploaded_pairs(audited: AuditedRun, hospitals: tuple[str, ...], count: int) -> Pairs:

@@ -23,8 +23,8 @@ def command(arguments: argparse.Namespace) -> int:
         raise UserError(f"--threads {arguments.threads}: must be at least 1")
     stored = find_run(arguments.run)
     # Imported here: these take seconds, and a wrong run should be told at once.
-    from fl_ppae.attacks.audit import carry_out
     from fl_ppae.attacks import audited_run
+    from fl_ppae.attacks.audit import carry_out
     from fl_ppae.attacks.audited_run import open_for_audit
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
     from fl_ppae.evaluation import limited_threads
@@ -36,7 +36,7 @@ def command(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     with limited_threads(arguments.threads):
         audited = open_for_audit(stored, effort, _teller(console), arguments.data_file)
-        audit = carry_out(audited, attacks, named=arguments.attacks is not None)
+        audit = carry_out(audited, attacks, named=arguments.attacks is not None, attacker=arguments.attacker)
     seconds = time.perf_counter() - start
     document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
     show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)

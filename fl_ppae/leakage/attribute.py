@@ -32,6 +32,8 @@ def infer_attribute(known: Array, attributes: Array, encodings: Array, seed: int
         make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=200, tol=1e-3)),
         RandomForestClassifier(100, min_samples_leaf=2, random_state=seed),
     )
-    best = max(attackers, key=lambda attacker: float(cross_val_score(attacker, held, attributes, cv=2).mean()))
+    best = max(
+        attackers, key=lambda attacker: float(cross_val_score(attacker, held, attributes, cv=2).mean())
+    )
     guesses: Array = best.fit(held, attributes).predict(seen)
     return guesses

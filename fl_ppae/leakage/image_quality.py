@@ -69,8 +69,6 @@ def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Te
 
     What one answers who knows only the label. The mean image for a class the attacker has none of.
     """
-    means = {
-        label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()
-    }
+    means = {label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()}
     mean = known.mean(0)
     return torch.stack([means.get(label, mean) for label in labels.tolist()])

@@ -45,9 +45,7 @@ def fit_network(
 
     @torch.inference_mode()
     def decode(seen: Tensor) -> Tensor:
-        parts = [
-            network((part - mean) / scale, linear.raw(part)).clamp(0, 1) for part in seen.split(_BATCH)
-        ]
+        parts = [network((part - mean) / scale, linear.raw(part)).clamp(0, 1) for part in seen.split(_BATCH)]
         return torch.cat(parts).clone()
 
     return decode

@@ -36,7 +36,8 @@ class SimilarityReport:
 class PairSimilarity:
     """The same, one number per pair, each (N,), and top-5 beside top-1.
 
-    The `mismatched` ones are its encoding's mean cosine with all the other images. Its retrieval is 1 where the own image is among the most similar 1 or 5, a fraction where others tie with it.
+    The `mismatched` ones are an encoding's mean cosine with all the other images. Retrieval is 1 where the
+    own image is among the most similar 1 or 5, and a fraction where others tie with it.
     """
 
     cosine: Tensor

@@ -64,7 +64,9 @@ def public_projection(encodings: np.ndarray, size: int) -> Projection:
     fitted = PCA(size, svd_solver="covariance_eigh").fit(flat)
     norms = np.linalg.norm(fitted.transform(flat), axis=1)
     clip_norm = float(np.quantile(norms, CLIP_QUANTILE)) or 1.0
-    return Projection(fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32), clip_norm)
+    # In C order: safetensors writes an array's memory as it lies.
+    components = np.ascontiguousarray(fitted.components_, np.float32)
+    return Projection(fitted.mean_.astype(np.float32), components, clip_norm)
 
 
 def project_and_clip(encodings: np.ndarray, projection: Projection) -> np.ndarray:

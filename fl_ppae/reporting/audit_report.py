@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table

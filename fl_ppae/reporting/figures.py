@@ -149,7 +149,9 @@ def plot_image_rows(
         for (name, images), line in zip(rows.items(), grid, strict=True):
             for image, axes in zip(images, line, strict=True):
                 pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
-                axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+                axes.imshow(
+                    pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1
+                )
                 axes.set_xticks([])
                 axes.set_yticks([])
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
@@ -162,7 +164,7 @@ def plot_extraction(
     path: Path,
     source_label: str,
 ) -> None:
-    """A surrogate's agreement and accuracy (0 to 1) by its number of queries, beside the original's accuracy."""
+    """A surrogate's agreement and accuracy (0 to 1) by number of queries, and the original's accuracy."""
     with _figure(path, "Classifier copied through its answers", source_label, (6, 4)) as figure:
         axes = figure.subplots()
         for (name, values), colour, style in zip(by_queries.items(), OKABE_ITO, ("o-", "s--"), strict=False):
