@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
 from torch.nn import functional as F
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
@@ -17,7 +16,6 @@ from fl_ppae.attacks.shadows import SEED, digest, kept
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.evaluation import FittedClassifier, classifier_state, encode, fit_and_score, restore_classifier
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
-from fl_ppae.privacy.encodings import Projection, project_and_clip
 
 NAME = "membership-classifier"
 CANDIDATE_HOLDER = ThreatModel(
@@ -81,7 +79,7 @@ def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
     labels = np.concatenate([records.labels().numpy() for records in train.values()])
     others = np.concatenate([records.labels().numpy() for records in test.values()])
     rows = matched(labels, others, len(labels))
-    if audited.config.share == "encodings" or not audited.config.encoding_noise_epsilon:
+    if audited.config.share == "encodings" or audited.release is None:
         members = np.concatenate([np.array(audited.uploaded(name)) for name in train])
     else:
         members = np.concatenate([_projected(audited, records) for records in train.values()])
@@ -98,11 +96,9 @@ def _projected(audited: AuditedRun, records: HospitalRecords) -> np.ndarray:
     """Through the common encoder; projected without noise where the run projects."""
     assert audited.encoder is not None
     encodings = encode(audited.encoder, records.images())
-    if not audited.config.encoding_noise_epsilon:
+    if audited.release is None:
         return encodings
-    arrays = load_file(audited.path / "projection.safetensors")
-    projection = Projection(arrays["centre"], arrays["components"], float(arrays["clip_norm"][0]))
-    return project_and_clip(encodings, projection).astype(np.float32)
+    return audited.release.without_noise(torch.from_numpy(encodings)).numpy()
 
 
 def _test_upload(audited: AuditedRun, hospital: str) -> list[Path]:
