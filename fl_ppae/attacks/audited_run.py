@@ -52,9 +52,7 @@ class Effort:
     searches: int = 80
 
 
-FULL = Effort(
-    1000, 3000, 800, 200, 3000, 600, shadows=4, update_rounds=5, simulated=100, searches=600
-)
+FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=4, update_rounds=5, simulated=60, searches=600)
 QUICK = Effort(300, 1000, 100, 20, 1000, 100)
 
 
