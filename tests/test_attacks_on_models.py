@@ -1,4 +1,4 @@
-"""Attacks on models and updates: they work on runs without defence, weaken under DP, and say what they lack."""
+"""Attacks on models and updates: they work without defence, weaken under DP, and say what they lack."""
 
 from __future__ import annotations
 

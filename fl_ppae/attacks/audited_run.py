@@ -48,8 +48,8 @@ class Effort:
     origins: int
     shadows: int = 0
     update_rounds: int = 1
-    simulated: int = 30
-    searches: int = 80
+    simulated: int = 12
+    searches: int = 60
 
 
 FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=4, update_rounds=5, simulated=60, searches=600)

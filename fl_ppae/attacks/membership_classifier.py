@@ -75,7 +75,9 @@ def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:
 def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
     """Encodings (N, *encoding) as the classifier takes them, true labels (N,), how many are members."""
     assert audited.deal is not None
-    train, test = audited.deal.train, audited.deal.test
+    train, test = (
+        {name: dealt[name] for name in audited.hospitals} for dealt in (audited.deal.train, audited.deal.test)
+    )
     labels = np.concatenate([records.labels().numpy() for records in train.values()])
     others = np.concatenate([records.labels().numpy() for records in test.values()])
     rows = matched(labels, others, len(labels))

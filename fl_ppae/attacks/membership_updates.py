@@ -35,7 +35,7 @@ SERVER = ThreatModel(
 )
 COSINE, WHITENED = "cosine", "whitened cosine, less the others"
 _POPULATION = 1000  # gradients of the validation split
-_NUMBERS = 2**27  # of them all: 512 MiB
+_NUMBERS = 2**26  # of them all: 256 MiB
 
 Update = tuple[Tensor, Tensor]
 
