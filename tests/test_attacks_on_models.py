@@ -26,7 +26,7 @@ from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
 from fl_ppae.attacks.received import received_rounds, simulated_updates
 from fl_ppae.stored_runs import open_run
 
-EFFORT = Effort(50, 200, 20, 4, 60, 30, shadows=4, update_rounds=2, simulated=40, searches=30)
+EFFORT = Effort(50, 200, 20, 4, 60, 30, shadows=2, update_rounds=2, simulated=40, searches=30)
 BLOOD = Path(__file__).parents[1] / "../shared/data/bloodmnist.npz"
 PLAIN = {"dp_scope": "none", "noise_multiplier": 0.0}
 

@@ -107,7 +107,7 @@ def roc_figure(audited: AuditedRun, title: str, attackers: Mapping[str, Scores],
     curves = {}
     for name, scores in attackers.items():
         curves[name] = roc(scores.members, scores.others)
-        if scores.undefended is not None:
+        if scores.undefended is not None and scores.undefended[0] is not scores.members:
             curves[f"{name}, without defence"] = roc(*scores.undefended)
     plot_roc(curves, path, title, audited.stored.data_label)
 
