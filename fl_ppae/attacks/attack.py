@@ -33,7 +33,8 @@ class Result:
         low, high: 95 % interval over images.
         chance: of one who sees nothing; for inversion the mean image's. None: there is none to tell.
         class_chance: of one who knows only the class; for inversion the class-mean image's.
-        undefended: the same attack on encodings of the run's random initial encoder, plain.
+        undefended: the same attack without defence: on encodings of the run's random initial encoder,
+            plain; of an attack on models or updates, without DP.
         n: images (or encodings) attacked.
         variant: which of several attackers of one kind.
         group: "all", or the one class it was measured on.

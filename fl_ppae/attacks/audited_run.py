@@ -33,6 +33,11 @@ class Effort:
         gradient_steps: of one that follows gradients.
         queries: to the classifier, at most.
         origins: encodings of each hospital, for telling hospitals apart.
+        shadows: shadow models that a membership attack compares with; even. 0: it trains no models of its
+            own, not even those without defence.
+        update_rounds: rounds whose updates are attacked, at most.
+        simulated: hospitals that property inference learns from.
+        searches: steps of a search for images by their gradient.
     """
 
     victims: int
@@ -41,9 +46,13 @@ class Effort:
     gradient_steps: int
     queries: int
     origins: int
+    shadows: int = 0
+    update_rounds: int = 1
+    simulated: int = 12
+    searches: int = 60
 
 
-FULL = Effort(1000, 3000, 800, 200, 3000, 600)
+FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=4, update_rounds=5, simulated=60, searches=600)
 QUICK = Effort(300, 1000, 100, 20, 1000, 100)
 
 

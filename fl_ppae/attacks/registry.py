@@ -5,10 +5,15 @@ from __future__ import annotations
 from fl_ppae.attacks import (
     adversarial_examples,
     dependence,
+    gradient_inversion,
     hospital_inference,
     inversion_black_box,
     inversion_white_box,
+    membership_classifier,
+    membership_encoder,
+    membership_updates,
     model_extraction,
+    property_inference,
     retrieval,
     similarity,
 )
@@ -24,6 +29,11 @@ ATTACKS: tuple[Attack, ...] = (
     hospital_inference.ATTACK,
     model_extraction.ATTACK,
     adversarial_examples.ATTACK,
+    membership_classifier.ATTACK,
+    membership_encoder.ATTACK,
+    membership_updates.ATTACK,
+    gradient_inversion.ATTACK,
+    property_inference.ATTACK,
 )
 
 

@@ -178,6 +178,30 @@ def plot_extraction(
         axes.legend(frameon=False, fontsize="small")
 
 
+def plot_roc(
+    curves: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+    path: Path,
+    title: str,
+    source_label: str,
+) -> None:
+    """False- and true-positive rates of each attacker, both on log axes, beside guessing."""
+    with _figure(path, title, source_label, (5.5, 5)) as figure:
+        axes = figure.subplots()
+        styles = ("-", "--", "-.", ":")
+        for index, (name, (false, true)) in enumerate(curves.items()):
+            colour, style = OKABE_ITO[index % len(OKABE_ITO)], styles[index % len(styles)]
+            axes.plot(false, true, style, color=colour, label=name, drawstyle="steps-post")
+        axes.plot([1e-4, 1], [1e-4, 1], color="#777777", linewidth=0.8, label="guessing")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(1e-4, 1)
+        axes.set_ylim(1e-4, 1)
+        axes.set_xlabel("false-positive rate")
+        axes.set_ylabel("true-positive rate")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small", loc="lower right")
+
+
 def _panels(encoding: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """An encoding as two-dimensional pictures: a vector folded to a near-square, padded with gaps."""
     if encoding.ndim == 3:

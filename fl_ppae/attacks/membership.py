@@ -1,0 +1,117 @@
+"""What the membership attacks share: candidates, rows and the figure.
+
+Members: train records of hospitals. Non-members: records of the official test split, which no model saw,
+acquired as the hospital acquires its own and of the same class mix, or a guess of the class would pass for
+membership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fl_ppae.attacks.attack import Result, ThreatModel, result
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
+from fl_ppae.reporting.figures import plot_roc
+
+SHIFTED = ", members and non-members come from other centres: not all that is told apart is membership"
+_FALSE_POSITIVES = (0.01, 0.001)  # the latter only with 1,000 non-members
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Records of which some were trained on: members first.
+
+    Attributes:
+        members, others: the records.
+    """
+
+    members: HospitalRecords
+    others: HospitalRecords
+
+    def __len__(self) -> int:
+        return len(self.members) + len(self.others)
+
+    def split(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (N,) of all candidates as those of members and of others."""
+        return scores[: len(self.members)], scores[len(self.members) :]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """An attack's scores of the candidates, higher for members; `undefended`: the same without DP."""
+
+    members: np.ndarray
+    others: np.ndarray
+    undefended: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def candidates_of(audited: AuditedRun, hospital: str) -> Candidates:
+    """A hospital's train records beside test records of the same class mix, no more than it has."""
+    assert audited.deal is not None
+    members, test = audited.deal.train[hospital], audited.dataset.test
+    rows = matched(members.labels().numpy(), np.asarray(test.labels), len(members))
+    return Candidates(members, HospitalRecords(test, rows, members.shift))
+
+
+def matched(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Positions of up to `most` of `labels` (N,), drawn so that classes come as in `wanted`; sorted.
+
+    Classes that `labels` hasn't are left out.
+    """
+    rng = np.random.default_rng(_SEED)
+    present = np.intersect1d(wanted, labels)
+    shares = {label: float(np.mean(wanted == label)) for label in present}
+    total = min([most, *(np.sum(labels == label) / share for label, share in shares.items())])
+    rows = [
+        rng.permutation(np.flatnonzero(labels == label))[: max(1, round(total * share))]
+        for label, share in shares.items()
+    ]
+    return np.sort(np.concatenate(rows))
+
+
+def words_of(audited: AuditedRun, threat_model: ThreatModel) -> str:
+    """The threat model as printed, with what spoils the measurement."""
+    return threat_model.name + (SHIFTED if audited.config.dataset == "pathmnist" else "")
+
+
+def membership_rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]:
+    """AUC and true-positive rates of one attacker."""
+    members, others, undefended = scores.members, scores.others, scores.undefended
+
+    def row(metric: str, chance: float, statistic: object) -> Result:
+        assert callable(statistic)
+        without = None if undefended is None else statistic(*undefended).value
+        estimate = statistic(members, others)
+        return result(attack, words, metric, estimate, chance=chance, undefended=without, variant=variant)
+
+    rows = [row("auc", 0.5, membership_auc)]
+    for rate in _FALSE_POSITIVES:
+        if rate * len(others) >= 1:
+            statistic = partial(true_positive_rate, false_positives=rate)
+            rows.append(row(f"tpr at {100 * rate:g} % fpr", rate, statistic))
+    return rows
+
+
+def roc_figure(audited: AuditedRun, title: str, attackers: Mapping[str, Scores], path: Path) -> None:
+    """The attackers' ROC on log axes."""
+    curves = {}
+    for name, scores in attackers.items():
+        curves[name] = roc(scores.members, scores.others)
+        if scores.undefended is not None and scores.undefended[0] is not scores.members:
+            curves[f"{name}, without defence"] = roc(*scores.undefended)
+    plot_roc(curves, path, title, audited.stored.data_label)
+
+
+def labels_of(candidates: Candidates) -> Tensor:
+    """(N,) of all candidates, members first."""
+    return torch.cat([candidates.members.labels(), candidates.others.labels()])

@@ -1,0 +1,166 @@
+"""Whose records did the central classifier learn from? By its loss, and by comparison with shadow models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.membership import Scores, matched, membership_rows, roc_figure, words_of
+from fl_ppae.attacks.scenes import classifier_missing, uploads_missing
+from fl_ppae.attacks.shadows import SEED, digest, kept
+from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.evaluation import FittedClassifier, classifier_state, encode, fit_and_score, restore_classifier
+from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
+
+NAME = "membership-classifier"
+CANDIDATE_HOLDER = ThreatModel(
+    "candidate-holder",
+    "has candidates with labels, their encodings and the classifier's probabilities; "
+    "trains shadow classifiers on random halves of the candidates",
+)
+
+
+def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
+    """Loss threshold and, where encodings and labels leave plain, RMIA; chance is guessing.
+
+    Nothing defends plain encodings: without defence it is the same. A detail: RMIA on a classifier of the
+    server's split, which saw no candidate. Away from chance, it shows that members and non-members differ
+    by themselves.
+    """
+    assert audited.classifier is not None
+    encodings, labels, members = _candidates(audited)
+    losses = _losses(audited.classifier, encodings, labels)
+    found = {"loss threshold": -losses}
+    plain = not audited.config.encoding_noise_epsilon and not audited.config.label_epsilon
+    unseen: dict[str, np.ndarray] = {}
+    if plain and audited.effort.shadows:
+        shadows = _shadow_losses(audited, encodings, labels)
+        found[f"RMIA, {len(shadows)} shadows"] = relative_likelihood(losses, shadows)
+        if audited.encoder is not None:
+            control = _losses(_control(audited), encodings, labels)
+            unseen["RMIA on a classifier of the server's split"] = relative_likelihood(control, shadows)
+    words = words_of(audited, threat_model)
+    if audited.config.share == "encodings" and not plain:
+        words += ", has the very encodings that were released, STRONGER than one who has the image"
+    attackers, controls = (
+        {name: _split(scores, members, undefended=plain) for name, scores in scored.items()}
+        for scored in (found, unseen)
+    )
+    rows, details = (
+        [row for name, scores in scored.items() for row in membership_rows(NAME, words, name, scores)]
+        for scored in (attackers, controls)
+    )
+
+    def draw(path: Path) -> None:
+        roc_figure(audited, "Membership in the classifier's records", attackers, path)
+
+    return Findings(tuple(rows), tuple(details), {f"{NAME}.png": draw})
+
+
+def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Why the classifier has no members; None if it learned from hospitals' encodings."""
+    if audited.config.share == "updates":
+        return "the classifier learned from the server's split alone (share = updates)"
+    alone = audited.config.share == "encodings"
+    if alone and not all(_test_upload(audited, name) for name in audited.hospitals):
+        return "not every hospital uploaded encodings of its test part"
+    return None
+
+
+def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
+    """Encodings (N, *encoding) as the classifier takes them, true labels (N,), how many are members."""
+    assert audited.deal is not None
+    train, test = (
+        {name: dealt[name] for name in audited.hospitals} for dealt in (audited.deal.train, audited.deal.test)
+    )
+    labels = np.concatenate([records.labels().numpy() for records in train.values()])
+    others = np.concatenate([records.labels().numpy() for records in test.values()])
+    rows = matched(labels, others, len(labels))
+    if audited.config.share == "encodings" or audited.release is None:
+        members = np.concatenate([np.array(audited.uploaded(name)) for name in train])
+    else:
+        members = np.concatenate([_projected(audited, records) for records in train.values()])
+    if audited.config.share == "encodings":
+        unseen = np.concatenate(
+            [np.load(_test_upload(audited, name)[0], allow_pickle=False) for name in test]
+        )
+    else:
+        unseen = np.concatenate([_projected(audited, records) for records in test.values()])
+    return np.concatenate([members, unseen[rows]]), np.concatenate([labels, others[rows]]), len(members)
+
+
+def _projected(audited: AuditedRun, records: HospitalRecords) -> np.ndarray:
+    """Through the common encoder; projected without noise where the run projects."""
+    assert audited.encoder is not None
+    encodings = encode(audited.encoder, records.images())
+    if audited.release is None:
+        return encodings
+    return audited.release.without_noise(torch.from_numpy(encodings)).numpy()
+
+
+def _test_upload(audited: AuditedRun, hospital: str) -> list[Path]:
+    return [*(audited.path / "hospitals" / hospital).glob("released-*-test.npy")]
+
+
+def _split(scores: np.ndarray, members: int, *, undefended: bool) -> Scores:
+    inside, outside = scores[:members], scores[members:]
+    return Scores(inside, outside, (inside, outside) if undefended else None)
+
+
+def _shadow_losses(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(shadows, N) of classifiers that learned from a half of the candidates each."""
+    rows = []
+    for index, inside in enumerate(balanced_halves(len(labels), audited.effort.shadows, SEED)):
+        shadow = _fitted(audited, encodings[inside], labels[inside], SEED + index)
+        rows.append(_losses(shadow, encodings, labels))
+    return np.array(rows)
+
+
+def _control(audited: AuditedRun) -> FittedClassifier:
+    assert audited.encoder is not None
+    split = audited.dataset.val
+    return _fitted(audited, encode(audited.encoder, split.images), np.array(split.labels), SEED)
+
+
+def _fitted(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, seed: int) -> FittedClassifier:
+    """A classifier of the run's kind, from the disk if it was fitted before."""
+    name, classes = audited.config.classifier, audited.dataset.spec.num_classes
+
+    def train() -> dict[str, torch.Tensor]:
+        audited.say(f"training a shadow classifier on {len(labels)} encodings; kept for later audits")
+        few, threads = slice(9), torch.get_num_threads()
+        fitted, _ = fit_and_score(
+            name, encodings, labels, encodings[few], labels[few], classes, seed, threads
+        )
+        return classifier_state(fitted)
+
+    key = {"classifier": name, "learned": digest(encodings, labels), "classes": classes, "seed": seed}
+    return restore_classifier(name, kept("classifier", key, train), classes)
+
+
+def _losses(classifier: FittedClassifier, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N,) cross-entropies in nats."""
+    classifier.network.eval()
+    parts = []
+    with torch.inference_mode():
+        for part in np.array_split(np.arange(len(labels)), max(1, len(labels) // 1024)):
+            inputs = torch.from_numpy(np.ascontiguousarray(encodings[part]))
+            scores = classifier.network((inputs - classifier.mean) / classifier.scale).double()
+            parts.append(F.cross_entropy(scores, torch.from_numpy(labels[part]), reduction="none"))
+    losses: np.ndarray = torch.cat(parts).numpy()
+    return losses
+
+
+ATTACK = Attack(
+    NAME,
+    "whether the classifier learned from a record: its loss, and RMIA with shadow classifiers",
+    "Yeom et al. 2018 (arXiv:1709.01604); Zarifzadeh et al. 2024 (arXiv:2312.03262)",
+    run,
+    (CANDIDATE_HOLDER,),
+    (classifier_missing, learned_from_hospitals, uploads_missing),
+)

@@ -1,0 +1,187 @@
+"""Whose records did the common encoder learn from? By the attacker's own decoder or classifier.
+
+No decoder leaves a hospital. The attacker fits one to the server's split, as encoded by the encoder; its
+loss on a candidate is the signal. For objective = task the attacker fits a classifier likewise.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.membership import (
+    Candidates,
+    Scores,
+    candidates_of,
+    labels_of,
+    membership_rows,
+    roc_figure,
+    words_of,
+)
+from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_encoder, without_dp
+from fl_ppae.config import RunConfig
+from fl_ppae.data.hospital import Positions, to_float
+from fl_ppae.evaluation import encode, fit_and_score
+from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
+from fl_ppae.models.build import autoencoder_of
+from fl_ppae.training import per_sample_loss
+
+NAME = "membership-encoder"
+SERVER = ThreatModel(
+    "server",
+    "has the encoder, the validation split to fit a decoder or classifier to, and candidates with labels; "
+    "trains shadow encoders on random halves of the candidates",
+)
+_STEPS, _BATCH, _RATE = 300, 64, 4e-3  # of the attacker's decoder
+
+
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """The candidates that a shadow trains on, as one hospital's records."""
+
+    candidates: Candidates
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def images(self, positions: Positions) -> Tensor:
+        members, others = self._parts(positions)
+        return torch.cat([self.candidates.members.images(members), self.candidates.others.images(others)])
+
+    def labels(self, positions: Positions) -> Tensor:
+        members, others = self._parts(positions)
+        return torch.cat([self.candidates.members.labels(members), self.candidates.others.labels(others)])
+
+    def _parts(self, positions: Positions) -> tuple[np.ndarray, np.ndarray]:
+        rows, size = self.rows[positions], len(self.candidates.members)
+        return rows[rows < size], rows[rows >= size] - size
+
+
+def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
+    """Loss threshold and RMIA on the first hospital's records; chance is guessing.
+
+    A detail: the loss threshold on the random initial encoder, which saw no one. Away from chance, it
+    shows that members and non-members differ by themselves.
+    """
+    assert audited.encoder is not None
+    candidates = candidates_of(audited, audited.hospitals[0])
+    images, labels = _all(candidates)
+    found = _attack(audited, audited.config, audited.encoder, candidates, images, labels)
+    plain = {}
+    if audited.config.dp_scope != "none" and audited.effort.shadows:
+        config = without_dp(audited.config)
+        plain = _attack(audited, config, encoder_without_dp(audited), candidates, images, labels)
+    attackers = {
+        name: Scores(*candidates.split(scores), candidates.split(plain[name]) if plain else None)
+        for name, scores in found.items()
+    }
+    control = -attacker_losses(audited, audited.initial_encoder, images, labels)
+    words = words_of(audited, threat_model)
+    rows = [row for name, scores in attackers.items() for row in membership_rows(NAME, words, name, scores)]
+    details = membership_rows(
+        NAME, words, "loss threshold on the random initial encoder", Scores(*candidates.split(control))
+    )
+
+    def draw(path: Path) -> None:
+        roc_figure(audited, "Membership in the encoder's records", attackers, path)
+
+    return Findings(tuple(rows), tuple(details), {f"{NAME}.png": draw})
+
+
+def encoder_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Why there is no common encoder trained on records at hand; None if there is."""
+    if audited.encoder is None:
+        return "every hospital kept its encoder (share = encodings)"
+    return "the hospitals were deployed: their records are not here" if audited.deal is None else None
+
+
+def _attack(
+    audited: AuditedRun,
+    config: RunConfig,
+    encoder: nn.Module,
+    candidates: Candidates,
+    images: Tensor,
+    labels: Tensor,
+) -> dict[str, np.ndarray]:
+    """Scores (N,) of all candidates by attacker."""
+    losses = attacker_losses(audited, encoder, images, labels)
+    if not audited.effort.shadows:
+        return {"loss threshold": -losses}
+    halves = balanced_halves(len(candidates), audited.effort.shadows, SEED)
+    shadows = []
+    for index, inside in enumerate(halves):
+        half = _Half(candidates, np.flatnonzero(inside))
+        what = digest(candidates.members.indices, candidates.others.indices, half.rows)
+        shadow = shadow_encoder(audited, config, half, what, index)
+        shadows.append(attacker_losses(audited, shadow, images, labels))
+    scale = float(np.mean(shadows)) if config.objective == "reconstruction" else 1.0
+    ratio = relative_likelihood(losses, np.array(shadows), scale)
+    return {"loss threshold": -losses, f"RMIA, {len(halves)} shadows": ratio}
+
+
+def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
+    """(N,): the loss of each image (N, C, H, W), by `encoder` and a partner fitted to the server's split."""
+    partner = fitted_partner(audited, encoder)
+    with torch.inference_mode():
+        parts = [
+            per_sample_loss(partner(encoder(some)), some, theirs, audited.config.objective)
+            for some, theirs in zip(images.split(512), labels.split(512), strict=True)
+        ]
+    losses: np.ndarray = torch.cat(parts).double().numpy()
+    return losses
+
+
+def fitted_partner(audited: AuditedRun, encoder: nn.Module) -> nn.Module:
+    """The attacker's decoder, from the public start, or linear classifier, of this encoder's encodings."""
+    split = audited.dataset.val
+    encodings = encode(encoder, split.images)
+    if audited.config.objective == "task":
+        labels, classes = np.asarray(split.labels), audited.dataset.spec.num_classes
+        fitted, _ = fit_and_score("lr", encodings, labels, encodings[:9], labels[:9], classes, 0, 1)
+        return nn.Sequential(_Standardised(fitted.mean, fitted.scale), fitted.network).requires_grad_(False)
+    decoder = copy.deepcopy(autoencoder_of(audited.config).decoder).train()
+    images, inputs = to_float(split.images), torch.from_numpy(encodings)
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=_RATE)
+    generator = torch.Generator().manual_seed(SEED)
+    steps = min(_STEPS, audited.effort.network_steps)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * (1 - step / steps)
+        rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
+        optimiser.zero_grad()
+        F.mse_loss(decoder(inputs[rows]), images[rows]).backward()
+        optimiser.step()
+    return decoder.eval().requires_grad_(False)
+
+
+class _Standardised(nn.Module):
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.mean, self.scale = mean, scale
+
+    def forward(self, encodings: Tensor) -> Tensor:
+        return (encodings - self.mean) / self.scale
+
+
+def _all(candidates: Candidates) -> tuple[Tensor, Tensor]:
+    images = torch.cat([candidates.members.images(), candidates.others.images()])
+    return images, labels_of(candidates)
+
+
+ATTACK = Attack(
+    NAME,
+    "whether the common encoder learned from a record: loss of the attacker's decoder, and RMIA with shadows",
+    "Yeom et al. 2018 (arXiv:1709.01604); Zarifzadeh et al. 2024 (arXiv:2312.03262)",
+    run,
+    (SERVER,),
+    (encoder_missing,),
+)

@@ -1,0 +1,148 @@
+"""Which records are behind a hospital's updates? Those whose gradients point where the updates go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.membership import (
+    Candidates,
+    Scores,
+    candidates_of,
+    labels_of,
+    membership_rows,
+    roc_figure,
+    words_of,
+)
+from fl_ppae.attacks.membership_encoder import fitted_partner
+from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
+from fl_ppae.attacks.shadows import fresh_model, without_dp
+from fl_ppae.data.hospital import to_float
+from fl_ppae.leakage.gradients import alignment, record_gradients, whitened
+from fl_ppae.training import LocalModel
+
+NAME = "membership-updates"
+SERVER = ThreatModel(
+    "server",
+    "sees every hospital's update of every round, and has candidates with labels; "
+    "knows the partner in round 1, later fits one to the validation split",
+)
+COSINE, WHITENED = "cosine", "whitened cosine, less the others"
+_POPULATION = 1000  # gradients of the validation split
+_NUMBERS = 2**26  # of them all: 256 MiB
+
+Update = tuple[Tensor, Tensor]
+
+
+def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
+    """Cosine of a record's descent direction with the first hospital's updates, summed over rounds.
+
+    A second attacker first subtracts the mean of the other hospitals' updates and turns down what the
+    gradients of the validation split have in common: both are shared by members and non-members. It is
+    shown for round 1, in which the partner is known. Details are the other spans of rounds.
+    Without defence: the same hospital's updates from the same encoders, simulated without DP.
+    """
+    victim = audited.hospitals[0]
+    rounds = received_rounds(audited, audited.effort.update_rounds)
+    rounds = [each for each in rounds if victim in each.updates]
+    candidates = candidates_of(audited, victim)
+    runs = [_attacked(victim, rounds, [each.updates[victim] for each in rounds])]
+    if audited.config.dp_scope != "none":
+        audited.say(f"{NAME}: the same hospital without DP")
+        records, config = candidates.members, without_dp(audited.config)
+        simulated = simulated_updates(config, records, len(records), rounds, index=0)
+        runs.append(_attacked(victim, rounds, simulated))
+    found, *plain = [
+        {name: candidates.split(scores) for name, scores in by_attacker.items()}
+        for by_attacker in _aligned(audited, candidates, rounds, runs)
+    ]
+    attackers = {name: Scores(*each, plain[0][name] if plain else None) for name, each in found.items()}
+    words = words_of(audited, threat_model)
+    rows = {name: membership_rows(NAME, words, name, each) for name, each in attackers.items()}
+    shown = (f"{COSINE}, {_span(len(rounds))}", f"{WHITENED}, {_span(1)}")
+
+    def draw(path: Path) -> None:
+        roc_figure(
+            audited, "Membership in a hospital's updates", {name: attackers[name] for name in shown}, path
+        )
+
+    return Findings(
+        tuple(row for name in shown for row in rows[name]),
+        tuple(row for name, each in rows.items() if name not in shown for row in each),
+        {f"{NAME}.png": draw},
+    )
+
+
+def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Why the first hospital can't be attacked; None if it can."""
+    file = audited.path / "received" / "round-1" / f"{audited.hospitals[0]}.safetensors"
+    return None if file.exists() else f"{audited.hospitals[0]} sent no update in round 1"
+
+
+def _attacked(victim: str, rounds: Sequence[ReceivedRound], updates: Sequence[Tensor]) -> list[Update]:
+    """The victim's updates, and the same less the mean of the other hospitals', one pair a round."""
+    found = []
+    for each, own in zip(rounds, updates, strict=True):
+        others = [update for name, update in each.updates.items() if name != victim]
+        found.append((own, own - torch.stack(others).mean(0) if others else own))
+    return found
+
+
+def _aligned(
+    audited: AuditedRun, candidates: Candidates, rounds: Sequence[ReceivedRound], runs: Sequence[list[Update]]
+) -> list[dict[str, np.ndarray]]:
+    """For each of `runs`, updates by round: scores (N,) of all candidates by attacker and span of rounds."""
+    objective, split = audited.config.objective, audited.dataset.val
+    images = torch.cat([candidates.members.images(), candidates.others.images()])
+    labels = labels_of(candidates)
+    spans = sorted({1, len(rounds)})
+    names = [f"{attacker}, {_span(span)}" for attacker in (COSINE, WHITENED) for span in spans]
+    totals = [{name: np.zeros(len(images)) for name in names} for _ in runs]
+    for position, each in enumerate(rounds):
+        audited.say(f"{NAME}, round {each.number}")
+        first = each.number == 1
+        partner = fresh_model(audited.config).partner if first else fitted_partner(audited, each.start)
+        model = LocalModel(each.start, partner)
+        numbers = sum(parameter.numel() for parameter in each.start.parameters())
+        known = np.random.default_rng(0).permutation(len(split))[: min(_POPULATION, _NUMBERS // numbers)]
+        population = torch.cat(
+            [*record_gradients(model, to_float(split.images[known]), _tensor(split.labels[known]), objective)]
+        )
+        directions = [
+            (own, whitened(less_others, population)) for own, less_others in (run[position] for run in runs)
+        ]
+        start = 0
+        for gradients in record_gradients(model, images, labels, objective):
+            rows = slice(start, start + len(gradients))
+            for total, pair in zip(totals, directions, strict=True):
+                for attacker, direction in zip((COSINE, WHITENED), pair, strict=True):
+                    cosines = alignment(gradients, direction).numpy()
+                    for span in spans:
+                        if position < span:
+                            total[f"{attacker}, {_span(span)}"][rows] += cosines
+            start += len(gradients)
+    return totals
+
+
+def _span(rounds: int) -> str:
+    return "round 1" if rounds == 1 else f"{rounds} rounds"
+
+
+def _tensor(labels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(labels))
+
+
+ATTACK = Attack(
+    NAME,
+    "whether a hospital's updates came from a record: their cosine with the record's gradient, over rounds",
+    "Nasr et al. 2019 (arXiv:1812.00910); Li et al. 2022 (arXiv:2212.04845)",
+    run,
+    (SERVER,),
+    (updates_missing, victim_missing),
+)

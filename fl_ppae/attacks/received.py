@@ -1,0 +1,88 @@
+"""The updates that a run received, kept with record-messages, and hospitals simulated beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fl_ppae.attacks.attack import ThreatModel
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.shadows import SEED, averaged, fresh_model, ready, terms_like
+from fl_ppae.config import RunConfig
+from fl_ppae.data.hospital import Records
+from fl_ppae.models.build import autoencoder_of
+from fl_ppae.privacy.randomness import streams
+from fl_ppae.training import train_round
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedRound:
+    """One round as the server saw it.
+
+    Attributes:
+        number: from 1.
+        start: the common encoder that was sent out.
+        updates: what each hospital that trained changed, flat (P,), by name.
+    """
+
+    number: int
+    start: nn.Module
+    updates: dict[str, Tensor]
+
+
+def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
+    """Up to `most` rounds from the first; a round that nothing was received in ends them."""
+    rounds: list[ReceivedRound] = []
+    encoder = audited.initial_encoder
+    for number in range(1, min(most, audited.config.num_server_rounds) + 1):
+        files = sorted((audited.path / "received" / f"round-{number}").glob("*.safetensors"))
+        if not files:
+            break
+        states = {file.stem: load_file(file) for file in files}
+        updates = {name: _difference(encoder, state) for name, state in states.items()}
+        rounds.append(ReceivedRound(number, encoder, updates))
+        weights = [audited.stored.config["records"][name] for name in states]
+        following = autoencoder_of(audited.config).encoder
+        following.load_state_dict(averaged(list(states.values()), weights))
+        encoder = ready(following)
+    return rounds
+
+
+def simulated_updates(
+    config: RunConfig, records: Records, hospital_records: int, rounds: Sequence[ReceivedRound], index: int
+) -> list[Tensor]:
+    """The updates (P,) that a hospital with these `records` would have sent in each of `rounds`.
+
+    It starts each round from the encoder that was really sent out, with its own partner, which starts as
+    every hospital's does. Sample rate, steps and noise are those of a hospital of `hospital_records`.
+    `index` says which simulated hospital; its randomness goes by it.
+    """
+    model, optimisers, updates = fresh_model(config), None, []
+    for each in rounds:
+        model.encoder.load_state_dict(each.start.state_dict())
+        terms = terms_like(config, hospital_records, len(records), each.number)
+        draws = streams(SEED, index, each.number)
+        optimisers, _ = train_round(model, records, terms, draws, optimisers)
+        updates.append(_difference(each.start, model.encoder.state_dict()))
+    return updates
+
+
+def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Why there are no updates to attack; None if there are."""
+    if audited.config.share == "encodings":
+        return "no updates left a hospital (share = encodings)"
+    if not audited.config.record_messages:
+        return "the updates were not kept: the run needs record-messages=true"
+    if audited.deal is None:
+        return "the hospitals were deployed: their records are not here"
+    if not any((audited.path / "received" / "round-1").glob("*.safetensors")):
+        return "received/round-1 is empty"
+    return None
+
+
+def _difference(start: nn.Module, state: dict[str, Tensor]) -> Tensor:
+    return torch.cat([(state[name] - value).flatten() for name, value in start.named_parameters()])

@@ -1,0 +1,151 @@
+"""Models that an attacker trains to compare with: kept on disk, so that a second audit finds them.
+
+They lie under the home folder's `shadows/`, named by a digest of everything that they depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.config import RunConfig
+from fl_ppae.data.hospital import Records
+from fl_ppae.files import write_atomically
+from fl_ppae.hospital import planned_terms
+from fl_ppae.models.build import autoencoder_of, partner_of
+from fl_ppae.paths import home
+from fl_ppae.planning import plan_hospital
+from fl_ppae.privacy.randomness import streams
+from fl_ppae.training import LocalModel, TrainingTerms, round_terms, train_round
+
+State = dict[str, Tensor]
+
+SEED = 1_618_033  # of the attacker's own draws, apart from any run's
+_FORMAT = 1  # raise it when what is trained changes
+_PATHS = ("data-root", "data-file", "data-source", "output-dir")
+
+
+def kept(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) -> State:
+    """What `make` makes, from the disk if it was made before. `depends_on` is anything JSON can hold."""
+    identity = {"format": _FORMAT, "torch": torch.__version__, **depends_on}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    path = home() / "shadows" / f"{kind}-{digest}.safetensors"
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        state = {name: value.detach().contiguous() for name, value in make().items()}
+        write_atomically(path, save(state))
+        return state
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Of the arrays' shapes, types and numbers."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def trained_like(config: RunConfig) -> dict[str, Any]:
+    """The keys of a configuration without those that say where files are."""
+    return {key: value for key, value in config.to_flat().items() if key not in _PATHS}
+
+
+def without_dp(config: RunConfig) -> RunConfig:
+    """The same run under dp-scope none."""
+    return config.model_copy(update={"dp_scope": "none", "noise_multiplier": 0.0})
+
+
+def terms_like(config: RunConfig, hospital_records: int, records: int, server_round: int) -> TrainingTerms:
+    """The work of a hospital of `hospital_records` in a round, on `records` of somebody else.
+
+    Sample rate, steps and the noise on the mean gradient are the hospital's.
+    """
+    plan = plan_hospital("simulated", hospital_records, config)
+    terms = round_terms(planned_terms(plan, config, run="audit"), config, server_round)
+    return replace(terms, noise_multiplier=terms.noise_multiplier * records / hospital_records)
+
+
+def shadow_encoder(
+    audited: AuditedRun, config: RunConfig, records: Records, what: str, index: int
+) -> nn.Module:
+    """An encoder trained alone on `records`, over all rounds of the run's training, from the common start.
+
+    Args:
+        audited: the run.
+        config: of the training; the run's, or that without DP.
+        records: whose positions are trained on.
+        what: a digest of the records.
+        index: which of several; its randomness goes by it.
+    """
+    model = fresh_model(config)
+
+    def train() -> State:
+        audited.say(f"training shadow encoder {index + 1}, dp-scope {config.dp_scope}; kept for later audits")
+        optimisers = None
+        for server_round in range(1, config.num_server_rounds + 1):
+            terms = terms_like(config, len(records), len(records), server_round)
+            draws = streams(SEED, index, server_round)
+            optimisers, _ = train_round(model, records, terms, draws, optimisers)
+        return model.encoder.state_dict()
+
+    key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "records": what, "index": index}
+    model.encoder.load_state_dict(kept("encoder", key, train))
+    return ready(model.encoder)
+
+
+def encoder_without_dp(audited: AuditedRun) -> nn.Module:
+    """What the run's federation would have learned without DP: the same rounds, averaged alike."""
+    assert audited.deal is not None
+    config, hospitals = without_dp(audited.config), audited.deal.train
+    encoder = autoencoder_of(config).encoder
+
+    def train() -> State:
+        audited.say("training the same federation without DP; kept for later audits")
+        models = {name: fresh_model(config) for name in hospitals}
+        optimisers: dict[str, Any] = dict.fromkeys(hospitals)
+        for server_round in range(1, config.num_server_rounds + 1):
+            for index, (name, records) in enumerate(hospitals.items()):
+                models[name].encoder.load_state_dict(encoder.state_dict())
+                terms = terms_like(config, len(records), len(records), server_round)
+                draws = streams(SEED, index, server_round)
+                optimisers[name], _ = train_round(models[name], records, terms, draws, optimisers[name])
+            states = [model.encoder.state_dict() for model in models.values()]
+            encoder.load_state_dict(averaged(states, [len(records) for records in hospitals.values()]))
+        return encoder.state_dict()
+
+    dealt = digest(*(records.indices for records in hospitals.values()))
+    key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "deal": dealt}
+    encoder.load_state_dict(kept("federation", key, train))
+    return ready(encoder)
+
+
+def fresh_model(config: RunConfig) -> LocalModel:
+    """Encoder and partner as every hospital starts with them."""
+    autoencoder = autoencoder_of(config)
+    return LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+
+
+def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
+    """The weighted mean of encoders, as federated averaging takes it."""
+    total, mean = sum(weights), {name: torch.zeros_like(value) for name, value in states[0].items()}
+    for state, weight in zip(states, weights, strict=True):
+        for name, value in state.items():
+            mean[name] += value * (weight / total)
+    return mean
+
+
+def ready(encoder: nn.Module) -> nn.Module:
+    """For use, not for training."""
+    return encoder.eval().requires_grad_(False)

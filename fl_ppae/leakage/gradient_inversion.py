@@ -1,0 +1,71 @@
+"""Images from the gradient of one batch: optimise images until their gradient is the one that was seen.
+
+Geiping et al. 2020 (arXiv:2003.14053): cosine distance of the gradients plus total variation, by Adam on
+the gradient's sign; after Zhu et al. 2019 (arXiv:1906.08935), who match by squared distance.
+"""
+
+from __future__ import annotations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fl_ppae.leakage.gradients import encoder_gradient
+from fl_ppae.training import LocalModel
+
+_RATE = 0.03  # of Adam, pixels in [0, 1]
+_DROPS = (3 / 8, 5 / 8, 7 / 8)  # of the steps; the rate falls to a tenth at each
+
+
+def invert_gradient(
+    model: LocalModel,
+    seen: Tensor,
+    labels: Tensor,
+    objective: str,
+    start: Tensor,
+    *,
+    steps: int,
+    tv_weight: float,
+) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] whose batch has nearly the encoder gradient `seen` (P,).
+
+    Args:
+        model: the encoder and the partner with which the gradient was made.
+        labels: (N,) of the batch; only used where the objective is the task.
+        start: (N, C, H, W), from where to search; only its number of images and their shape are known.
+        steps: of Adam.
+        tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.
+    """
+    images = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([images], lr=_RATE)
+    milestones = [int(part * steps) for part in _DROPS]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
+    best, least = start, float("inf")
+    for _ in range(steps):
+        gradient = encoder_gradient(model, images, labels, objective, differentiable=True)
+        distance = 1 - torch.cosine_similarity(gradient, seen, dim=0)
+        loss = distance + tv_weight * _total_variation(images)
+        if loss.item() < least:
+            best, least = images.detach().clone(), loss.item()
+        (slope,) = torch.autograd.grad(loss, images)
+        images.grad = slope.sign()
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            images.clamp_(0, 1)
+    return best
+
+
+def in_order(originals: Tensor, made: Tensor) -> Tensor:
+    """The made images (N, C, H, W) in the order that fits the originals best by squared error.
+
+    A batch's gradient doesn't know its order. The match looks at the originals, in the attacker's favour.
+    """
+    cost = torch.cdist(originals.flatten(1).double(), made.flatten(1).double()) ** 2
+    return made[torch.from_numpy(linear_sum_assignment(cost.numpy())[1])]
+
+
+def _total_variation(images: Tensor) -> Tensor:
+    down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
+    across = (images[..., 1:] - images[..., :-1]).abs().mean()
+    return down + across

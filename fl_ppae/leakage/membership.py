@@ -1,0 +1,121 @@
+"""Membership inference: how well scores tell the records that were trained on from those that were not.
+
+Scores are higher for records that look like members. An attack is judged by its true-positive rate at a
+low false-positive rate, not by an average over all records (Carlini et al. 2022, arXiv:2112.03570).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from scipy.stats import rankdata
+
+from fl_ppae.leakage.intervals import Estimate, wilson
+
+Array = NDArray[Any]
+
+_RESAMPLES = 300
+
+
+def membership_auc(members: Array, others: Array, seed: int = 0) -> Estimate:
+    """The probability that a member (M,) scores above a non-member (N,), ties counted half.
+
+    The interval is the percentile bootstrap's over members and non-members. Guessing: 0.5.
+
+    Raises:
+        ValueError: there are no members, or no others.
+    """
+    low, high = np.percentile(_resampled(_auc, members, others, seed), (2.5, 97.5))
+    return Estimate(_auc(members, others), float(low), float(high), len(members) + len(others))
+
+
+def true_positive_rate(members: Array, others: Array, false_positives: float, seed: int = 0) -> Estimate:
+    """The share of members (M,) that score above all but `false_positives` of the non-members (N,).
+
+    The interval is the wider of the percentile bootstrap's over members and non-members, which knows that
+    the threshold was chosen on few non-members, and Wilson's, which holds where nothing was hit. Guessing:
+    `false_positives`.
+
+    Raises:
+        ValueError: there are no members, no others, or too few others to have one false positive.
+    """
+    if false_positives * len(others) < 1:
+        raise ValueError(f"a rate of {false_positives:g} can't be told on {len(others)} non-members")
+
+    def rate(inside: Array, outside: Array) -> float:
+        return float(np.mean(inside > _threshold(outside, false_positives)))
+
+    value = rate(members, others)
+    low, high = np.percentile(_resampled(rate, members, others, seed), (2.5, 97.5))
+    share = wilson(value * len(members), len(members))
+    return Estimate(value, float(min(low, share.low)), float(max(high, share.high)), share.n + len(others))
+
+
+def roc(members: Array, others: Array) -> tuple[Array, Array]:
+    """False- and true-positive rates at every threshold, each (K,), rising from 0 to 1."""
+    thresholds = np.unique(np.concatenate([members, others]))[::-1]
+    rates = [
+        np.searchsorted(np.sort(-scores), -thresholds, side="right") / len(scores)
+        for scores in (others, members)
+    ]
+    false, true = (np.concatenate([[0.0], rate]) for rate in rates)
+    return false, true
+
+
+def balanced_halves(records: int, models: int, seed: int) -> Array:
+    """Which records each shadow model trains on: (models, records) bool, models even.
+
+    Models come in pairs, the second trained on what the first was not: every record is in exactly half.
+
+    Raises:
+        ValueError: `models` is odd or less than 2.
+    """
+    if models < 2 or models % 2:
+        raise ValueError(f"{models} shadow models: they come in pairs")
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(models // 2):
+        inside = np.zeros(records, bool)
+        inside[rng.permutation(records)[: records // 2]] = True
+        rows += [inside, ~inside]
+    return np.array(rows)
+
+
+def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0) -> Array:
+    """RMIA's log ratio of Pr(x | model) to Pr(x), (N,) (Zarifzadeh et al. 2024, arXiv:2312.03262).
+
+    Pr(x | model) = exp(-loss / scale): with cross-entropy and scale 1 the probability of the true class.
+    Pr(x) is its mean over shadow models (S, N) of which every record is in exactly half. RMIA then counts
+    how many reference records x dominates; against one set of them, that count only grows with this ratio,
+    so both have the same ROC.
+    """
+    own = -np.asarray(losses, np.float64) / scale
+    shadows = -np.asarray(shadow_losses, np.float64) / scale
+    ratio: Array = own - (logsumexp(shadows, axis=0) - np.log(len(shadows)))
+    return ratio
+
+
+def _auc(members: Array, others: Array) -> float:
+    if not len(members) or not len(others):
+        raise ValueError(f"{len(members)} members, {len(others)} others")
+    ranks = rankdata(np.concatenate([members, others]))[: len(members)]
+    return float((ranks.mean() - (len(members) + 1) / 2) / len(others))
+
+
+def _threshold(others: Array, false_positives: float) -> float:
+    """The least score above which no more than that share of the others lies."""
+    allowed = int(false_positives * len(others))
+    return float(np.partition(others, len(others) - allowed - 1)[len(others) - allowed - 1])
+
+
+def _resampled(statistic: Any, members: Array, others: Array, seed: int) -> list[float]:
+    rng = np.random.default_rng(seed)
+
+    def again(scores: Array) -> Array:
+        drawn: Array = scores[rng.integers(0, len(scores), len(scores))]
+        return drawn
+
+    return [statistic(again(members), again(others)) for _ in range(_RESAMPLES)]
