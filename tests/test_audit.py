@@ -53,7 +53,7 @@ def test_an_audit_of_a_run_that_shares_updates(
     document = audited(run, "--attacks", f"{CHEAP},{INVERSIONS}")
     printed = capsys.readouterr()
     assert "tiny.npz" in printed.out
-    assert "server-split" in printed.out and "colluding-hospi" in printed.out
+    assert "server-split" in printed.out and "colluding-hospital" in printed.out
     assert "inversion-white-box" in printed.err  # progress
     assert document["skipped"] == []
     rows = {(row["attack"], row["threat_model"], row["metric"]): row for row in document["results"]}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +22,7 @@ from fl_ppae.files import write_atomically, write_json
 from fl_ppae.reporting.tables import title
 
 _NOTHING = "-"
-_CHANCE = "at chance"
-_CLASS_CHANCE = "knowing the class"
+_COLUMNS = ("value", "95 % interval", "at\nchance", "knowing\nthe class", "without\ndefence", "n")
 
 
 def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: float) -> dict[str, Any]:
@@ -58,24 +60,25 @@ def audit_tables(name: str, data_label: str, audit: Audit) -> list[Table]:
 
 def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Table:
     table = Table(title=title(f"Audit of {name}", data_label), title_justify="left", title_style="")
-    for column in ("attack", "threat model", "metric"):
-        table.add_column(column, overflow="fold", no_wrap=column == "attack")
-    for column in ("value", "95 % interval", _CHANCE, _CLASS_CHANCE, "without defence", "n"):
-        table.add_column(column, justify="right", overflow="fold", no_wrap=column == "95 % interval")
+    table.add_column("attack: threat model\n  metric", min_width=24)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
     table.caption = "at chance and knowing the class: for inversion, the mean image and the class-mean image"
-    for row in results:
-        interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
-        table.add_row(
-            row.attack,
-            row.threat_model,
-            row.metric + (f" ({row.variant})" if row.variant else ""),
-            _number(row.value),
-            interval,
-            _number(row.chance),
-            _number(row.class_chance),
-            _number(row.undefended),
-            str(row.n),
-        )
+    for (attack, threat_model), rows in itertools.groupby(results, attrgetter("attack", "threat_model")):
+        table.add_row(Text.assemble((attack, "bold"), f": {threat_model}"))
+        for row in rows:
+            interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
+            metric = row.metric.replace("_", " ") + (f" ({row.variant})" if row.variant else "")
+            table.add_row(
+                Padding(metric, (0, 0, 0, 2)),
+                _number(row.value),
+                interval,
+                _number(row.chance),
+                _number(row.class_chance),
+                _number(row.undefended),
+                str(row.n),
+            )
+        table.add_section()
     return table
 
 
@@ -138,4 +141,4 @@ def _csv(rows: Iterable[Result]) -> bytes:
 def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _NOTHING
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.5f}"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
