@@ -120,6 +120,23 @@ def test_uploads_are_attacked_as_they_were_released(federate: Callable[..., Run]
     assert "STRONGER" not in scenes.black_box(opening, COLLUDING_HOSPITAL).words
 
 
+def test_uploads_of_an_adversary_stand_beside_the_images_and_labels_that_it_made_up(
+    federate: Callable[..., Run],
+):
+    work = {"share": "updates+encodings", "adversary_hospitals": "1"}
+    backdoored = opened(federate("backdoor", adversary="backdoor", **work))
+    victims = scenes.measurement(backdoored).victims
+    np.testing.assert_allclose(
+        encode(backdoored.encoder, victims.images), victims.encodings.numpy(), atol=1e-5
+    )
+    flipped = opened(federate("flip", adversary="label-flip", **work))
+    half = len(victims) // 2
+    honest = scenes.measurement(opened(federate("honest", share="updates+encodings"))).victims.labels
+    changed = scenes.measurement(flipped).victims.labels
+    assert torch.equal(changed[:half], (honest[:half] + 1) % 10)
+    assert torch.equal(changed[half:], honest[half:])
+
+
 @pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
 def test_an_audit_of_uploads(federate: Callable[..., Run], share: str, capsys: pytest.CaptureFixture[str]):
     run = federate("run", share=share)

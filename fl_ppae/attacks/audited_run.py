@@ -10,9 +10,11 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
+from fl_ppae.adversary import held_by
 from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
+from fl_ppae.data.hospital import Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
@@ -96,6 +98,11 @@ class AuditedRun:
         if self.config.share == "updates":
             return tuple(self.deal.train)
         return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
+
+    def records(self, hospital: str) -> Records:
+        """The train records that a hospital used: of an adversary that poisons data, what it made of them."""
+        assert self.deal is not None
+        return held_by(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
         """The encodings (N, *encoding) of its train part that a hospital released; None if it didn't."""

@@ -129,8 +129,7 @@ def by_hospital(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, 
 
     By `encoder`; if that is None, as the run has them: uploaded, or by the common encoder.
     """
-    assert audited.deal is not None
-    held = {name: audited.deal.train[name] for name in audited.hospitals}
+    held = {name: audited.records(name) for name in audited.hospitals}
     count = min(audited.effort.origins, *map(len, held.values()))
     encodings = {}
     for name, records in held.items():
@@ -212,8 +211,7 @@ def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | 
         rows = _drawn(len(split), count)
         images, labels = to_float(split.images[rows]), torch.from_numpy(split.labels[rows])
         return _released(audited, _encoded(images, labels, encoder))
-    assert audited.deal is not None
-    records = audited.deal.train[audited.hospitals[0]]
+    records = audited.records(audited.hospitals[0])
     rows = _drawn(len(records), count)
     return _released(audited, _encoded(records.images(rows), records.labels(rows), encoder))
 
@@ -228,10 +226,9 @@ def _released(audited: AuditedRun, own: Pairs) -> Pairs:
 
 def _uploaded_pairs(audited: AuditedRun, hospitals: tuple[str, ...], count: int) -> Pairs:
     """Up to `count` pairs, as many of each hospital: what it uploaded, and of which image."""
-    assert audited.deal is not None
     parts = []
     for name in hospitals:
-        records, uploaded = audited.deal.train[name], audited.uploaded(name)
+        records, uploaded = audited.records(name), audited.uploaded(name)
         assert uploaded is not None
         if len(uploaded) != len(records):
             raise UserError(f"{name} has {len(records)} train records but uploaded {len(uploaded)} encodings")
