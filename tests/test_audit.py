@@ -196,7 +196,10 @@ def test_origins_show_where_hospitals_keep_their_own_encoders_and_not_in_iid_upd
 def test_extraction_copies_a_linear_classifier(federate: Callable[..., Run]):
     run = federate("run")
     rows = audited(run, "--attacks", "model-extraction")["results"]
-    agreement = next(row for row in rows if row["metric"] == "agreement")
+    agreement, copy, original = rows
+    assert copy["metric"] == original["metric"] == "accuracy"
+    assert abs(copy["value"] - original["value"]) <= 1 - agreement["value"]
+    assert original["variant"] == "of the classifier copied"
     assert agreement["value"] > 0.9  # 60 queries, encodings of 16 numbers
     assert agreement["chance"] < 0.3
 

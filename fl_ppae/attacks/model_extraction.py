@@ -45,15 +45,16 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
                     variant=f"{count} queries",
                 )
             )
-    own_accuracy = (given == labels).double().mean().item()
+    copied = wilson((given == labels).sum().item(), len(labels))
+    original = result(NAME, rows[-1].threat_model, "accuracy", copied, variant="of the classifier copied")
     by_queries = {
         metric: [row.value for row in rows if row.metric == metric] for metric in ("agreement", "accuracy")
     }
 
     def draw(path: Path) -> None:
-        plot_extraction(steps, by_queries, own_accuracy, path, audited.stored.data_label)
+        plot_extraction(steps, by_queries, copied.value, path, audited.stored.data_label)
 
-    return Findings(tuple(rows[-2:]), tuple(rows[:-2]), {f"{NAME}.png": draw})
+    return Findings((*rows[-2:], original), tuple(rows[:-2]), {f"{NAME}.png": draw})
 
 
 ATTACK = Attack(
