@@ -93,7 +93,13 @@ def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Ta
 
 def attack_table(attacks: Sequence[Attack]) -> Table:
     """One row per attack: what it is and where it is from."""
-    table = Table(title="Attacks", title_justify="left", title_style="")
+    table = Table(
+        title="Attacks",
+        title_justify="left",
+        title_style="",
+        caption="poisoning is switched on in a run, not audited after it: -c adversary=... "
+        "-c adversary-hospitals=... (docs/poisoning.md)",
+    )
     for column in ("attack", "what it does", "threat models", "source"):
         table.add_column(column, overflow="fold", no_wrap=column == "attack")
     for attack in attacks:
