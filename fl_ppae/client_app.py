@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,13 @@ from fl_ppae.messages import (
     Outgoing,
     Records,
 )
-from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of, released_shape_of
+from fl_ppae.models.build import (
+    autoencoder_of,
+    encoder_shapes_of,
+    encoding_shape_of,
+    partner_of,
+    released_shape_of,
+)
 from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.encodings import Projection
@@ -55,7 +60,7 @@ from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 from fl_ppae.release import batches, encodings_to_release, labels_to_release
-from fl_ppae.training import LocalModel, per_sample_loss, round_terms, train_round
+from fl_ppae.training import LocalModel, Moments, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 
@@ -122,7 +127,7 @@ def train(message: Message, context: Context) -> Message:
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
-        model, optimisers = _local_model(message, hospital, config, run)
+        model, moments = _local_model(message, hospital, config, run)
         received = copy.deepcopy(model.encoder.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
@@ -130,13 +135,13 @@ def train(message: Message, context: Context) -> Message:
         behaviour = behaviour_of(config, hospital.identity.index)
         if behaviour != FREE_RIDER:
             terms = round_terms(ledger.terms, config, server_round)
-            optimisers, diagnostics = train_round(model, hospital.train, terms, drawn, optimisers)
+            moments, diagnostics = train_round(model, hospital.train, terms, drawn, moments)
     state = TrainingState(
         run,
         server_round,
         model.encoder.state_dict(),
         model.partner.state_dict(),
-        optimisers or [],
+        moments,
         len(ledger.events),
     )
     hospital.state.save_training(state)
@@ -253,7 +258,7 @@ def _upload_claim(
 
 def _local_model(
     message: Message, hospital: Hospital, config: RunConfig, run: str
-) -> tuple[LocalModel, list[dict[str, Any]] | None]:
+) -> tuple[LocalModel, Moments]:
     """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
@@ -267,7 +272,7 @@ def _local_model(
     elif arrays is not None:
         shapes = messages.shapes_of(model.encoder.state_dict())
         model.encoder.load_state_dict(messages.from_arrays(arrays, shapes))
-    return model, saved.optimisers if saved is not None else None
+    return model, saved.moments if saved is not None else {}
 
 
 @torch.inference_mode()
@@ -308,7 +313,7 @@ def _leave_for_audit(encoder: nn.Module, hospital: Hospital, run_directory: str)
 def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
-        encoder=messages.shapes_of(autoencoder_of(config).encoder.state_dict()),
+        encoder=encoder_shapes_of(config),
         encoding=released_shape_of(config),
         shares_updates=config.share != "encodings",
         shares_encodings=config.share != "updates",

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -141,11 +142,17 @@ def fit_and_score(
         return fitted, score(np.ravel(test_y), probabilities)
 
 
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    """Found once: looking for the loaded libraries takes milliseconds, each time."""
+    return ThreadpoolController()
+
+
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
     """Torch and the BLAS on `threads` threads inside the block, as before after it."""
     before = torch.get_num_threads()
-    with threadpool_limits(limits=threads):
+    with _thread_pools().limit(limits=threads):
         torch.set_num_threads(threads)
         try:
             yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from fl_ppae.adversary import held_by
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
-from fl_ppae.data.cache import open_cache
+from fl_ppae.data.cache import Dataset, open_cache
 from fl_ppae.data.hospital import HospitalRecords, Records
 from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.data.sources import resolve
@@ -102,7 +103,7 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         return _open_deployed(identity, node, config)
     directory = Path(run_directory) / "hospitals" / identity.name
     dealt = read_json(directory / "records.json")
-    dataset = open_cache(Path(dealt["cache"]))
+    dataset = _mapped(Path(dealt["cache"]))
     seed = dealt["shift_seed"]
     shift = NO_SHIFT if seed is None else hospital_shift(identity.index, identity.hospitals, seed)
     train = HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift)
@@ -113,6 +114,12 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         HospitalRecords(dataset.test, np.load(directory / "test_records.npy"), shift),
         HospitalState(directory),
     )
+
+
+@lru_cache(maxsize=4)
+def _mapped(cache: Path) -> Dataset:
+    """Mapped once for all hospitals that this process plays."""
+    return open_cache(cache)
 
 
 def _open_deployed(identity: Identity, node: NodeConfig, config: RunConfig) -> Hospital:

@@ -7,18 +7,20 @@ as a whole after the round, so that a crash in between costs budget but never un
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
 from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
+from fl_ppae.training import Moments
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class TrainingState:
 
     Attributes:
         encoder, partner: state dicts; the partner is the decoder or the task head.
-        optimisers: Adam's state, one per parameter group.
+        moments: of the optimiser.
         paid: events in the ledger when this was written.
     """
 
@@ -35,7 +37,20 @@ class TrainingState:
     round: int
     encoder: dict[str, Tensor]
     partner: dict[str, Tensor]
-    optimisers: list[dict[str, Any]]
+    moments: Moments
+    paid: int
+
+
+_PARTS = ("encoder", "partner", "moments")
+_WRITTEN = "written"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What stands beside the arrays of a `TrainingState`."""
+
+    run: str
+    round: int
     paid: int
 
 
@@ -53,7 +68,7 @@ class HospitalState:
     @property
     def training_path(self) -> Path:
         """Everything else that lasts from round to round."""
-        return self.directory / "training.pt"
+        return self.directory / "training.safetensors"
 
     def lock(self) -> FileLock:
         """Held from reading the ledger until a round is paid."""
@@ -66,8 +81,8 @@ class HospitalState:
             UserError: missing, altered or shortened although this hospital has trained, or other terms
                 for the same run.
         """
-        trained = self.load_training()
-        if trained is not None and trained.paid > len(read_ledger(self.ledger_path).events):
+        written = self._written()
+        if written is not None and written.paid > len(read_ledger(self.ledger_path).events):
             raise UserError(
                 f"the ledger {self.ledger_path} has lost events that its hospital has paid; "
                 "restore it from a backup"
@@ -82,17 +97,42 @@ class HospitalState:
         return terms if terms.run == run else None
 
     def load_training(self) -> TrainingState | None:
-        """Where training stands; None before the first round."""
-        if not self.training_path.exists():
+        """Where training stands; None before the first round.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        written = self._written()
+        if written is None:
             return None
-        values = torch.load(self.training_path, weights_only=True)
-        return TrainingState(**values)
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+        with safe_open(self.training_path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                part, _, name = key.partition("/")
+                parts[part][name] = file.get_tensor(key)
+        return TrainingState(written.run, written.round, **parts, paid=written.paid)
 
     def save_training(self, state: TrainingState) -> None:
         """Replace what `load_training` gives, whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save(vars(state), buffer)
-        write_atomically(self.training_path, buffer.getvalue())
+        tensors = {
+            f"{part}/{name}": value.detach().contiguous()
+            for part in _PARTS
+            for name, value in getattr(state, part).items()
+        }
+        written = json.dumps({"run": state.run, "round": state.round, "paid": state.paid})
+        write_atomically(self.training_path, save(tensors, {_WRITTEN: written}))
+
+    def _written(self) -> _Written | None:
+        """The numbers of the file, without its arrays."""
+        if not self.training_path.exists():
+            return None
+        try:
+            with safe_open(self.training_path, "pt") as file:
+                return _Written(**json.loads(file.metadata()[_WRITTEN]))
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{self.training_path} is damaged; restore it from a backup, or remove it with the whole run"
+            ) from None
 
     def remember_paid(self, events: int) -> None:
         """Keep the number of events apart from the ledger too, so that a shortened one is noticed."""

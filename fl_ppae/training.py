@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -60,6 +60,9 @@ class TrainingTerms:
     bfloat16: bool = False
 
 
+Moments = dict[str, Tensor]
+"""Adam's moments and step counts, by "optimiser.parameter.name"."""
+
 # Told of every step before it is taken: the model, and the noised sums that the step is made of.
 Observer = Callable[[LocalModel, list[Tensor]], None]
 
@@ -110,24 +113,24 @@ def train_round(
     records: Records,
     terms: TrainingTerms,
     streams: Streams,
-    optimiser_state: list[dict[str, Any]] | None = None,
+    moments: Moments | None = None,
     observe: Observer | None = None,
-) -> tuple[list[dict[str, Any]], Diagnostics]:
+) -> tuple[Moments, Diagnostics]:
     """Train `model` in place for `terms.steps` steps.
 
     Guarantee (scopes with `formal`): the trained parameters are one release of `terms.steps`
     Poisson-sampled Gaussian mechanisms, add-or-remove-one record, at `terms.noise_multiplier`.
-    The diagnostics and the optimiser state are outside it and stay in the hospital.
+    The diagnostics and Adam's moments are outside it and stay in the hospital.
 
     Args:
-        optimiser_state: what the last round returned, so that Adam's moments last over rounds.
+        moments: what the last round returned. The learning rate is that of `terms`, round by round.
         observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums).
 
     Returns:
-        The optimiser state for the next round, and diagnostics.
+        The moments for the next round, and diagnostics.
     """
     expected_batch = terms.sample_rate * len(records)
-    trainer = LocalTrainer(model, terms, expected_batch, optimiser_state)
+    trainer = LocalTrainer(model, terms, expected_batch, moments)
     signal_to_noise = 0.0
     for _ in range(terms.steps):
         batch = poisson_batch(streams.sampling, len(records), terms.sample_rate)
@@ -141,7 +144,7 @@ def train_round(
     loss, clipped, seen = trainer.totals.tolist()
     seen = max(seen, 1.0)
     diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
-    return trainer.optimiser_state(), diagnostics
+    return trainer.moments(), diagnostics
 
 
 class LocalTrainer:
@@ -156,7 +159,7 @@ class LocalTrainer:
         model: LocalModel,
         terms: TrainingTerms,
         expected_batch: float,
-        optimiser_state: list[dict[str, Any]] | None = None,
+        moments: Moments | None = None,
     ) -> None:
         model.partner.requires_grad_(terms.scope.trains_partner)
         noised, plain = _split(model, terms.scope)
@@ -164,9 +167,8 @@ class LocalTrainer:
         self._model = model
         self._layout = _layout(model)
         groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
-        self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate) for group in groups]
-        for optimiser, state in zip(self._optimisers, optimiser_state or [], strict=bool(optimiser_state)):
-            optimiser.load_state_dict(state)
+        self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate, fused=True) for group in groups]
+        _restore(self._optimisers, moments or {})
         self._noised = list(noised.parameters()) if noised is not None else []
         self._plain = list(plain.parameters()) if plain is not None else []
         self._terms = terms
@@ -209,14 +211,29 @@ class LocalTrainer:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
-    def optimiser_state(self) -> list[dict[str, Any]]:
+    def moments(self) -> Moments:
         """Adam's moments: of what is noised, then of what isn't."""
-        return [optimiser.state_dict() for optimiser in self._optimisers]
+        return {
+            f"{which}.{number}.{name}": value
+            for which, optimiser in enumerate(self._optimisers)
+            for number, values in optimiser.state_dict()["state"].items()
+            for name, value in values.items()
+        }
 
     def close(self) -> None:
         """Give the model back without hooks."""
         if self._gradients is not None:
             self._gradients.remove()
+
+
+def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
+    """Give back the moments, and nothing else: a whole state dict would bring the last learning rate too."""
+    states: list[dict[int, Moments]] = [{} for _ in optimisers]
+    for key, value in moments.items():
+        which, number, name = key.split(".")
+        states[int(which)].setdefault(int(number), {})[name] = value
+    for optimiser, state in zip(optimisers, states, strict=True):
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:

@@ -16,7 +16,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import Records
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.training import train_round
+from fl_ppae.training import Moments, train_round
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +61,13 @@ def simulated_updates(
     every hospital's does. Sample rate, steps and noise are those of a hospital of `hospital_records`.
     `index` says which simulated hospital; its randomness goes by it.
     """
-    model, optimisers, updates = fresh_model(config), None, []
+    model, updates = fresh_model(config), []
+    moments: Moments | None = None
     for each in rounds:
         model.encoder.load_state_dict(each.start.state_dict())
         terms = terms_like(config, hospital_records, len(records), each.number)
         draws = streams(SEED, index, each.number)
-        optimisers, _ = train_round(model, records, terms, draws, optimisers)
+        moments, _ = train_round(model, records, terms, draws, moments)
         updates.append(_difference(each.start, model.encoder.state_dict()))
     return updates
 

@@ -26,12 +26,12 @@ from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.paths import home
 from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.training import LocalModel, TrainingTerms, round_terms, train_round
+from fl_ppae.training import LocalModel, Moments, TrainingTerms, round_terms, train_round
 
 State = dict[str, Tensor]
 
 SEED = 1_618_033  # of the attacker's own draws, apart from any run's
-_FORMAT = 1  # raise it when what is trained changes
+_FORMAT = 2  # raise it when what is trained changes
 _PATHS = ("data-root", "data-file", "data-source", "output-dir")
 
 
@@ -93,11 +93,11 @@ def shadow_encoder(
 
     def train() -> State:
         audited.say(f"training shadow encoder {index + 1}, dp-scope {config.dp_scope}; kept for later audits")
-        optimisers = None
+        moments: Moments | None = None
         for server_round in range(1, config.num_server_rounds + 1):
             terms = terms_like(config, len(records), len(records), server_round)
             draws = streams(SEED, index, server_round)
-            optimisers, _ = train_round(model, records, terms, draws, optimisers)
+            moments, _ = train_round(model, records, terms, draws, moments)
         return model.encoder.state_dict()
 
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "records": what, "index": index}
@@ -114,13 +114,13 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
     def train() -> State:
         audited.say("training the same federation without DP; kept for later audits")
         models = {name: fresh_model(config) for name in hospitals}
-        optimisers: dict[str, Any] = dict.fromkeys(hospitals)
+        moments: dict[str, Moments | None] = dict.fromkeys(hospitals)
         for server_round in range(1, config.num_server_rounds + 1):
             for index, (name, records) in enumerate(hospitals.items()):
                 models[name].encoder.load_state_dict(encoder.state_dict())
                 terms = terms_like(config, len(records), len(records), server_round)
                 draws = streams(SEED, index, server_round)
-                optimisers[name], _ = train_round(models[name], records, terms, draws, optimisers[name])
+                moments[name], _ = train_round(models[name], records, terms, draws, moments[name])
             states = [model.encoder.state_dict() for model in models.values()]
             encoder.load_state_dict(averaged(states, [len(records) for records in hospitals.values()]))
         return encoder.state_dict()

@@ -25,7 +25,7 @@ from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan
 from fl_ppae.privacy.auditing import Bound, best_bound
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.training import LocalModel, round_terms, train_round
+from fl_ppae.training import LocalModel, Moments, round_terms, train_round
 
 CANARY_ROUND = 0  # training draws from the streams of round 1 on
 
@@ -69,13 +69,13 @@ def audit_hospital(
     drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
     included = coins.sampling.random(canaries) < 0.5
     records = AuditedRecords(hospital.own, drawn, included)
-    optimisers = None
+    moments: Moments | None = None
     with limited_threads(config.threads_per_hospital):
         scores = CanaryScores(model, hospital.own, drawn, first)
         for server_round in range(1, hospital.plan.rounds + 1):
             draws = streams(config.seed, hospital.index, server_round)
             work = round_terms(terms, config, server_round)
-            optimisers, _ = train_round(model, records, work, draws, optimisers, observe=scores)
+            moments, _ = train_round(model, records, work, draws, moments, observe=scores)
             after_round(server_round)
         found = scores.scores()
     return best_bound(found, included, confidence=confidence, delta=hospital.plan.delta)

@@ -8,6 +8,8 @@ Shuffling convolves at the lower resolution, so it is also faster than Upsample 
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from math import ceil, prod
 
 from torch import Tensor, nn
@@ -75,6 +77,17 @@ def build_autoencoder(name: str, encoding_size: int, image_shape: ImageShape, se
     Raises:
         UserError: as `encoding_shape`.
     """
+    return copy.deepcopy(_drawn(name, encoding_size, image_shape, seed))
+
+
+def encoder_shapes(name: str, encoding_size: int, image_shape: ImageShape) -> dict[str, Shape]:
+    """The shape of each of an encoder's parameters, by name."""
+    weights = _drawn(name, encoding_size, image_shape, 0).encoder.state_dict()
+    return {key: tuple(value.shape) for key, value in weights.items()}
+
+
+@lru_cache(maxsize=8)  # drawing weights takes longer than copying them, and every message needs a network
+def _drawn(name: str, encoding_size: int, image_shape: ImageShape, seed: int) -> Autoencoder:
     shape = encoding_shape(name, encoding_size, image_shape)
     build = {"fc": _fc, "fc-deep": _fc_deep, "conv": _conv, "conv-image": _conv_image}[name]
     with seeded(seed):

@@ -8,7 +8,14 @@ from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, build_head, encoding_shape
+from fl_ppae.models.autoencoders import (
+    Autoencoder,
+    Shape,
+    build_autoencoder,
+    build_head,
+    encoder_shapes,
+    encoding_shape,
+)
 from fl_ppae.models.classifiers import check_fit
 from fl_ppae.privacy.encodings import check_projection
 
@@ -49,6 +56,11 @@ def autoencoder_of(config: RunConfig) -> Autoencoder:
     """The untrained encoder and decoder that every hospital starts from."""
     image = DATASETS[config.dataset].image_shape
     return build_autoencoder(config.autoencoder, config.encoding_size, image, public_seed(config))
+
+
+def encoder_shapes_of(config: RunConfig) -> dict[str, Shape]:
+    """The shape of each of the encoder's parameters in this run, by name."""
+    return encoder_shapes(config.autoencoder, config.encoding_size, DATASETS[config.dataset].image_shape)
 
 
 def partner_of(config: RunConfig, autoencoder: Autoencoder) -> nn.Module:
