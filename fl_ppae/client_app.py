@@ -47,7 +47,13 @@ from fl_ppae.messages import (
     Outgoing,
     Records,
 )
-from fl_ppae.models.build import autoencoder_of, encoding_shape_of, partner_of, released_shape_of
+from fl_ppae.models.build import (
+    autoencoder_of,
+    encoder_shapes_of,
+    encoding_shape_of,
+    partner_of,
+    released_shape_of,
+)
 from fl_ppae.planning import plan_hospital
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.encodings import Projection
@@ -113,7 +119,8 @@ def train(message: Message, context: Context) -> Message:
     server_round = _integer(message, "server-round")
     run = _run(context)
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has paid
-        ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
+        saved = hospital.state.load_training()
+        ledger = hospital.state.open_ledger(terms_of(hospital, config, run), saved)
         cost = ledger.terms.event(server_round)
         costs = (cost,) if cost is not None else ()
         reason = refusal(context.node_config, config) or _over_budget(ledger, costs, context)
@@ -122,7 +129,7 @@ def train(message: Message, context: Context) -> Message:
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
-        model, optimisers = _local_model(message, hospital, config, run)
+        model, optimisers = _local_model(message, config, run, saved)
         received = copy.deepcopy(model.encoder.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
@@ -195,7 +202,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if refusal(context.node_config, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, hospital, config, _run(context))
+        model, _ = _local_model(message, config, _run(context), hospital.state.load_training())
         loss = _mean_loss(model, hospital, config)
     metrics = MetricRecord({messages.RECORDS: len(hospital.train), "loss": loss})
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
@@ -252,12 +259,11 @@ def _upload_claim(
 
 
 def _local_model(
-    message: Message, hospital: Hospital, config: RunConfig, run: str
+    message: Message, config: RunConfig, run: str, saved: TrainingState | None
 ) -> tuple[LocalModel, list[dict[str, Any]] | None]:
     """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
-    saved = hospital.state.load_training()
     saved = saved if saved is not None and saved.run == run else None
     if saved is not None:
         model.partner.load_state_dict(saved.partner)
@@ -290,7 +296,7 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
         return messages.read_projection(message.content, config.projection_size, encoding_shape_of(config))
 
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, hospital, config, run)
+        model, _ = _local_model(message, config, run, hospital.state.load_training())
         encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
     labels = labels_to_release(records, upload, rng) if part == TRAIN else None
     hospital.state.save_release(run, part, encoded, labels)
@@ -308,7 +314,7 @@ def _leave_for_audit(encoder: nn.Module, hospital: Hospital, run_directory: str)
 def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
-        encoder=messages.shapes_of(autoencoder_of(config).encoder.state_dict()),
+        encoder=encoder_shapes_of(config),
         encoding=released_shape_of(config),
         shares_updates=config.share != "encodings",
         shares_encodings=config.share != "updates",

@@ -9,14 +9,13 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,6 +94,8 @@ def macro_auc(labels: Array, probabilities: Array) -> float:
     labels (N,), probabilities (N, num_classes). A class that no label, or every label, names has no
     curve and is left out; when none is left the result is NaN.
     """
+    from sklearn.metrics import roc_auc_score  # seconds to import, and no hospital needs it
+
     areas = [
         roc_auc_score(labels == label, probabilities[:, label])
         for label in range(probabilities.shape[1])
@@ -145,12 +146,18 @@ def fit_and_score(
 def limited_threads(threads: int) -> Iterator[None]:
     """Torch and the BLAS on `threads` threads inside the block, as before after it."""
     before = torch.get_num_threads()
-    with threadpool_limits(limits=threads):
+    with _thread_pools().limit(limits=threads):
         torch.set_num_threads(threads)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    """The libraries loaded by now, looked for once: it takes milliseconds, and a round is often shorter."""
+    return ThreadpoolController()
 
 
 def images_to_tensor(images: Array | Tensor) -> Tensor:
@@ -231,6 +238,8 @@ def _fit_logistic(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
     """Multinomial logistic regression; `seed` is not needed, nothing is drawn."""
+    from sklearn.linear_model import LogisticRegression
+
     mean, scale = _standardisation(inputs, (0,))
     flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
     linear = nn.utils.skip_init(nn.Linear, flat.shape[1], num_classes)  # draws nothing

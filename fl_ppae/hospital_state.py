@@ -41,9 +41,15 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class HospitalState:
-    """One hospital's state directory."""
+    """One hospital's state directory.
+
+    Attributes:
+        durable: True if training has to survive a crash of the machine too, and not of a process alone. The
+            ledger always does.
+    """
 
     directory: Path
+    durable: bool = True
 
     @property
     def ledger_path(self) -> Path:
@@ -59,14 +65,14 @@ class HospitalState:
         """Held from reading the ledger until a round is paid."""
         return FileLock(self.directory / ".lock")
 
-    def open_ledger(self, terms: Terms) -> Ledger:
-        """The ledger under a run's terms.
+    def open_ledger(self, terms: Terms, trained: TrainingState | None = None) -> Ledger:
+        """The ledger under a run's terms. `trained`: what `load_training` gave, if it was asked already.
 
         Raises:
             UserError: missing, altered or shortened although this hospital has trained, or other terms
                 for the same run.
         """
-        trained = self.load_training()
+        trained = trained or self.load_training()
         if trained is not None and trained.paid > len(read_ledger(self.ledger_path).events):
             raise UserError(
                 f"the ledger {self.ledger_path} has lost events that its hospital has paid; "
@@ -92,7 +98,7 @@ class HospitalState:
         """Replace what `load_training` gives, whole or not at all."""
         buffer = io.BytesIO()
         torch.save(vars(state), buffer)
-        write_atomically(self.training_path, buffer.getvalue())
+        write_atomically(self.training_path, buffer.getvalue(), durable=self.durable)
 
     def remember_paid(self, events: int) -> None:
         """Keep the number of events apart from the ledger too, so that a shortened one is noticed."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
+from types import MappingProxyType
 
 from torch import nn
 
@@ -49,6 +52,13 @@ def autoencoder_of(config: RunConfig) -> Autoencoder:
     """The untrained encoder and decoder that every hospital starts from."""
     image = DATASETS[config.dataset].image_shape
     return build_autoencoder(config.autoencoder, config.encoding_size, image, public_seed(config))
+
+
+@lru_cache(maxsize=16)
+def encoder_shapes_of(config: RunConfig) -> Mapping[str, tuple[int, ...]]:
+    """Name to shape of the encoder's arrays; asked for with every message."""
+    state = autoencoder_of(config).encoder.state_dict()
+    return MappingProxyType({name: tuple(tensor.shape) for name, tensor in state.items()})
 
 
 def partner_of(config: RunConfig, autoencoder: Autoencoder) -> nn.Module:
