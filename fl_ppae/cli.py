@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
     )
     _add(commands, "data", "stored:data", "which official data files are on this machine")
+    _add_bench(commands)
     return parser
 
 
@@ -116,6 +117,25 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"
     )
     audit.add_argument("--claim", type=float, metavar="E", help="compare with this epsilon, not the ledger's")
+
+
+def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
+    bench = _add(
+        commands, "bench", "bench:command", "measure this machine: speed and memory beside their aims"
+    )
+    bench.add_argument(
+        "--only",
+        metavar="A,B,...",
+        help="of step, federation, scale, memory, accountant, startup (default: all)",
+    )
+    sizes = bench.add_mutually_exclusive_group()
+    for name, text in (("quick", "less of everything: 3 minutes"), ("tiny", "a smoke test: no Ray, seconds")):
+        sizes.add_argument(
+            f"--{name}", action="store_const", dest="size", const=name, default="full", help=text
+        )
+    bench.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of each measured step (default 1)"
+    )
 
 
 def _add_simulation(command: argparse.ArgumentParser) -> None:

@@ -118,6 +118,7 @@ def train(message: Message, context: Context) -> Message:
     server_round = _integer(message, "server-round")
     run = _run(context)
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has paid
+        saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         cost = ledger.terms.event(server_round)
         costs = (cost,) if cost is not None else ()
@@ -127,7 +128,7 @@ def train(message: Message, context: Context) -> Message:
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
-        model, moments = _local_model(message, hospital, config, run)
+        model, moments = _local_model(message, config, run, saved)
         received = copy.deepcopy(model.encoder.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
@@ -200,7 +201,7 @@ def evaluate(message: Message, context: Context) -> Message:
     if refusal(context.node_config, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, hospital, config, _run(context))
+        model, _ = _local_model(message, config, _run(context), hospital.state.load_training())
         loss = _mean_loss(model, hospital, config)
     metrics = MetricRecord({messages.RECORDS: len(hospital.train), "loss": loss})
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
@@ -257,12 +258,11 @@ def _upload_claim(
 
 
 def _local_model(
-    message: Message, hospital: Hospital, config: RunConfig, run: str
+    message: Message, config: RunConfig, run: str, saved: TrainingState | None
 ) -> tuple[LocalModel, Moments]:
     """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
-    saved = hospital.state.load_training()
     saved = saved if saved is not None and saved.run == run else None
     if saved is not None:
         model.partner.load_state_dict(saved.partner)
@@ -295,7 +295,7 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
         return messages.read_projection(message.content, config.projection_size, encoding_shape_of(config))
 
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, hospital, config, run)
+        model, _ = _local_model(message, config, run, hospital.state.load_training())
         encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
     labels = labels_to_release(records, upload, rng) if part == TRAIN else None
     hospital.state.save_release(run, part, encoded, labels)

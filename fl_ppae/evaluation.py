@@ -6,6 +6,8 @@ Functions over arrays and modules. The same seed and thread count give the same 
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +34,8 @@ RESNET_BATCH = 128
 RESNET_RATE = 3e-3
 PROBE_BATCH = 64
 PROBE_RATE = 4e-3
+
+_SKLEARN = "sklearn.linear_model"  # takes seconds to import, and no hospital needs it
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def macro_auc(labels: Array, probabilities: Array) -> float:
     labels (N,), probabilities (N, num_classes). A class that no label, or every label, names has no
     curve and is left out; when none is left the result is NaN.
     """
+    from sklearn.metrics import roc_auc_score
+
     areas = [
         roc_auc_score(labels == label, probabilities[:, label])
         for label in range(probabilities.shape[1])
@@ -134,6 +138,7 @@ def fit_and_score(
     fit = {"lr": _fit_logistic, "resnet18": _fit_resnet18}.get(classifier)
     if fit is None:
         raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+    importlib.import_module(_SKLEARN)  # here, so that its threads are limited too
     # A second thread gains the BLAS little here, and on a busy machine waiting for it costs tenfold.
     with limited_threads(1 if classifier == "lr" else threads):
         x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
@@ -142,9 +147,9 @@ def fit_and_score(
         return fitted, score(np.ravel(test_y), probabilities)
 
 
-@lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
-    """Found once: looking for the loaded libraries takes milliseconds, each time."""
+@lru_cache(maxsize=2)
+def _thread_pools(with_sklearn: bool) -> ThreadpoolController:
+    """The libraries loaded so far. Looking for them takes milliseconds, and a round is often shorter."""
     return ThreadpoolController()
 
 
@@ -152,7 +157,7 @@ def _thread_pools() -> ThreadpoolController:
 def limited_threads(threads: int) -> Iterator[None]:
     """Torch and the BLAS on `threads` threads inside the block, as before after it."""
     before = torch.get_num_threads()
-    with _thread_pools().limit(limits=threads):
+    with _thread_pools(_SKLEARN in sys.modules).limit(limits=threads):
         torch.set_num_threads(threads)
         try:
             yield
@@ -238,6 +243,8 @@ def _fit_logistic(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
     """Multinomial logistic regression; `seed` is not needed, nothing is drawn."""
+    from sklearn.linear_model import LogisticRegression
+
     mean, scale = _standardisation(inputs, (0,))
     flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
     linear = nn.utils.skip_init(nn.Linear, flat.shape[1], num_classes)  # draws nothing

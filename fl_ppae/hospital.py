@@ -112,7 +112,7 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         dataset.spec,
         held_by(train, config, identity.index),
         HospitalRecords(dataset.test, np.load(directory / "test_records.npy"), shift),
-        HospitalState(directory),
+        HospitalState(directory, durable=False),  # a simulation that loses its machine starts again
     )
 
 

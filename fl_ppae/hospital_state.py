@@ -56,9 +56,15 @@ class _Written:
 
 @dataclass(frozen=True)
 class HospitalState:
-    """One hospital's state directory."""
+    """One hospital's state directory.
+
+    Attributes:
+        durable: True if training has to survive a crash of the machine too, and not of a process alone. The
+            ledger always does.
+    """
 
     directory: Path
+    durable: bool = True
 
     @property
     def ledger_path(self) -> Path:
@@ -120,7 +126,7 @@ class HospitalState:
             for name, value in getattr(state, part).items()
         }
         written = json.dumps({"run": state.run, "round": state.round, "paid": state.paid})
-        write_atomically(self.training_path, save(tensors, {_WRITTEN: written}))
+        write_atomically(self.training_path, save(tensors, {_WRITTEN: written}), durable=self.durable)
 
     def _written(self) -> _Written | None:
         """The numbers of the file, without its arrays."""

@@ -19,6 +19,7 @@ from fl_ppae.privacy.events import TRAIN, Event, PoissonGaussian
 from fl_ppae.privacy.ledger import UploadTerms
 
 HIGH_SAMPLE_RATE = 0.5
+_RATES = 64  # a mantissa lies in [1/2, 1): half as many values an octave
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class HospitalPlan:
     """One hospital's training, fixed before round 1.
 
     Attributes:
-        sample_rate: Poisson, min(1, batch-size / records).
+        sample_rate: Poisson, as `sample_rate` says.
         noise_multiplier: None for dp-scope none.
         steps_per_round: noised sums a round.
         rounds: rounds that fit the budget; fewer than num-server-rounds only with a fixed noise.
@@ -85,8 +86,14 @@ class Plan:
 
 
 def sample_rate(records: int, batch_size: int) -> float:
-    """Probability with which each record joins a batch: min(1, batch-size / records)."""
-    return min(1.0, batch_size / records)
+    """Probability with which each record joins a batch: batch-size / records, rounded up, at most 1.
+
+    Up to the next of 32 values an octave, by 3.2 % at most, so that hospitals of nearly one size share one
+    calibration and one account. Batches are drawn at the rate that is returned here, and the ledger holds
+    it: nothing is rounded away. A batch is that much larger than batch-size in expectation.
+    """
+    mantissa, exponent = math.frexp(batch_size / records)
+    return min(1.0, math.ldexp(math.ceil(mantissa * _RATES) / _RATES, exponent))
 
 
 def steps_per_round(records: int, config: RunConfig) -> int:

@@ -1,5 +1,6 @@
 """What a hospital's disk holds, and what it refuses when part of it is gone."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def trained(state: HospitalState, rounds: int, terms: Terms = TERMS) -> Training
     for number in range(1, rounds + 1):
         ledger = ledger.announce(PoissonGaussian(1.5, 0.25, 4, number))
     weights = {"0.weight": torch.arange(6.0).reshape(2, 3)}
-    training = TrainingState(terms.run, rounds, weights, weights, {}, paid=rounds)
+    training = TrainingState(terms.run, rounds, weights, copy.deepcopy(weights), {}, paid=rounds)
     state.save_training(training)
     return training
 

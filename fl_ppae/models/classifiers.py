@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torchvision.models.resnet import ResNet
-from torchvision.models.resnet import resnet18 as torchvision_resnet18
 
 from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import ImageShape, Shape
 from fl_ppae.models.seeding import seeded
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import ResNet
 
 CELLS = 49  # a vector of 49k numbers is viewed as k feature maps of 7x7
 GROUPS = 32
@@ -56,6 +57,9 @@ def resnet18(in_channels: int, size: int, num_classes: int, seed: int) -> ResNet
     Up to 16 pixels the stem is a 3x3 convolution without pooling, so that something is left for the
     four stages; above, it is the original 7x7 one of stride 2 with pooling (13 times as fast on 28x28).
     """
+    # Seconds to import, and no hospital needs it.
+    from torchvision.models.resnet import resnet18 as torchvision_resnet18
+
     with seeded(seed):
         network: ResNet = torchvision_resnet18(num_classes=num_classes, norm_layer=_group_norm)
         width: Any = network.conv1.out_channels

@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.clipping import CLIP_MARGIN
@@ -61,6 +60,8 @@ def public_projection(encodings: np.ndarray, size: int) -> Projection:
     """
     flat = encodings.reshape(len(encodings), -1).astype(np.float64)
     check_projection(size, *flat.shape)
+    from sklearn.decomposition import PCA  # seconds to import, and only the server needs it
+
     fitted = PCA(size, svd_solver="covariance_eigh").fit(flat)
     norms = np.linalg.norm(fitted.transform(flat), axis=1)
     clip_norm = float(np.quantile(norms, CLIP_QUANTILE)) or 1.0

@@ -1,0 +1,81 @@
+"""One worker's private memory, as the hospitals whose messages it answers become more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fl_ppae import client_app, messages
+from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
+from fl_ppae.benchmarks.workload import config_for, write_images
+from fl_ppae.config import RunConfig
+from fl_ppae.data.sources import resolve
+from fl_ppae.errors import UserError
+from fl_ppae.in_process import InProcessGrid
+from fl_ppae.messages import ARRAYS, CONFIG
+from fl_ppae.models.build import autoencoder_of
+from fl_ppae.simulator import make_deal, write_deal
+
+_FLAT = 1.1  # private memory may differ by a tenth: the allocator's
+
+
+def measure(size: Size, folder: Path) -> Measurement:
+    """Private megabytes of a worker that trained each hospital once; the image array is shared, not its."""
+    records = size.totals[0]
+    data = write_images(folder, records, max(size.hospitals))
+    found = {}
+    for hospitals in size.hospitals:
+        output = folder / f"memory-{hospitals}"
+        config = config_for(data_file=data, output_dir=output, num_server_rounds=1)
+        deal = make_deal(
+            dataset := resolve(config), config, [f"hospital-{number}" for number in range(hospitals)]
+        )
+        write_deal(deal, dataset, output)
+        found[hospitals] = _worker_in_its_own_process(config, hospitals)
+    lines = [
+        Line(f"worker with {hospitals} hospitals: private memory", value, "MB")
+        for hospitals, value in found.items()
+    ]
+    ratio = found[max(size.hospitals)] / found[size.hospitals[0]]
+    lines.append(
+        Line(f"private memory, {max(size.hospitals)} hospitals against {size.hospitals[0]}", ratio, "", Aim(_FLAT))
+    )
+    return Measurement({"private_megabytes": found, "ratio": ratio}, tuple(lines))
+
+
+def _worker_in_its_own_process(config: RunConfig, hospitals: int) -> float:
+    asked = json.dumps({"config": config.to_flat(), "hospitals": hospitals})
+    done = subprocess.run(
+        [sys.executable, "-m", __name__], input=asked, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError(f"the measured worker failed: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def _serve(flat: dict[str, Any], hospitals: int) -> float:
+    """Train every hospital once, as a worker is asked to; this process's private megabytes after it."""
+    torch.set_num_threads(1)
+    config = RunConfig.from_flat(flat)
+    nodes = [{"partition-id": number, "num-partitions": hospitals} for number in range(hospitals)]
+    grid = InProcessGrid(client_app.app, config.to_flat(), nodes)
+    arrays = messages.to_arrays(autoencoder_of(config).encoder.state_dict())
+    where = ConfigRecord({"run-directory": config.output_dir, "server-round": 1})
+    for node in grid.get_node_ids():
+        content = RecordDict({ARRAYS: arrays, CONFIG: where})
+        for reply in grid.send_and_receive([Message(content, node, messages.TRAIN)]):
+            if reply.has_error():
+                raise UserError(reply.error.reason)
+    return float(psutil.Process().memory_full_info().uss / 1e6)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.stdin.read())
+    print(_serve(given["config"], given["hospitals"]))

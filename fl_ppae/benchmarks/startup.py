@@ -1,0 +1,53 @@
+"""From the start of a process to the first local step of an in-process run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
+from fl_ppae.benchmarks.workload import config_for, write_images
+from fl_ppae.data.sources import resolve
+from fl_ppae.errors import UserError
+
+_REPEATS = 3
+
+
+def measure(size: Size, folder: Path) -> Measurement:
+    """Median seconds of fresh processes; the data cache is there already, as in every run but the first."""
+    data = write_images(folder, size.records)
+    resolve(config_for(data_file=data, output_dir=folder))
+    seconds = []
+    for number in range(_REPEATS):
+        command = [sys.executable, "-m", __name__, str(data), str(folder / f"start-{number}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = (done.stderr.splitlines() or ["no reason given"])[-1]
+            raise UserError(f"the run whose start was measured failed: {why}")
+        seconds.append(float(done.stdout.splitlines()[-1]))
+    middle = statistics.median(seconds)
+    return Measurement({"seconds": seconds}, (Line("start-up to the first local step", middle, "s", Aim(6)),))
+
+
+def _until_first_step(data: Path, output: Path) -> None:
+    """Start a run, and end this process when the first hospital begins to train."""
+    from fl_ppae import client_app
+    from fl_ppae.in_process import run_in_process
+
+    def told(*_: Any, **__: Any) -> None:
+        print(time.time() - psutil.Process().create_time(), flush=True)
+        os._exit(0)
+
+    client_app.train_round = told  # type: ignore[assignment]
+    run_in_process(config_for(data_file=data, output_dir=output), 5, "bench")
+
+
+if __name__ == "__main__":
+    _until_first_step(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,145 @@
+"""A DP step against stock Opacus, and against training the same network without DP.
+
+All take the same batches of the same uint8 images and end with Adam's step on the noised mean. The two
+that are compared with run in float32 and the default layout, as a user would write them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from torch import nn
+
+from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
+from fl_ppae.data.cache import Split
+from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.privacy.scopes import SCOPES, Scope
+from fl_ppae.training import LocalModel, LocalTrainer, TrainingTerms, noised, uses_bfloat16
+
+Step = Callable[[], None]
+
+_IMAGE = (3, 28, 28)
+_NOISE, _CLIP, _RATE = 1.0, 1e-3, 1e-3
+_AIMS = {"autoencoder": 3.0, "encoder": 2.5, "frozen-decoder": 2.5}
+_PLAIN = "non-private"
+
+
+def measure(size: Size) -> Measurement:
+    """Records a second of every scope, ours and Opacus's, and of the network without DP."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4 * size.batch, 28, 28, 3), np.uint8)
+    records = HospitalRecords(Split(images, np.zeros(len(images), np.int64)), np.arange(len(images)))
+    contestants: dict[str, Step] = {_PLAIN: _plain_step(records, size.batch)}
+    for name in _AIMS:
+        contestants[f"{name} fl-ppae"] = _own_step(records, size.batch, SCOPES[name])
+        contestants[f"{name} opacus"] = _opacus_step(records, size.batch, SCOPES[name])
+    speeds = {name: size.batch / spent for name, spent in interleaved(contestants, size.repeats).items()}
+    numbers: dict[str, object] = {"records_per_second": speeds}
+    lines = [Line("non-private, float32, default layout", speeds[_PLAIN], "records/s")]
+    for name, aim in _AIMS.items():
+        own, stock = speeds[f"{name} fl-ppae"], speeds[f"{name} opacus"]
+        ratios = {"ratio_to_opacus": own / stock, "ratio_to_non_private": own / speeds[_PLAIN]}
+        numbers[name] = ratios
+        lines += [
+            Line(f"{name}: fl-ppae", own, "records/s"),
+            Line(f"{name}: stock Opacus", stock, "records/s"),
+            Line(f"{name}: ratio to Opacus", ratios["ratio_to_opacus"], "", Aim(aim, at_least=True)),
+            Line(
+                f"{name}: ratio to non-private", ratios["ratio_to_non_private"], "", Aim(1.0, at_least=True)
+            ),
+        ]
+    return Measurement(numbers, tuple(lines))
+
+
+def interleaved(contestants: Mapping[str, Step], repeats: int) -> dict[str, float]:
+    """Median seconds of each, in turns, so that a busy moment meets all of them; two turns to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(repeats + 2):
+        for name, step in contestants.items():
+            start = time.perf_counter()
+            step()
+            if turn >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _model() -> LocalModel:
+    autoencoder = build_autoencoder("conv", 0, _IMAGE, seed=0)
+    return LocalModel(autoencoder.encoder, autoencoder.decoder)
+
+
+def _batches(records: HospitalRecords, batch: int) -> Callable[[], np.ndarray]:
+    rng = np.random.default_rng(1)
+    return lambda: np.sort(rng.choice(len(records), batch, replace=False))
+
+
+def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
+    """What a hospital does, with the precision that `auto` takes on this machine."""
+    bfloat16 = uses_bfloat16("auto")
+    terms = TrainingTerms(
+        scope, "reconstruction", _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
+    )
+    trainer = LocalTrainer(_model(), terms, batch)
+    draw, rng = _batches(records, batch), np.random.default_rng(2)
+
+    def step() -> None:
+        trainer.step(noised(trainer.clipped_sums(records, draw()), terms, rng))
+
+    return step
+
+
+def _opacus_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
+    """The same by Opacus's GradSampleModule and DPOptimizer."""
+    model = _model()
+    model.partner.requires_grad_(scope.trains_partner)
+    private: nn.Module = model if scope.noises_partner else model.encoder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of hooks that it will replace
+        wrapped = GradSampleModule(private, loss_reduction="mean")
+    if scope.noises_partner:
+        network: Callable[[torch.Tensor], torch.Tensor] = wrapped
+    else:
+        network = lambda images: model.partner(wrapped(images))  # noqa: E731
+    optimiser = DPOptimizer(
+        torch.optim.Adam(wrapped.parameters(), lr=_RATE),
+        noise_multiplier=_NOISE,
+        max_grad_norm=_CLIP,
+        expected_batch_size=batch,
+        loss_reduction="mean",
+    )
+    optimisers: list[torch.optim.Optimizer] = [optimiser]
+    if scope.trains_partner and not scope.noises_partner:
+        optimisers.append(torch.optim.Adam(model.partner.parameters(), lr=_RATE))
+    return _stock(records, batch, network, optimisers)
+
+
+def _plain_step(records: HospitalRecords, batch: int) -> Step:
+    model = _model()
+    return _stock(records, batch, model, [torch.optim.Adam(model.parameters(), lr=_RATE)])
+
+
+def _stock(
+    records: HospitalRecords,
+    batch: int,
+    network: Callable[[torch.Tensor], torch.Tensor],
+    optimisers: list[torch.optim.Optimizer],
+) -> Step:
+    draw = _batches(records, batch)
+
+    def step() -> None:
+        images = records.images(draw()).contiguous(memory_format=torch.contiguous_format)
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        (network(images) - images).square().mean().backward()
+        for optimiser in optimisers:
+            optimiser.step()
+
+    return step

@@ -1,0 +1,45 @@
+"""The data and the configuration that everything is measured on: random images of PathMNIST's shape.
+
+Speed does not depend on what an image shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fl_ppae.config import RunConfig
+
+_SHAPE = (28, 28, 3)
+_SERVER_RECORDS = 200  # of the validation and of the test split: the server's work is not what is measured
+
+
+def write_images(folder: Path, records: int, hospitals: int = 1) -> Path:
+    """An `.npz` of `records` random train images, in MedMNIST's keys, with test records for `hospitals`."""
+    path = folder / f"random-{records}-{hospitals}.npz"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        counts = {"train": records, "val": _SERVER_RECORDS, "test": max(_SERVER_RECORDS, hospitals)}
+        arrays: dict[str, np.ndarray] = {}
+        for split, count in counts.items():
+            arrays[f"{split}_images"] = rng.integers(0, 256, (count, *_SHAPE), np.uint8)
+            arrays[f"{split}_labels"] = (np.arange(count) % 9)[:, None]
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+    return path
+
+
+def config_for(data_file: Path, output_dir: Path, **changes: Any) -> RunConfig:
+    """A run on `data_file`: the default network, scope and precision, one thread, evaluated at its end."""
+    values: dict[str, Any] = {
+        "dataset": "pathmnist",
+        "data-source": "file",
+        "data-file": str(data_file),
+        "min-records": 1,
+        "evaluate-every": 0,
+        "batch-size": 512,
+        "output-dir": str(output_dir),
+    }
+    return RunConfig.from_flat({**values, **{key.replace("_", "-"): value for key, value in changes.items()}})
