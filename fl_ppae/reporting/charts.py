@@ -20,7 +20,7 @@ from fl_ppae.reporting.figures import OKABE_ITO
 from fl_ppae.run_status import is_loud, marked_source
 
 _WIDTH, _PLOT_HEIGHT = 400.0, 170.0
-_LEFT, _RIGHT, _LINE = 56.0, 14.0, 14.0
+_LEFT, _RIGHT, _LINE = 62.0, 14.0, 14.0
 _CHARACTER = 6.0  # pixels of an average one at 11 px
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _INK, _GRID, _LOUD, _TARGET = "#222222", "#dddddd", "#b00000", OKABE_ITO[5]
@@ -62,20 +62,24 @@ def xy_chart(
     *,
     joined: bool = True,
     target: float | None = None,
+    from_zero: bool = False,
     whole: tuple[int, int] | None = None,
     x_names: Mapping[float, str] | None = None,
 ) -> Markup:
     """Series over an axis, joined by lines or not; `target` is a horizontal line.
 
-    `whole`: the x axis goes from here to there, with ticks at whole numbers. `x_names`: named ticks, at these
-    places.
+    `from_zero`: the y axis starts there. `whole`: the x axis goes from here to there, with ticks at whole
+    numbers. `x_names`: named ticks, at these places.
     """
     points = [point for one in series for point in one.points]
     heights = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
     x_ticks = sorted(x_names) if x_names else _ticks([point.x for point in points])
     if whole:
         x_ticks = [tick for tick in _ticks(map(float, whole), whole=True) if whole[0] <= tick <= whole[1]]
-    y_ticks = _ticks([*heights, *([] if target is None else [target])])
+    also = [*([] if target is None else [target]), *([0.0] if from_zero else [])]
+    y_ticks = _ticks([*heights, *also])
+    if from_zero:
+        y_ticks = [tick for tick in y_ticks if tick >= 0]
     x_range = (float(whole[0]), float(whole[1])) if whole else (min(x_ticks), max(x_ticks))
     svg, frame = _frame(axes, [one.name for one in series], (x_ticks, x_range), y_ticks, x_names or {})
     if target is not None:
@@ -170,18 +174,19 @@ def _frame(
 ) -> tuple[ElementTree.Element, _Frame]:
     """The canvas with legend, grid, ticks, labels and source."""
     legend, x, y = [], 4.0, 12.0
-    for name in names:
+    shown = names if len(names) > 1 else []  # one series is what the title says
+    for name in shown:
         wide = 34 + _CHARACTER * len(name)
         if x > 4 and x + wide > _WIDTH:
             x, y = 4.0, y + _LINE + 2
         legend.append((x, y))
         x += wide
-    top = y + 12
+    top = y + (12 if shown else 0)
     bottom = top + _PLOT_HEIGHT
     x_ticks, x_range = x_axis
     frame = _Frame(_wide(x_range), _wide((min(y_ticks), max(y_ticks))), top)
     svg, _ = _canvas(axes, bottom + 2 * _LINE + 10)
-    for index, (name, (x, y)) in enumerate(zip(names, legend, strict=True)):
+    for index, (name, (x, y)) in enumerate(zip(shown, legend, strict=True)):
         _add(
             svg, "line", x1=x, x2=x + 22, y1=y - 4, y2=y - 4, stroke=_colour(index), dash=_dash(index), width=2
         )
@@ -195,8 +200,8 @@ def _frame(
         _text(svg, x_names.get(tick) or _short(tick), frame.x(tick), bottom + _LINE + 2, anchor="middle")
     _text(svg, axes.x_label, (_LEFT + _WIDTH - _RIGHT) / 2, bottom + 2 * _LINE + 4, anchor="middle")
     middle = (top + bottom) / 2
-    label = _text(svg, axes.y_label, 12, middle, anchor="middle")
-    label.set("transform", f"rotate(-90 12 {middle:.1f})")
+    label = _text(svg, axes.y_label, 11, middle, anchor="middle", size=10)
+    label.set("transform", f"rotate(-90 11 {middle:.1f})")
     _source(svg, axes.source, bottom + 3 * _LINE + 10)
     return svg, frame
 
@@ -301,7 +306,7 @@ def _ticks(values: Iterable[float], *, whole: bool = False) -> list[float]:
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if low == high:
-        low, high = low - abs(low) * 0.05 - 1e-3, high + abs(high) * 0.05 + 1e-3
+        low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0.0, 1.0)
     return [float(tick) for tick in MaxNLocator(8 if whole else 4, integer=whole).tick_values(low, high)]
 
 

@@ -30,7 +30,8 @@ from fl_ppae.stored_runs import StoredRun
 
 SHOWN = 8
 _GAP, _ZOOM = 2, 3
-_EFFORT = Effort(victims=200, pairs=1000, network_steps=0, gradient_steps=0, queries=0, origins=0)
+# Sized so that a run can end with its report: a second on one core, for encodings of 784 numbers.
+_EFFORT = Effort(victims=100, pairs=500, network_steps=0, gradient_steps=0, queries=0, origins=0)
 
 
 @dataclass(frozen=True)

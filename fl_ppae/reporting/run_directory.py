@@ -17,6 +17,7 @@ from typing import Any
 from fl_ppae.errors import UserError
 from fl_ppae.files import finite, write_json
 from fl_ppae.paths import home
+from fl_ppae.reporting.tracking import Tracker
 
 ROUND_COLUMNS = (
     "round",
@@ -56,12 +57,13 @@ class RunDirectory:
     """Writes a run's artefacts under `path`; `summary.json` is whole at any moment.
 
     `seconds` is the time by phase; clocks go to `timing.csv` and there only, so that the tables of two
-    runs of one seed are the same bytes.
+    runs of one seed are the same bytes. `trackers` are told each round as it is appended.
     """
 
     path: Path
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    trackers: tuple[Tracker, ...] = ()
 
     def update(self, **values: Any) -> None:
         """Change `summary.json`."""
@@ -84,6 +86,8 @@ class RunDirectory:
     def append_round(self, row: Mapping[str, Any]) -> None:
         """One row of `rounds.csv`; columns without a value stay empty."""
         self._append("rounds.csv", ROUND_COLUMNS, row)
+        for tracker in self.trackers:
+            tracker.log_round(row)
 
     def append_hospital(self, row: Mapping[str, Any]) -> None:
         """One row of `hospitals.csv`."""

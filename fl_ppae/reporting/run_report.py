@@ -80,7 +80,7 @@ def write_run_report(run: StoredRun, output: Path | None = None, data_file: str 
         mix=None if evidence.label_mix is None else _mix(evidence.label_mix),
         mix_picture=_mix_picture(run, evidence),
         inversion=evidence.inversion,
-        strips=[] if evidence.inversion is None else _strips(evidence.inversion),
+        strips=[] if evidence.inversion is None else _strips(evidence.inversion, run.values["share"]),
         encodings_picture=_encodings_picture(run),
         missing=evidence.missing,
         deployed=bool(run.config.get("deployed")),
@@ -146,27 +146,35 @@ def _rounds(run: StoredRun) -> list[Chart]:
     worth = "" if formal else ", nominal, not a guarantee"
     target = _target(run)
 
-    def chart(title: str, label: str, columns: Mapping[str, str], goal: float | None = None) -> Chart | None:
+    def chart(
+        title: str, label: str, columns: Mapping[str, str], *, zero: bool = False, goal: float | None = None
+    ) -> Chart | None:
         series = [
             Series(name, tuple(Point(float(row["round"]), float(row[key])) for row in rows if row.get(key)))
             for key, name in columns.items()
         ]
         series = [one for one in series if one.points]
         axes = Axes(title, "round", label, run.data_label)
-        return Chart(title, xy_chart(series, axes, target=goal, whole=(1, int(rows[-1]["round"])))) if series else None
+        if not series:
+            return None
+        span = (1, int(rows[-1]["round"]))
+        return Chart(title, xy_chart(series, axes, target=goal, from_zero=zero, whole=span))
 
     charts = [
         chart("Accuracy and AUC", "on the test split (0 to 1)", {"accuracy": "accuracy", "auc": "AUC"}),
-        chart("Epsilon of the encoder updates" + worth, "epsilon" + worth, {"epsilon_max": EPSILON}, target),
+        chart("Epsilon of the encoder updates" + worth, "epsilon" + worth, {"epsilon_max": EPSILON}, zero=True, goal=target),
         chart(
-            "Reconstruction loss", "mean squared error, pixels 0 to 1", {"reconstruction_loss": "reconstruction loss"}
+            "Reconstruction loss",
+            "mean squared error, pixels 0 to 1",
+            {"reconstruction_loss": "reconstruction loss"},
+            zero=True,
         ),
         chart(
-            "Leakage: similarity of image and encoding",
+            "Leakage: image against encoding",
             "cosine similarity (-1 to 1)",
             {key: key.replace("_", " ") for key in _SIMILARITIES},
         ),
-        chart("Leakage: retrieval", "share found, top 1 (0 to 1)", {"retrieval_top1": "retrieval top 1"}),
+        chart("Leakage: retrieval", "share found, top 1 (0 to 1)", {"retrieval_top1": "retrieval top 1"}, zero=True),
     ]
     return [made for made in charts if made is not None]
 
@@ -220,11 +228,11 @@ def _encodings_picture(run: StoredRun) -> Picture | None:
     return picture(path, "Test images, each above its encoding", "Test images and their encodings, by the run itself.")
 
 
-def _strips(inversion: Inversion) -> list[Strip]:
+def _strips(inversion: Inversion, share: str) -> list[Strip]:
     words = {
-        "original": "test images, or images whose encodings were uploaded",
+        "original": "official test images" if share == "updates" else "train images whose encodings were uploaded",
         "encoding": "what the attacker sees: channels tiled, or a vector folded to a square",
-        "attacker, linear": f"ridge regression from {inversion.pairs:,} pairs; the attacker {inversion.attacker}",
+        "attacker, linear": f"ridge regression from {inversion.pairs:,} pairs",
         "class-mean image": "a guess by one who knows only the label",
         "mean image": "a guess by one who knows nothing",
     }
