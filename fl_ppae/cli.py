@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     show = _add(commands, "show", "stored:show_run", "show one run's results")
     show.add_argument("run", metavar="RUN", help="a run's folder, its name, or 'latest'")
     report = _add(commands, "report", "report:command", "write a run's or a study's report.html")
-    report.add_argument("run", metavar="RUN|STUDY", help="its folder, its name, or 'latest' for the latest run")
+    report.add_argument("run", metavar="RUN|STUDY", help="its folder, its name, or 'latest'")
     report.add_argument("--output", default="", metavar="FILE", help="default: report.html in its folder")
     report.add_argument(
         "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"

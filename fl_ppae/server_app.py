@@ -21,7 +21,7 @@ from fl_ppae.models.build import autoencoder_of, encoding_shape_of
 from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.guarantees import guarantees, is_formal, spending_of
 from fl_ppae.reporting.privacy_card import privacy_card
-from fl_ppae.reporting.run_directory import RunDirectory, create_run_directory, new_run_path
+from fl_ppae.reporting.run_directory import create_run_directory, new_run_path
 from fl_ppae.reporting.run_report import write_run_report
 from fl_ppae.reporting.tracking import check_trackers, open_trackers
 from fl_ppae.round_log import RoundLog
@@ -71,10 +71,10 @@ def serve(grid: Grid, config: RunConfig, simulation: str) -> Path:
         _carry_out(session)
     except BaseException as problem:
         run.update(status="failed", error=str(problem) or type(problem).__name__)
-        _close_trackers(run)
+        run.close_trackers()
         raise
     run.update(status="completed", phase="done")
-    _close_trackers(run)
+    run.close_trackers()
     _write_report(path)
     log(INFO, "artefacts: %s", path)
     return path
@@ -142,11 +142,6 @@ def _write_report(path: Path) -> None:
         write_run_report(open_run(path))
     except Exception as problem:
         log(WARNING, "report.html was not written (fl-ppae report makes it later): %s", problem)
-
-
-def _close_trackers(run: RunDirectory) -> None:
-    for tracker in run.trackers:
-        tracker.close(run.summary)
 
 
 def _noised(result: Measured) -> dict[str, float]:

@@ -64,16 +64,16 @@ def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Tabl
         table.add_column(column, justify="right", overflow="fold", no_wrap=column == "95 % interval")
     table.caption = "at chance and knowing the class: for inversion, the mean image and the class-mean image"
     for row in results:
-        interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
+        interval = _NOTHING if row.low is None else f"{number(row.low)}..{number(row.high)}"
         table.add_row(
             row.attack,
             row.threat_model,
             row.metric + (f" ({row.variant})" if row.variant else ""),
-            _number(row.value),
+            number(row.value),
             interval,
-            _number(row.chance),
-            _number(row.class_chance),
-            _number(row.undefended),
+            number(row.chance),
+            number(row.class_chance),
+            number(row.undefended),
             str(row.n),
         )
     return table
@@ -135,7 +135,8 @@ def _csv(rows: Iterable[Result]) -> bytes:
     return text.getvalue().encode()
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A value in as many digits as it deserves; a dash for none."""
     if value is None or not math.isfinite(value):
         return _NOTHING
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.5f}"

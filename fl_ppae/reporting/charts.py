@@ -113,7 +113,7 @@ def bar_chart(
     bottom = top + row * len(names)
     largest = max([*values.values(), target or 0, 1e-12]) * 1.12
     ticks = [tick for tick in _ticks([0, largest]) if tick <= largest]
-    svg, height = _canvas(axes, bottom + 2 * _LINE + 8)
+    svg = _canvas(axes, bottom + 2 * _LINE + 8)
 
     def x(value: float) -> float:
         return left + (_WIDTH - _RIGHT - left) * value / largest
@@ -140,11 +140,20 @@ def bar_chart(
             weight="bold",
         )
     if target is not None:
-        _add(svg, "line", x1=x(target), x2=x(target), y1=top - 4, y2=bottom, stroke=_TARGET, dash="5 3", width=2)
+        _add(
+            svg,
+            "line",
+            x1=x(target),
+            x2=x(target),
+            y1=top - 4,
+            y2=bottom,
+            stroke=_TARGET,
+            dash="5 3",
+            width=2,
+        )
         _text(svg, f"target {target:g}", x(target), top - 2, anchor="middle", colour=_TARGET, size=10)
     _text(svg, axes.x_label, (left + _WIDTH - _RIGHT) / 2, bottom + 2 * _LINE + 2, anchor="middle")
     _source(svg, axes.source, bottom + 3 * _LINE + 8)
-    svg.set("viewBox", f"0 0 {_WIDTH:g} {height:g}")
     return _finished(svg)
 
 
@@ -185,10 +194,18 @@ def _frame(
     bottom = top + _PLOT_HEIGHT
     x_ticks, x_range = x_axis
     frame = _Frame(_wide(x_range), _wide((min(y_ticks), max(y_ticks))), top)
-    svg, _ = _canvas(axes, bottom + 2 * _LINE + 10)
+    svg = _canvas(axes, bottom + 2 * _LINE + 10)
     for index, (name, (x, y)) in enumerate(zip(shown, legend, strict=True)):
         _add(
-            svg, "line", x1=x, x2=x + 22, y1=y - 4, y2=y - 4, stroke=_colour(index), dash=_dash(index), width=2
+            svg,
+            "line",
+            x1=x,
+            x2=x + 22,
+            y1=y - 4,
+            y2=y - 4,
+            stroke=_colour(index),
+            dash=_dash(index),
+            width=2,
         )
         _marker(svg, index, x + 11, y - 4, "")
         _text(svg, name, x + 27, y)
@@ -206,11 +223,13 @@ def _frame(
     return svg, frame
 
 
-def _canvas(axes: Axes, body: float) -> tuple[ElementTree.Element, float]:
+def _canvas(axes: Axes, body: float) -> ElementTree.Element:
     height = body + 8 + _LINE * len(_source_lines(axes.source))
-    svg = ElementTree.Element("svg", {"class": "chart", "role": "img", "viewBox": f"0 0 {_WIDTH:g} {height:g}"})
+    svg = ElementTree.Element(
+        "svg", {"class": "chart", "role": "img", "viewBox": f"0 0 {_WIDTH:g} {height:g}"}
+    )
     svg.set("aria-label", f"{axes.title}. {axes.x_label}; {axes.y_label}. Data: {marked_source(axes.source)}")
-    return svg, height
+    return svg
 
 
 def _source_lines(source: str) -> list[str]:
@@ -290,7 +309,7 @@ def _tip(element: ElementTree.Element, text: str) -> None:
 
 
 def _finished(svg: ElementTree.Element) -> Markup:
-    return Markup(ElementTree.tostring(svg, encoding="unicode"))  # noqa: S704
+    return Markup(ElementTree.tostring(svg, encoding="unicode"))
 
 
 def _colour(index: int) -> str:

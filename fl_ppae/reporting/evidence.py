@@ -1,4 +1,4 @@
-"""What a report shows of a run's images: who held which labels, and what a simple attacker makes of encodings.
+"""What a report shows of a run's images: who held which labels, and what a simple attacker gets.
 
 It needs the images that the run used. In a simulation they are rebuilt from the configuration: this is the
 simulator's knowledge, and no hospital sent it.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ _EFFORT = Effort(victims=100, pairs=500, network_steps=0, gradient_steps=0, quer
 
 @dataclass(frozen=True)
 class LabelMix:
-    """Train records by hospital and class, and each hospital's Hellinger distance (0 to 1) from all together."""
+    """Train records by hospital and class; each hospital's Hellinger distance (0 to 1) from all together."""
 
     classes: tuple[str, ...]
     counts: Mapping[str, tuple[int, ...]]
@@ -45,7 +44,7 @@ class LabelMix:
 
 @dataclass(frozen=True)
 class Inversion:
-    """A linear attacker's work: rows of images as PNG, and the mean SSIM of each guess over `victims` images."""
+    """A linear attacker's work: rows of images as PNG, and each guess's mean SSIM over `victims` images."""
 
     attacker: str
     pairs: int
@@ -142,7 +141,9 @@ def _pictures(encodings: Tensor) -> Tensor:
     tiled = np.full((count, down * across, height, width), np.nan)
     tiled[:, :channels] = scaled
     tiled = tiled.reshape(count, down, across, height, width).transpose(0, 1, 3, 2, 4)
-    coloured = colormaps["cividis"].with_extremes(bad="white")(tiled.reshape(count, down * height, across * width))
+    coloured = colormaps["cividis"].with_extremes(bad="white")(
+        tiled.reshape(count, down * height, across * width)
+    )
     return torch.from_numpy(np.moveaxis(coloured[..., :3], -1, 1))
 
 

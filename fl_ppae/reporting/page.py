@@ -71,20 +71,26 @@ def picture(path: Path, description: str, caption: str = "") -> Picture:
 
 def markdown(text: str) -> Markup:
     """Markdown as HTML. Raw HTML in it is shown as text; links and images are not followed."""
-    converter = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"])
-    return Markup(converter.render(text))  # noqa: S704
+    converter = (
+        MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"])
+    )
+    return Markup(converter.render(text))
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
     """Render a template of this package into one self-contained file."""
     script = (files(__package__) / "templates" / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = _environment().get_template(template).render(
-        script=Markup(script),  # noqa: S704
-        script_digest=digest,
-        style=Markup((files(__package__) / "templates" / "page.css").read_text(encoding="utf-8")),  # noqa: S704
-        version=__version__,
-        **content,
+    html = (
+        _environment()
+        .get_template(template)
+        .render(
+            script=Markup(script),
+            script_digest=digest,
+            style=Markup((files(__package__) / "templates" / "page.css").read_text(encoding="utf-8")),
+            version=__version__,
+            **content,
+        )
     )
     write_atomically(path, html.encode())
     path.chmod(0o644)

@@ -24,7 +24,7 @@ class Changed:
 
 
 def changed_keys(run: StoredRun) -> list[Changed]:
-    """Keys in which a run differs from its simulation; from the keys' defaults if the simulation isn't known."""
+    """Keys in which a run differs from its simulation, or from the keys' defaults if that isn't known."""
     try:
         base = RunConfig.from_flat(find(str(run.config.get("simulation"))).values).to_flat()
     except UserError:
@@ -41,8 +41,9 @@ def rerun_command(run: StoredRun) -> str | None:
     """The command line that repeats a simulation; None if its configuration was never written."""
     if "config" not in run.config or run.config.get("deployed"):
         return None
-    parts = ["fl-ppae run", shlex.quote(str(run.config["simulation"])), f"--hospitals {run.config['hospitals']}"]
+    name = shlex.quote(str(run.config["simulation"]))
+    parts = [f"fl-ppae run {name} --hospitals {run.config['hospitals']}"]
     for change in changed_keys(run):
         value = str(change.value).lower() if isinstance(change.value, bool) else change.value
         parts.append("-c " + shlex.quote(f"{change.key}={value}"))
-    return " \\\n    ".join([" ".join(parts[:3]), *parts[3:]])
+    return " \\\n    ".join(parts)

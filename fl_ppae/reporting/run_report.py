@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from rich.table import Table
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
@@ -129,15 +130,12 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
 
 
 def _tables(run: StoredRun) -> dict[str, HtmlTable]:
-    """The terminal's tables, by which section they belong to."""
-    made = [as_html(table) for table in run_tables(run) if hasattr(table, "columns")]
-    return dict(
-        zip(
-            ["quality", *(["budgets"] if run.hospitals() else []), *(["guarantees"] if run.summary.get("guarantees") else [])],
-            made,
-            strict=True,
-        )
-    )
+    """The terminal's tables, by the section they belong to."""
+    made = [as_html(table) for table in run_tables(run) if isinstance(table, Table)]
+    sections = ["quality"]
+    sections += ["budgets"] if run.hospitals() else []
+    sections += ["guarantees"] if run.summary.get("guarantees") else []
+    return dict(zip(sections, made, strict=True))
 
 
 def _rounds(run: StoredRun) -> list[Chart]:
@@ -162,7 +160,13 @@ def _rounds(run: StoredRun) -> list[Chart]:
 
     charts = [
         chart("Accuracy and AUC", "on the test split (0 to 1)", {"accuracy": "accuracy", "auc": "AUC"}),
-        chart("Epsilon of the encoder updates" + worth, "epsilon" + worth, {"epsilon_max": EPSILON}, zero=True, goal=target),
+        chart(
+            "Epsilon of the encoder updates" + worth,
+            "epsilon" + worth,
+            {"epsilon_max": EPSILON},
+            zero=True,
+            goal=target,
+        ),
         chart(
             "Reconstruction loss",
             "mean squared error, pixels 0 to 1",
@@ -174,7 +178,12 @@ def _rounds(run: StoredRun) -> list[Chart]:
             "cosine similarity (-1 to 1)",
             {key: key.replace("_", " ") for key in _SIMILARITIES},
         ),
-        chart("Leakage: retrieval", "share found, top 1 (0 to 1)", {"retrieval_top1": "retrieval top 1"}, zero=True),
+        chart(
+            "Leakage: retrieval",
+            "share found, top 1 (0 to 1)",
+            {"retrieval_top1": "retrieval top 1"},
+            zero=True,
+        ),
     ]
     return [made for made in charts if made is not None]
 
@@ -218,19 +227,25 @@ def _mix_picture(run: StoredRun, evidence: Evidence) -> Picture | None:
     path = run.path / "figures" / "label_distributions.png"
     if evidence.label_mix is not None or not path.is_file():
         return None
-    return picture(path, "Stacked bars: train records of each class in each hospital", "Drawn by the run itself.")
+    return picture(
+        path, "Stacked bars: train records of each class in each hospital", "Drawn by the run itself."
+    )
 
 
 def _encodings_picture(run: StoredRun) -> Picture | None:
     path = run.path / "figures" / "encodings.png"
     if not path.is_file():
         return None
-    return picture(path, "Test images, each above its encoding", "Test images and their encodings, by the run itself.")
+    return picture(
+        path, "Test images, each above its encoding", "Test images and their encodings, by the run itself."
+    )
 
 
 def _strips(inversion: Inversion, share: str) -> list[Strip]:
     words = {
-        "original": "official test images" if share == "updates" else "train images whose encodings were uploaded",
+        "original": "official test images"
+        if share == "updates"
+        else "train images whose encodings were uploaded",
         "encoding": "what the attacker sees: channels tiled, or a vector folded to a square",
         "attacker, linear": f"ridge regression from {inversion.pairs:,} pairs",
         "class-mean image": "a guess by one who knows only the label",
@@ -262,9 +277,14 @@ def _audit(run: StoredRun) -> dict[str, Any] | None:
     figures.sort(key=lambda path: (not path.name.startswith("inversion"), path.name))
     return {
         "quick": document["quick"],
-        "tables": [as_html(table) for table in audit_tables(run.name, run.data_label, Audit(results, (), {}, skipped))],
+        "tables": [
+            as_html(table)
+            for table in audit_tables(run.name, run.data_label, Audit(results, (), skipped, {}))
+        ],
         "pictures": [
-            picture(path, f"Figure of the audit: {path.stem.replace('_', ', ')}", path.stem.replace("_", ", "))
+            picture(
+                path, f"Figure of the audit: {path.stem.replace('_', ', ')}", path.stem.replace("_", ", ")
+            )
             for path in figures
             if path.is_file()
         ],
