@@ -67,8 +67,10 @@ def gather(stored: StoredRun, data_file: str = "") -> Evidence:
 
     Never downloads. `data_file`: where the run's own data file is now, if it moved.
     """
+    if stored.summary.get("status") != "completed":
+        return Evidence(None, None, "the run did not complete")
     try:
-        _check_at_hand(stored, data_file)
+        _check_at_hand(stored)
         audited = open_for_audit(stored, _EFFORT, lambda _: None, data_file)
     except UserError as reason:
         return Evidence(None, None, str(reason))
@@ -77,7 +79,8 @@ def gather(stored: StoredRun, data_file: str = "") -> Evidence:
     return Evidence(mix, inversion, missing)
 
 
-def _check_at_hand(stored: StoredRun, data_file: str) -> None:
+def _check_at_hand(stored: StoredRun) -> None:
+    """Official files that are missing would be downloaded."""
     kind = (stored.config.get("data_source") or {}).get("kind")
     if kind in ("medmnist", "torchvision"):
         config = RunConfig.from_flat({**stored.values, "data-source": kind})
