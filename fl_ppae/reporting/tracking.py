@@ -6,6 +6,7 @@ Nothing new leaves a hospital for them: numbers are those of `rounds.csv` and `s
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 
+# MLflow tries a server that is not there for more than four minutes otherwise.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _BUDGET = {"epsilon_max", "hospitals_trained", "hospitals_declined", "hospitals_excluded"}
 _QUALITY = {"accuracy", "auc", "reconstruction_loss"}
 
@@ -84,6 +87,8 @@ class MlflowTracker:
     """One MLflow run: keys as parameters, rounds as metrics, what the result is worth as tags."""
 
     def __init__(self, config: RunConfig, name: str, simulation: str) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
