@@ -167,7 +167,8 @@ class RunConfig(BaseModel):
     )
     mlflow_tracking_uri: str = Field(
         "",
-        description="also log them to this MLflow server, or sqlite:///FILE, as experiment fl-ppae; empty: off",
+        description="also log them to this MLflow server, or sqlite:///FILE, as experiment fl-ppae; "
+        "empty: off",
     )
     output_dir: str = Field(
         "", description="run directory; empty: ~/.fl_ppae/runs/<simulation>-<UTC time>-<run id>"

@@ -81,7 +81,10 @@ def xy_chart(
     if from_zero:
         y_ticks = [tick for tick in y_ticks if tick >= 0]
     x_range = (float(whole[0]), float(whole[1])) if whole else (min(x_ticks), max(x_ticks))
-    svg, frame = _frame(axes, [one.name for one in series], (x_ticks, x_range), y_ticks, x_names or {})
+    if x_names:
+        x_range = (x_range[0] - 0.5, x_range[1] + 0.5)
+    names = [one.name for one in series]
+    svg, frame = _frame(axes, names, (x_ticks, x_range), y_ticks, x_names or {}, joined=joined)
     if target is not None:
         y = frame.y(target)
         _add(svg, "line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, stroke=_TARGET, dash="5 3", width=1.5)
@@ -95,7 +98,7 @@ def xy_chart(
             if point.low is not None and point.high is not None:
                 low, high = frame.y(point.low), frame.y(point.high)
                 _add(svg, "line", x1=x, x2=x, y1=low, y2=high, stroke=_colour(index), width=1.5)
-            where = (x_names or {}).get(point.x) or f"{axes.x_label} {_short(point.x)}"
+            where = (x_names or {}).get(round(point.x)) or f"{axes.x_label} {_short(point.x)}"
             _marker(svg, index, x, y, f"{one.name}, {where}: {_interval(point)} {point.note}".strip())
     return _finished(svg)
 
@@ -180,6 +183,8 @@ def _frame(
     x_axis: tuple[Sequence[float], tuple[float, float]],
     y_ticks: Sequence[float],
     x_names: Mapping[float, str],
+    *,
+    joined: bool,
 ) -> tuple[ElementTree.Element, _Frame]:
     """The canvas with legend, grid, ticks, labels and source."""
     legend, x, y = [], 4.0, 12.0

@@ -120,11 +120,15 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
         ("AUC", number("auc", 3), "one against the rest, mean over classes"),
         (EPSILON, format_epsilon(run.summary.get("epsilon_max"), formal=_updates_formal(run)), private),
         ("reconstruction loss", number("reconstruction_loss", 4), "mean squared error, pixels 0 to 1"),
-        ("hospitals", str(run.config.get("hospitals", "-")), f"share: {run.values.get('share', '-')}"),
+        (
+            "hospitals",
+            str(run.config.get("hospitals", "-")),
+            f"partition: {run.values.get('partition', '-')}",
+        ),
         (
             "rounds",
             f"{len(run.rows('rounds.csv'))} of {run.values.get('num-server-rounds', '-')}",
-            f"scope of the noise: {run.values.get('dp-scope', '-')}",
+            f"share: {run.values.get('share', '-')}; scope of the noise: {run.values.get('dp-scope', '-')}",
         ),
     ]
 

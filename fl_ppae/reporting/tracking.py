@@ -87,8 +87,8 @@ class MlflowTracker:
     """One MLflow run: keys as parameters, rounds as metrics, what the result is worth as tags."""
 
     def __init__(self, config: RunConfig, name: str, simulation: str) -> None:
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
+        for variable, patience in _PATIENCE.items():
+            os.environ.setdefault(variable, patience)
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
