@@ -201,17 +201,9 @@ def _frame(
     frame = _Frame(_wide(x_range), _wide((min(y_ticks), max(y_ticks))), top)
     svg = _canvas(axes, bottom + 2 * _LINE + 10)
     for index, (name, (x, y)) in enumerate(zip(shown, legend, strict=True)):
-        _add(
-            svg,
-            "line",
-            x1=x,
-            x2=x + 22,
-            y1=y - 4,
-            y2=y - 4,
-            stroke=_colour(index),
-            dash=_dash(index),
-            width=2,
-        )
+        if joined:
+            ends = {"x1": x, "x2": x + 22, "y1": y - 4, "y2": y - 4}
+            _add(svg, "line", **ends, stroke=_colour(index), dash=_dash(index), width=2)
         _marker(svg, index, x + 11, y - 4, "")
         _text(svg, name, x + 27, y)
     for tick in y_ticks:
@@ -288,18 +280,19 @@ def _text(
 
 
 def _marker(svg: ElementTree.Element, index: int, x: float, y: float, tip: str) -> None:
-    """A circle, square, triangle or diamond; an invisible larger disc makes it easy to point at."""
+    """A circle, square, triangle or diamond, filled, then hollow; an invisible disc is easier to point at."""
     group = ElementTree.SubElement(svg, "g")
-    colour = _colour(index)
     shape = index % 4
+    fill = "#ffffff" if index // 4 % 2 else _colour(index)
+    style = {"fill": fill, "stroke": _colour(index), "width": 1.5}
     if shape == 0:
-        _add(group, "circle", cx=x, cy=y, r=4, fill=colour)
+        _add(group, "circle", cx=x, cy=y, r=4, **style)
     elif shape == 1:
-        _add(group, "rect", x=x - 3.5, y=y - 3.5, w=7, h=7, fill=colour)
+        _add(group, "rect", x=x - 3.5, y=y - 3.5, w=7, h=7, **style)
     else:
         corners = ((0, -5), (4.5, 3.5), (-4.5, 3.5)) if shape == 2 else ((0, -5), (5, 0), (0, 5), (-5, 0))
         path = " ".join(f"{x + across:.1f},{y + down:.1f}" for across, down in corners)
-        _add(group, "polygon", points=path, fill=colour)
+        _add(group, "polygon", points=path, **style)
     if tip:
         disc = _add(group, "circle", cx=x, cy=y, r=10, fill="#ffffff")
         disc.set("fill-opacity", "0")

@@ -99,7 +99,9 @@ def _facts(cells: Sequence[Cell]) -> list[tuple[str, str]]:
 def _table(cells: Sequence[Cell], best: Sequence[Cell]) -> HtmlTable:
     """Every configuration: mean and 95 % interval of what was measured."""
     identity = [name for name in CELL if any(cell.identity.get(name) for cell in cells)]
-    identity.sort(key=lambda name: name == "source")  # long: last
+    sources = {(cell.identity.get("dataset"), cell.identity.get("source")) for cell in cells}
+    if len(sources) == len({dataset for dataset, _ in sources}):  # then the head of the page tells them
+        identity = [name for name in identity if name != "source"]
     measures = [name for name in MEASURES if any(name in cell.measured for cell in cells)]
     columns = [(_word(name), False) for name in identity] + [(_word(name), True) for name in measures]
     rows = []
@@ -117,8 +119,8 @@ def _table(cells: Sequence[Cell], best: Sequence[Cell]) -> HtmlTable:
 
 def _identity(cell: Cell, name: str) -> HtmlCell:
     text = cell.identity.get(name, "")
-    if name == "source":
-        return HtmlCell(marked_source(text), "bad" if is_loud(text) else "")
+    if name in ("dataset", "source") and is_loud(cell.identity.get("source", "")):
+        return HtmlCell(marked_source(cell.identity["source"]), "bad")
     if name == "epsilon_formal" and text:
         has_epsilon = "epsilon" in cell.measured or "epsilon_max" in cell.measured
         if not has_epsilon:
