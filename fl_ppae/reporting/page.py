@@ -71,10 +71,11 @@ def picture(path: Path, description: str, caption: str = "") -> Picture:
 
 def markdown(text: str) -> Markup:
     """Markdown as HTML. Raw HTML in it is shown as text; links and images are not followed."""
-    converter = (
-        MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"])
-    )
-    return Markup(converter.render(text))
+    converter = MarkdownIt("commonmark", {"html": False}).enable("table")
+    html = converter.disable(["link", "image", "autolink"]).render(text)
+    # A wide table scrolls by itself, not the page. What the text holds of tags is escaped by now.
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>')
+    return Markup(html.replace("</table>", "</table></div>"))
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:

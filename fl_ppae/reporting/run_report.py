@@ -89,7 +89,7 @@ def write_run_report(run: StoredRun, output: Path | None = None, data_file: str 
         card=_card(run),
         command=rerun_command(run),
         changed=changed_keys(run),
-        values=run.values,
+        values={key: value for key, value in run.values.items() if key != "output-dir"},
         versions=run.config.get("versions") or {},
         seconds=run.summary.get("seconds") or {},
         md5=(run.config.get("data_source") or {}).get("md5") or "",
