@@ -11,20 +11,17 @@ from fl_ppae.reporting.study_cells import Cell, Measured, frontier, read_cells, 
 from fl_ppae.reporting.study_report import write_study_report
 
 COLUMNS = (
+    "cell",
     "dataset",
     "source",
-    "classifier",
+    "stand_in",
+    "encoding",
     "autoencoder",
     "privacy",
     "scope",
     "hospitals",
-    "seed",
-    "accuracy",
-    "inversion_ssim",
-    "epsilon",
-    "epsilon_formal",
-    "error",
 )
+COLUMNS += ("seed", "classifier", "accuracy", "inversion_ssim", "epsilon", "epsilon_status", "error")
 ROW = {
     "dataset": "mnist",
     "source": "MNIST (official files)",
@@ -33,7 +30,8 @@ ROW = {
     "hospitals": 1,
 }
 ROW |= {"privacy": "8", "scope": "autoencoder", "seed": 1, "accuracy": 0.8, "inversion_ssim": 0.5}
-ROW |= {"epsilon": 7.9, "epsilon_formal": True}
+ROW |= {"epsilon": 7.9, "epsilon_status": "formal", "encoding": "trained", "stand_in": "false"}
+FAILED = {"classifier": "", "accuracy": "", "inversion_ssim": "", "epsilon": "", "epsilon_status": ""}
 
 
 def study(folder: Path, rows: list[dict[str, Any]], **extra: Any) -> Path:
@@ -41,7 +39,8 @@ def study(folder: Path, rows: list[dict[str, Any]], **extra: Any) -> Path:
     with (folder / "cells.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows({**ROW, **row} for row in rows)
+        for number, row in enumerate(rows):
+            writer.writerow({"cell": f"cell-{number}", **ROW, **row})
     write_json(
         folder / "study.json", {"name": "paper", "command": "fl-ppae study paper --scale small", **extra}
     )
@@ -57,26 +56,30 @@ def test_the_interval_is_student_s() -> None:
     assert summarise([0.5]) == Measured(0.5, None, None, 1)
 
 
-def test_seeds_of_a_cell_come_together_and_failed_ones_are_counted(tmp_path: Path) -> None:
-    failed = {
-        "seed": 3,
-        "accuracy": "",
-        "inversion_ssim": "",
-        "epsilon": "",
-        "epsilon_formal": "",
-        "error": "no luck",
-    }
-    rows = [{}, {"seed": 2, "accuracy": 0.9}, failed, {"autoencoder": "conv"}]
-    first, second = read_cells(study(tmp_path, rows) / "cells.csv")
+def test_seeds_come_together_and_failed_rows_apart(tmp_path: Path) -> None:
+    rows = [
+        {},
+        {"seed": 2, "accuracy": 0.9},
+        {**FAILED, "seed": 3, "error": "no luck"},
+        {"autoencoder": "conv"},
+    ]
+    (first, second), failed = read_cells(study(tmp_path, rows) / "cells.csv")
     assert first.measured["accuracy"].mean == pytest.approx(0.85)
-    assert (first.measured["accuracy"].seeds, first.failed, first.formal) == (2, 1, True)
+    assert (first.measured["accuracy"].seeds, first.formal) == (2, True)
     assert second.identity["autoencoder"] == "conv"
+    assert [row["error"] for row in failed] == ["no luck"]
+
+
+def test_a_later_success_ends_a_failure_and_the_last_row_counts(tmp_path: Path) -> None:
+    rows = [{**FAILED, "cell": "a", "error": "no luck"}, {"cell": "a"}, {"cell": "a", "accuracy": 0.6}]
+    (only,), failed = read_cells(study(tmp_path, rows) / "cells.csv")
+    assert (only.value("accuracy"), failed) == (0.6, [])
 
 
 def cell(accuracy: float | None, epsilon: float | None, ssim: float | None, *, formal: bool = True) -> Cell:
     values = {"accuracy": accuracy, "epsilon": epsilon, "inversion_ssim": ssim}
     measured = {name: Measured(value, None, None, 1) for name, value in values.items() if value is not None}
-    return Cell({"epsilon_formal": str(formal)}, measured, 0)
+    return Cell({"epsilon_status": "formal" if formal else "nominal"}, measured)
 
 
 def test_the_frontier_is_what_nothing_beats() -> None:
@@ -97,9 +100,9 @@ def test_a_study_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     rows = [
         {},
         {"seed": 2, "accuracy": 0.9},
-        {"scope": "encoder", "epsilon_formal": False},
-        {"privacy": "none", "scope": "", "epsilon": "", "epsilon_formal": ""},
-        {"seed": 3, "error": "<script>alert(1)</script>"},
+        {"scope": "encoder", "epsilon_status": "nominal"},
+        {"privacy": "none", "scope": "none", "epsilon": "", "epsilon_status": "none"},
+        {**FAILED, "seed": 3, "error": "<script>alert(1)</script>"},
     ]
     study(tmp_path, rows, machine={"cores": 2})
     write_json(
@@ -147,3 +150,13 @@ def test_a_study_without_a_finished_cell_has_a_report(tmp_path: Path) -> None:
 def test_what_is_neither_run_nor_study_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "nothing"]) == cli.USER_MISTAKE
     assert capsys.readouterr().err.startswith("fl-ppae: no run 'nothing'")
+
+
+def test_a_baseline_is_not_ranked_and_is_drawn_as_one(tmp_path: Path) -> None:
+    baseline = {"encoding": "pca", "autoencoder": "none", "privacy": "none", "scope": "none", "epsilon": ""}
+    baseline |= {"epsilon_status": "none", "accuracy": 0.99, "inversion_ssim": 0.1}
+    cells, _ = read_cells(study(tmp_path, [{}, baseline]) / "cells.csv")
+    assert frontier(cells) == cells[:1]
+    page = page_of(write_study_report(tmp_path))
+    tips = [attributes["data-tip"] or "" for _, attributes in page.tags if "data-tip" in attributes]
+    assert any(tip.startswith("baseline, ") and "(PCA" in tip for tip in tips)

@@ -65,15 +65,17 @@ def xy_chart(
     from_zero: bool = False,
     whole: tuple[int, int] | None = None,
     x_names: Mapping[float, str] | None = None,
+    upright: Mapping[str, float] | None = None,
 ) -> Markup:
     """Series over an axis, joined by lines or not; `target` is a horizontal line.
 
     `from_zero`: the y axis starts there. `whole`: the x axis goes from here to there, with ticks at whole
-    numbers. `x_names`: named ticks, at these places.
+    numbers. `x_names`: named ticks, at these places. `upright`: vertical lines, named.
     """
     points = [point for one in series for point in one.points]
     heights = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
-    x_ticks = sorted(x_names) if x_names else _ticks([point.x for point in points])
+    marks = upright or {}
+    x_ticks = sorted(x_names) if x_names else _ticks([*(point.x for point in points), *marks.values()])
     if whole:
         x_ticks = [tick for tick in _ticks(map(float, whole), whole=True) if whole[0] <= tick <= whole[1]]
     also = [*([] if target is None else [target]), *([0.0] if from_zero else [])]
@@ -89,6 +91,19 @@ def xy_chart(
         y = frame.y(target)
         _add(svg, "line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, stroke=_TARGET, dash="5 3", width=1.5)
         _text(svg, f"target {target:g}", _WIDTH - _RIGHT - 2, y - 4, anchor="end", colour=_TARGET, size=10)
+    for name, value in marks.items():
+        x = frame.x(value)
+        _add(svg, "line", x1=x, x2=x, y1=frame.top, y2=frame.top + _PLOT_HEIGHT, stroke=_TARGET, dash="5 3")
+        left = x > _WIDTH / 2
+        _text(
+            svg,
+            name,
+            x - 4 if left else x + 4,
+            frame.top + 10,
+            anchor="end" if left else "start",
+            colour=_TARGET,
+            size=10,
+        )
     for index, one in enumerate(series):
         places = [(frame.x(point.x), frame.y(point.y)) for point in one.points]
         if joined and len(places) > 1:

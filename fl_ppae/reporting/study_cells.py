@@ -1,8 +1,8 @@
-"""A study's table, read back: cells over seeds, their means and intervals, and the frontier among them.
+"""A study's table, read back: configurations, their means and intervals over seeds, the frontier among them.
 
-`cells.csv` has a row for each cell and seed. What a cell is are the columns of `CELL` that the file has; what
-was measured, those of `MEASURES`; a row with an `error` counts as failed. `epsilon_formal` says whether the
-epsilon is a guarantee.
+`cells.csv` has a row for each cell and classifier, appended as the cell ended. The last row of a (cell,
+classifier) counts; a row with an `error` is of a cell that failed, unless a later one succeeded. What a
+configuration is are the columns of `IDENTITY` that the file has; what was measured, those of `MEASURES`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,35 @@ from statistics import fmean, stdev
 
 from scipy.stats import t as student_t
 
-CELL = (
+IDENTITY = (
     "dataset",
     "source",
-    "baseline",
+    "stand_in",
     "classifier",
+    "encoding",
     "autoencoder",
     "privacy",
     "scope",
     "partition",
+    "setting",
     "noise",
     "hospitals",
-    "epsilon_formal",
+    "epsilon_status",
 )
 MEASURES = (
     "accuracy",
-    "worst_accuracy",
+    "accuracy_hospitals",
+    "accuracy_worst",
     "auc",
     "epsilon",
     "epsilon_min",
     "epsilon_max",
     "inversion_ssim",
+    "ssim_class_mean",
+    "ssim_mean_image",
     "cosine",
     "cosine_centred",
+    "reconstruction_loss",
     "hellinger",
 )
 _CONFIDENCE = 0.95
@@ -56,16 +62,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration, over its seeds. `failed`: seeds that ended with an error."""
+    """One configuration, over its seeds."""
 
     identity: Mapping[str, str]
     measured: Mapping[str, Measured]
-    failed: int
 
     @property
     def formal(self) -> bool:
         """Whether its epsilon is a guarantee."""
-        return self.identity.get("epsilon_formal", "").lower() in ("true", "1", "yes")
+        return self.identity.get("epsilon_status") == "formal"
+
+    @property
+    def trained(self) -> bool:
+        """Whether an encoder was trained; a baseline has none, or one that never saw a record."""
+        return self.identity.get("encoding", "trained") == "trained"
+
+    @property
+    def source(self) -> str:
+        """Where its images came from; a stand-in says so."""
+        label = self.identity.get("source") or self.identity.get("dataset") or "unknown data"
+        drawn = self.identity.get("stand_in", "").lower() == "true"
+        return f"stand-in: {label}" if drawn and not label.startswith("stand-in") else label
 
     @property
     def guaranteed_epsilon(self) -> float:
@@ -79,31 +96,36 @@ class Cell:
         return None if found is None else found.mean
 
 
-def read_cells(path: Path) -> list[Cell]:
-    """The cells of a `cells.csv`, in the order in which they first appear; none if it isn't there."""
+Row = dict[str, str]
+
+
+def read_cells(path: Path) -> tuple[list[Cell], list[Row]]:
+    """The configurations of a `cells.csv`, in the order in which they first appear, and the rows that failed.
+
+    Both are empty if the file isn't there.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
-        return []
-    groups: dict[tuple[tuple[str, str], ...], list[dict[str, str]]] = {}
-    for row in rows:
-        # A failed row may not know what its epsilon would have been worth: it joins the others by the rest.
-        key = tuple((name, row.get(name) or "") for name in CELL if name in row and name != "epsilon_formal")
+        return [], []
+    last = {(row.get("cell"), row.get("classifier")): row for row in rows}
+    good = [row for row in last.values() if not row.get("error")]
+    ended = {row.get("cell") for row in good}
+    failed = [row for row in last.values() if row.get("error") and row.get("cell") not in ended]
+    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in good:
+        key = tuple((name, row.get(name) or "") for name in IDENTITY if name in row)
         groups.setdefault(key, []).append(row)
-    return [_cell(dict(key), held) for key, held in groups.items()]
+    return [_cell(dict(key), held) for key, held in groups.items()], failed
 
 
-def _cell(identity: dict[str, str], rows: Sequence[Mapping[str, str]]) -> Cell:
-    good = [row for row in rows if not row.get("error")]
-    worth = {row["epsilon_formal"] for row in good if row.get("epsilon_formal")}
-    if worth:
-        identity["epsilon_formal"] = worth.pop() if len(worth) == 1 else "False"
-    measured = {name: summarise(values) for name in MEASURES if (values := _numbers(good, name))}
-    return Cell(identity, measured, len(rows) - len(good))
+def _cell(identity: dict[str, str], rows: Sequence[Row]) -> Cell:
+    numbers = {name: _numbers(rows, name) for name in MEASURES}
+    return Cell(identity, {name: summarise(values) for name, values in numbers.items() if values})
 
 
-def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> list[float]:
+def _numbers(rows: Sequence[Row], name: str) -> list[float]:
     found = []
     for row in rows:
         try:
@@ -123,23 +145,23 @@ def summarise(values: Sequence[float]) -> Measured:
 
 
 def frontier(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells that no other beats: at least as accurate, as private and as little leaking, and better in one.
+    """Configurations that no other beats: none is as accurate, private and little leaking, and better in one.
 
-    Privacy is the guaranteed epsilon, leakage the SSIM of inversion. Cells without accuracy or SSIM are not
-    on it.
+    Privacy is the guaranteed epsilon, leakage the SSIM of inversion. Baselines, and what lacks accuracy or
+    SSIM, are not ranked.
     """
-    scores = [
-        (-accuracy, cell.guaranteed_epsilon, ssim)
+    ranked = [
+        (cell, (-accuracy, cell.guaranteed_epsilon, ssim))
         for cell in cells
-        if (accuracy := cell.value("accuracy")) is not None
+        if cell.trained
+        and (accuracy := cell.value("accuracy")) is not None
         and (ssim := cell.value("inversion_ssim")) is not None
     ]
-    complete = [cell for cell in cells if None not in (cell.value("accuracy"), cell.value("inversion_ssim"))]
 
     def beaten(score: tuple[float, ...]) -> bool:
         return any(
             other != score and all(one <= its for one, its in zip(other, score, strict=True))
-            for other in scores
+            for _, other in ranked
         )
 
-    return [cell for cell, score in zip(complete, scores, strict=True) if not beaten(score)]
+    return [cell for cell, score in ranked if not beaten(score)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -17,16 +18,19 @@ from fl_ppae.paths import home
 from fl_ppae.reporting.charts import Axes, Point, Series, xy_chart
 from fl_ppae.reporting.page import Cell as HtmlCell
 from fl_ppae.reporting.page import HtmlTable, picture, write_page
-from fl_ppae.reporting.study_cells import CELL, MEASURES, Cell, Measured, frontier, read_cells
+from fl_ppae.reporting.study_cells import IDENTITY, MEASURES, Cell, Measured, Row, frontier, read_cells
 from fl_ppae.run_status import is_loud, marked_source
 
 NAME = "report.html"
 _WORDS = {
     "auc": "AUC",
     "epsilon": "epsilon (encoder updates)",
-    "epsilon_formal": "guarantee",
+    "epsilon_status": "epsilon is",
+    "ssim_class_mean": "SSIM of class-mean image",
+    "ssim_mean_image": "SSIM of mean image",
     "inversion_ssim": "inversion SSIM",
-    "worst_accuracy": "worst hospital's accuracy",
+    "accuracy_hospitals": "mean hospital's accuracy",
+    "accuracy_worst": "worst hospital's accuracy",
     "hellinger": "heterogeneity (Hellinger)",
 }
 _NO_DP = "none"
@@ -58,9 +62,9 @@ def write_study_report(folder: Path, output: Path | None = None) -> Path:
         study: dict[str, Any] = read_json(folder / "study.json")
     except (OSError, json.JSONDecodeError) as problem:
         raise UserError(f"{folder / 'study.json'} can't be read: {problem}") from None
-    cells = read_cells(folder / "cells.csv")
-    best = {dataset: frontier(group) for dataset, group in _by(cells, "dataset", "classifier").items()}
-    sources = sorted({cell.identity.get("source") or cell.identity.get("dataset", "") for cell in cells})
+    cells, failed = read_cells(folder / "cells.csv")
+    best = [cell for group in _by(cells, "dataset", "classifier").values() for cell in frontier(group)]
+    sources = sorted({cell.source for cell in cells})
     loud = [source for source in sources if is_loud(source)]
     path = output or folder / NAME
     write_page(
@@ -70,11 +74,11 @@ def write_study_report(folder: Path, output: Path | None = None) -> Path:
         heading=f"Study {study.get('name', folder.name)}",
         source="; ".join(map(marked_source, sources)) or "no cell has ended",
         loud=bool(loud),
-        facts=_facts(cells),
+        facts=_facts(cells, failed),
         verdicts=_verdicts(folder),
-        table=_table(cells, [cell for group in best.values() for cell in group]),
+        table=_table(cells, best),
         charts=[*_frontiers(cells), *_prices(cells), *_splits(cells)],
-        failed=_failed(folder),
+        failed=_failed(failed),
         pictures=[
             picture(
                 figure, f"Figure of the study: {figure.stem.replace('_', ' ')}", figure.stem.replace("_", " ")
@@ -87,79 +91,101 @@ def write_study_report(folder: Path, output: Path | None = None) -> Path:
     return path
 
 
-def _facts(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    seeds = max((held.seeds for cell in cells for held in cell.measured.values()), default=0)
+def _facts(cells: Sequence[Cell], failed: Sequence[Row]) -> list[tuple[str, str]]:
     return [
         ("configurations", str(len(cells))),
-        ("seeds, at most", str(seeds)),
-        ("cells that failed", str(sum(cell.failed for cell in cells))),
+        ("seeds, at most", str(max(map(_seeds, cells), default=0))),
+        ("rows that failed", str(len(failed))),
     ]
+
+
+def _seeds(cell: Cell) -> int:
+    return max((held.seeds for held in cell.measured.values()), default=0)
 
 
 def _table(cells: Sequence[Cell], best: Sequence[Cell]) -> HtmlTable:
     """Every configuration: mean and 95 % interval of what was measured."""
-    identity = [name for name in CELL if any(cell.identity.get(name) for cell in cells)]
-    sources = {(cell.identity.get("dataset"), cell.identity.get("source")) for cell in cells}
-    if len(sources) == len({dataset for dataset, _ in sources}):  # then the head of the page tells them
-        identity = [name for name in identity if name != "source"]
+    identity = [name for name in IDENTITY if name != "stand_in" and any(map(_has(name), cells))]
+    if len({cell.source for cell in cells}) == len({cell.identity.get("dataset") for cell in cells}):
+        identity = [name for name in identity if name != "source"]  # the head of the page tells them
     measures = [name for name in MEASURES if any(name in cell.measured for cell in cells)]
-    columns = [(_word(name), False) for name in identity] + [(_word(name), True) for name in measures]
     rows = []
     for cell in cells:
         names = [_identity(cell, name) for name in identity]
         values = [HtmlCell(_interval(cell.measured.get(name))) for name in measures]
-        seeds = max((held.seeds for held in cell.measured.values()), default=0)
         on = HtmlCell("yes", "good") if cell in best else HtmlCell("")
-        rows.append((*names, *values, HtmlCell(str(seeds)), HtmlCell(str(cell.failed)), on))
-    columns += [("seeds", True), ("failed", True), ("on the frontier", False)]
+        rows.append((*names, on, *values, HtmlCell(str(_seeds(cell)))))
+    columns = [(_word(name), False) for name in identity]
+    columns += [("on the frontier", False), *((_word(name), True) for name in measures), ("seeds", True)]
     return HtmlTable(
-        "Every configuration: mean over seeds ± half of the 95 % interval", tuple(columns), tuple(rows)
+        "Every configuration: mean ± half of the 95 % interval over seeds", tuple(columns), tuple(rows)
     )
+
+
+def _has(name: str) -> Callable[[Cell], bool]:
+    return lambda cell: bool(cell.identity.get(name))
 
 
 def _identity(cell: Cell, name: str) -> HtmlCell:
     text = cell.identity.get(name, "")
-    if name in ("dataset", "source") and is_loud(cell.identity.get("source", "")):
-        return HtmlCell(marked_source(cell.identity["source"]), "bad")
-    if name == "epsilon_formal" and text:
-        has_epsilon = "epsilon" in cell.measured or "epsilon_max" in cell.measured
-        if not has_epsilon:
-            return HtmlCell("none")
-        return HtmlCell("formal", "good") if cell.formal else HtmlCell("nominal, not a guarantee", "bad")
+    if name in ("dataset", "source") and is_loud(cell.source):
+        return HtmlCell(marked_source(cell.source), "bad")
+    if name == "epsilon_status":
+        return HtmlCell(
+            {"nominal": "nominal, not a guarantee"}.get(text, text),
+            {"formal": "good", "nominal": "bad"}.get(text, ""),
+        )
     return HtmlCell(text)
+
+
+def _encoding(cell: Cell) -> str:
+    """What the classifier sees: an autoencoder's encodings, or a baseline's."""
+    kind, architecture = (cell.identity.get(name, "") for name in ("encoding", "autoencoder"))
+    names = {
+        "pixels": "raw pixels",
+        "pca": "PCA",
+        "scatternet": "ScatterNet",
+        "random": f"random {architecture}",
+    }
+    return architecture if cell.trained else names.get(kind, kind)
 
 
 def _frontiers(cells: Sequence[Cell]) -> list[Figure]:
     """For each data set and classifier: accuracy against leakage, by what privacy it has."""
     figures = []
     for name, group in _by(cells, "dataset", "classifier").items():
-        shown = [cell for cell in group if cell.value("inversion_ssim") is not None]
-        series = [
-            Series(privacy, tuple(_point(cell, float(cell.value("inversion_ssim") or 0)) for cell in held))
-            for privacy, held in _by_privacy(shown).items()
+        shown = [
+            cell for cell in group if cell.value("inversion_ssim") is not None and cell.value("accuracy")
         ]
-        series = [one for one in series if one.points]
-        if series:
+        groups: dict[str, list[Point]] = {}
+        for cell in sorted(shown, key=_budget):
+            groups.setdefault(_worth(cell), []).append(_point(cell, cell.measured["inversion_ssim"].mean))
+        if shown:
             title = f"Accuracy, leakage and privacy: {name}"
             axes = Axes(title, "inversion SSIM (leakage, -1 to 1)", "accuracy (0 to 1)", _source(group))
-            figures.append(Figure(title, xy_chart(series, axes, joined=False)))
+            floors = [floor for cell in shown if (floor := cell.value("ssim_class_mean")) is not None]
+            marks = {"class-mean image": fmean(floors)} if floors else {}
+            series = [Series(worth, tuple(points)) for worth, points in groups.items()]
+            figures.append(Figure(title, xy_chart(series, axes, joined=False, upright=marks)))
     return figures
 
 
 def _prices(cells: Sequence[Cell]) -> list[Figure]:
-    """For each data set and classifier: accuracy by guaranteed epsilon, a series for each autoencoder."""
+    """For each data set and classifier: accuracy by guaranteed epsilon, a series for each encoding."""
     figures = []
     for name, group in _by(cells, "dataset", "classifier").items():
+        without = (cell for cell in group if cell.identity.get("privacy") == _NO_DP)
         priced = [
-            cell
-            for cell in group
-            if cell.value("accuracy") is not None and (cell.formal or cell.identity.get("privacy") == _NO_DP)
+            cell for cell in (*filter(_is_formal, group), *without) if cell.value("accuracy") is not None
         ]
-        levels = sorted({cell.identity.get("privacy", "") for cell in priced} - {""}, key=_budget)
-        kinds = _by(priced, "autoencoder", "hospitals")
+        levels = sorted({cell.identity.get("privacy", "") for cell in priced}, key=_level)
+        kinds: dict[str, list[Cell]] = {}
+        for cell in priced:
+            federated = f", {_hospitals(cell)}" if cell.trained else ""
+            kinds.setdefault(_encoding(cell) + federated, []).append(cell)
         series = []
         for index, (kind, held) in enumerate(kinds.items()):
-            beside = 0.5 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # not over one another
+            beside = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # not over one another
             points = [_point(cell, levels.index(cell.identity["privacy"]) + beside) for cell in held]
             series.append(Series(kind, tuple(sorted(points, key=lambda point: point.x))))
         if len(levels) > 1:
@@ -170,6 +196,10 @@ def _prices(cells: Sequence[Cell]) -> list[Figure]:
     return figures
 
 
+def _is_formal(cell: Cell) -> bool:
+    return cell.formal and bool(cell.identity.get("privacy"))
+
+
 def _named(level: str) -> str:
     return "no DP" if level == _NO_DP else level
 
@@ -177,63 +207,67 @@ def _named(level: str) -> str:
 def _splits(cells: Sequence[Cell]) -> list[Figure]:
     """Accuracy, and the worst hospital's, against how unlike the hospitals are."""
     figures = []
-    for measure, label in (("accuracy", "accuracy"), ("worst_accuracy", "the worst hospital's accuracy")):
+    for measure in ("accuracy", "accuracy_worst"):
         shown = [cell for cell in cells if cell.value("hellinger") is not None and measure in cell.measured]
         series = [
-            Series(name, tuple(_point(cell, float(cell.value("hellinger") or 0), measure) for cell in held))
-            for name, held in _by(shown, "noise", "hospitals").items()
+            Series(name, tuple(_point(cell, cell.measured["hellinger"].mean, measure) for cell in held))
+            for name, held in _by(shown, "setting", "noise", "hospitals").items()
         ]
         if series:
-            title = f"Unlike hospitals and {label}"
+            title = f"Unlike hospitals: {_word(measure)}"
             axes = Axes(
-                title, "Hellinger distance of label mixes (0 to 1)", f"{label} (0 to 1)", _source(shown)
+                title,
+                "Hellinger distance of label mixes (0 to 1)",
+                f"{_word(measure)} (0 to 1)",
+                _source(shown),
             )
             figures.append(Figure(title, xy_chart(series, axes, joined=False)))
     return figures
 
 
 def _point(cell: Cell, x: float, measure: str = "accuracy") -> Point:
-    held = cell.measured[measure] if measure in cell.measured else Measured(0.0, None, None, 0)
-    told = [
-        cell.identity.get(name, "") for name in ("autoencoder", "scope", "privacy", "partition", "hospitals")
-    ]
-    return Point(x, held.mean, held.low, held.high, f"({', '.join(filter(None, told))})")
+    held = cell.measured[measure]
+    told = [_encoding(cell), *(cell.identity.get(name, "") for name in ("scope", "partition"))]
+    words = [word for word in (*told, _hospitals(cell)) if word and word != "none"]
+    return Point(x, held.mean, held.low, held.high, f"({', '.join(words)})")
+
+
+def _hospitals(cell: Cell) -> str:
+    count = cell.identity.get("hospitals", "")
+    return f"{count} hospital{'s' if count != '1' else ''}" if count else ""
 
 
 def _by(cells: Iterable[Cell], *names: str) -> dict[str, list[Cell]]:
     """Cells by what they have under these columns, in words."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        told = [(name, cell.identity.get(name, "")) for name in names]
-        words = [
-            f"{text} hospital{'s' if text != '1' else ''}" if name == "hospitals" else text
-            for name, text in told
-            if text
-        ]
-        groups.setdefault(", ".join(words), []).append(cell)
+        told = [_hospitals(cell) if name == "hospitals" else cell.identity.get(name, "") for name in names]
+        groups.setdefault(", ".join(filter(None, told)), []).append(cell)
     return groups
 
 
-def _by_privacy(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        level = cell.identity.get("privacy", "")
-        worth = "" if cell.formal else ", nominal"
-        name = "no DP" if level in ("", _NO_DP) else f"epsilon {level}{worth}"
-        groups.setdefault(name, []).append(cell)
-    return dict(sorted(groups.items(), key=lambda item: (item[0] == "no DP", item[0])))
+def _worth(cell: Cell) -> str:
+    """The privacy of an encoder, in words."""
+    level = cell.identity.get("privacy", "")
+    if not cell.trained:
+        return "baseline"
+    return "no DP" if level in ("", _NO_DP) else f"epsilon {level}" + ("" if cell.formal else ", nominal")
 
 
-def _budget(level: str) -> float:
+def _budget(cell: Cell) -> tuple[bool, float, bool]:
+    return not cell.trained, _level(cell.identity.get("privacy", "")), not cell.formal
+
+
+def _level(privacy: str) -> float:
     try:
-        return float(level)
+        return float(privacy)
     except ValueError:
-        return float("inf")
+        return math.inf
 
 
 def _source(cells: Sequence[Cell]) -> str:
-    """One source's label; of several, one that must be marked comes first."""
-    found = {cell.identity.get("source") or cell.identity.get("dataset", "unknown") for cell in cells}
+    """The sources' labels; one that must be marked comes first."""
+    found = {cell.source for cell in cells}
     return "; ".join(sorted(found, key=lambda source: (not is_loud(source), source)))
 
 
@@ -255,17 +289,9 @@ def _verdicts(folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def _failed(folder: Path) -> list[tuple[str, str]]:
-    """(cell in words, error) of every row that failed."""
-    try:
-        with (folder / "cells.csv").open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("error")]
-    except FileNotFoundError:
-        return []
-    named = [*CELL[:-1], "seed"]
-    return [
-        (", ".join(f"{name} {row[name]}" for name in named if row.get(name)), row["error"]) for row in rows
-    ]
+def _failed(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(cell, error) of every row that failed."""
+    return [(row.get("cell") or row.get("dataset") or "a cell", row["error"]) for row in rows]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
