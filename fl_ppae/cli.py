@@ -69,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "runs", "stored:runs", "list the runs on this machine")
     show = _add(commands, "show", "stored:show_run", "show one run's results")
     show.add_argument("run", metavar="RUN", help="a run's folder, its name, or 'latest'")
+    report = _add(commands, "report", "report:command", "write a run's or a study's report.html")
+    report.add_argument("run", metavar="RUN|STUDY", help="its folder, its name, or 'latest'")
+    report.add_argument("--output", default="", metavar="FILE", help="default: report.html in its folder")
+    report.add_argument(
+        "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
+    )
+    compare = _add(commands, "compare", "compare:command", "put runs side by side, and say which keys differ")
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, its name, or 'latest'")
     audit = _add(commands, "audit", "audit:command", "attack what a finished run left: what still leaks")
     audit.add_argument(
         "run", metavar="RUN", nargs="?", help="a completed run's folder, its name, or 'latest'"

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -161,6 +162,14 @@ class RunConfig(BaseModel):
         description="of initialisation, partitions and, in simulation, noise and sampling; "
         "-1: noise and sampling from the operating system's entropy",
     )
+    tensorboard: bool = Field(
+        False, description="also write rounds and results as TensorBoard event files under tensorboard/"
+    )
+    mlflow_tracking_uri: str = Field(
+        "",
+        description="also log them to this MLflow server, or sqlite:///FILE, as experiment fl-ppae; "
+        "empty: off",
+    )
     output_dir: str = Field(
         "", description="run directory; empty: ~/.fl_ppae/runs/<simulation>-<UTC time>-<run id>"
     )
@@ -184,6 +193,11 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"noise-multiplier = {self.noise_multiplier:g}: must be 0 (calibrated to target-epsilon) or "
                 f'at least {MIN_NOISE_MULTIPLIER}; for no noise at all use dp-scope = "none"'
+            )
+        if "@" in urlsplit(self.mlflow_tracking_uri).netloc:
+            raise ValueError(
+                "mlflow-tracking-uri holds a user name or password, and every key is written to config.json; "
+                "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         _check_noised_upload(self)
         _check_adversary(self)

@@ -32,6 +32,16 @@ def data_label(summary: Mapping[str, Any]) -> str:
     return f"{source}{ATTACK_MARK}{attack}" if attack else source
 
 
+def is_loud(label: str) -> bool:
+    """Whether a source must be marked: a stand-in's, or of a run under attack."""
+    return label.startswith("stand-in") or ATTACK_MARK in label
+
+
+def marked_source(label: str) -> str:
+    """The source as figures print it: a stand-in says that it is not real data."""
+    return label + (" - NOT REAL DATA" if label.startswith("stand-in") else "")
+
+
 def attack_in_words(summary: Mapping[str, Any]) -> str:
     """Such as `label-flip by hospital-0, hospital-3`; empty for a run without adversaries."""
     found = summary.get("adversary")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import asdict
-from logging import ERROR, INFO
+from logging import ERROR, INFO, WARNING
 from pathlib import Path
 
 from flwr.app import Context
@@ -22,6 +22,8 @@ from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.guarantees import guarantees, is_formal, spending_of
 from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_directory import create_run_directory, new_run_path
+from fl_ppae.reporting.run_report import write_run_report
+from fl_ppae.reporting.tracking import check_trackers, open_trackers
 from fl_ppae.round_log import RoundLog
 from fl_ppae.rounds import train_all_rounds
 from fl_ppae.run_status import data_label
@@ -31,6 +33,7 @@ from fl_ppae.server_evaluation import (
     measure_pixels,
 )
 from fl_ppae.session import Session, start_session
+from fl_ppae.stored_runs import open_run
 from fl_ppae.uploads import learn_from_uploads
 
 app = ServerApp()
@@ -57,17 +60,22 @@ def serve(grid: Grid, config: RunConfig, simulation: str) -> Path:
             says `failed` and why.
     """
     encoding_shape_of(config)
+    check_trackers(config)
     path = new_run_path(config.output_dir, simulation, str(grid.run.run_id))
     run = create_run_directory(path, simulation)
     log(INFO, "artefacts: %s", path)
     try:
         with run.phase("starting"):
             session = start_session(grid, config, simulation, run)
+            run.trackers = open_trackers(config, path, simulation)
         _carry_out(session)
     except BaseException as problem:
         run.update(status="failed", error=str(problem) or type(problem).__name__)
+        run.close_trackers()
         raise
     run.update(status="completed", phase="done")
+    run.close_trackers()
+    _write_report(path)
     log(INFO, "artefacts: %s", path)
     return path
 
@@ -126,6 +134,14 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
             images = images_to_tensor(shown).numpy()
             plot_encodings(images, encode(encoder, shown), figure, data_label(run.summary))
         (run.path / "privacy_card.md").write_text(privacy_card(run.path), encoding="utf-8")
+
+
+def _write_report(path: Path) -> None:
+    """`report.html`. The run is complete without it, so a report that can't be made is a warning."""
+    try:
+        write_run_report(open_run(path))
+    except Exception as problem:
+        log(WARNING, "report.html was not written (fl-ppae report makes it later): %s", problem)
 
 
 def _noised(result: Measured) -> dict[str, float]:

@@ -28,6 +28,7 @@ FILES = {
     "ledger.json",
     "summary.json",
     "privacy_card.md",
+    "report.html",
     "classifier.safetensors",
 }
 

@@ -65,3 +65,11 @@ def test_a_simulation_is_found_from_another_directory(installed: Path, tmp_path:
         installed, tmp_path, "fl-ppae", "plan", "pathmnist_iid", "-c", "data-source=stand-in", "--json"
     )
     assert json.loads(plan)["simulation"] == "pathmnist_iid"
+
+
+def test_a_report_s_templates_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    (failed / "summary.json").write_text('{"status": "failed", "error": "no luck"}')
+    told = json.loads(run(installed, tmp_path, "fl-ppae", "report", "failed", "--json"))
+    assert "no luck" in Path(told["report"]).read_text()

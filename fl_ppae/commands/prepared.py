@@ -56,8 +56,10 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     from fl_ppae.data.partition import partition
     from fl_ppae.data.sources import resolve
     from fl_ppae.models.build import check_released, encoding_shape_of
+    from fl_ppae.reporting.tracking import check_trackers
     from strategies.robust import check_enough
 
+    check_trackers(chosen.config)
     check_adversaries(chosen.config, hospitals)
     check_enough(chosen.config.aggregation, hospitals)
     encoding_shape_of(chosen.config)

@@ -11,7 +11,6 @@ from dataclasses import asdict, fields
 from operator import attrgetter
 from typing import Any
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -67,15 +66,15 @@ def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Tabl
     for (attack, threat_model), rows in itertools.groupby(results, attrgetter("attack", "threat_model")):
         table.add_row(Text.assemble((attack, "bold"), f": {threat_model}"))
         for row in rows:
-            interval = _NOTHING if row.low is None else f"{_number(row.low)}..{_number(row.high)}"
+            interval = _NOTHING if row.low is None else f"{number(row.low)}..{number(row.high)}"
             metric = row.metric.replace("_", " ") + (f" ({row.variant})" if row.variant else "")
             table.add_row(
-                Padding(metric, (0, 0, 0, 2)),
-                _number(row.value),
+                f"  {metric}",
+                number(row.value),
                 interval,
-                _number(row.chance),
-                _number(row.class_chance),
-                _number(row.undefended),
+                number(row.chance),
+                number(row.class_chance),
+                number(row.undefended),
                 str(row.n),
             )
         table.add_section()
@@ -144,7 +143,8 @@ def _csv(rows: Iterable[Result]) -> bytes:
     return text.getvalue().encode()
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A value in as many digits as it deserves; a dash for none."""
     if value is None or not math.isfinite(value):
         return _NOTHING
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.run_status import ATTACK_MARK, data_label, summary_so_far
+from fl_ppae.run_status import data_label, is_loud, marked_source, summary_so_far
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _HATCHES = ("", "///", "...")
@@ -247,11 +247,10 @@ def _figure(path: Path, title: str, source_label: str, size: tuple[float, float]
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
-    stand_in = source_label.startswith("stand-in")
-    loud = stand_in or ATTACK_MARK in source_label
+    loud = is_loud(source_label)
     figure.suptitle(title)
     figure.supxlabel(
-        f"data: {source_label}" + (" - NOT REAL DATA" if stand_in else ""),
+        f"data: {marked_source(source_label)}",
         fontsize="small",
         color="#C00000" if loud else "#333333",
         weight="bold" if loud else "normal",

@@ -7,16 +7,20 @@ import importlib.metadata
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from logging import WARNING
 from pathlib import Path
 from typing import Any
+
+from flwr.common.logger import log
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import finite, write_json
 from fl_ppae.paths import home
+from fl_ppae.reporting.tracking import Tracker
 
 ROUND_COLUMNS = (
     "round",
@@ -56,12 +60,13 @@ class RunDirectory:
     """Writes a run's artefacts under `path`; `summary.json` is whole at any moment.
 
     `seconds` is the time by phase; clocks go to `timing.csv` and there only, so that the tables of two
-    runs of one seed are the same bytes.
+    runs of one seed are the same bytes. `trackers` are told each round as it is appended.
     """
 
     path: Path
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    trackers: tuple[Tracker, ...] = ()
 
     def update(self, **values: Any) -> None:
         """Change `summary.json`."""
@@ -84,10 +89,24 @@ class RunDirectory:
     def append_round(self, row: Mapping[str, Any]) -> None:
         """One row of `rounds.csv`; columns without a value stay empty."""
         self._append("rounds.csv", ROUND_COLUMNS, row)
+        self._tell(lambda tracker: tracker.log_round(row))
 
     def append_hospital(self, row: Mapping[str, Any]) -> None:
         """One row of `hospitals.csv`."""
         self._append("hospitals.csv", HOSPITAL_COLUMNS, row)
+
+    def close_trackers(self) -> None:
+        """Tell the trackers how the run ended."""
+        self._tell(lambda tracker: tracker.close(self.summary))
+
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """A tracker that fails is left out from then on: its server's trouble must not end a run."""
+        for tracker in self.trackers:
+            try:
+                what(tracker)
+            except Exception as problem:
+                log(WARNING, "%s is told no more of this run: %s", type(tracker).__name__, problem)
+                self.trackers = tuple(other for other in self.trackers if other is not tracker)
 
     def _append(self, name: str, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
         path = self.path / name

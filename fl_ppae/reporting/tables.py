@@ -55,7 +55,7 @@ def run_tables(run: StoredRun) -> list[RenderableType]:
         tables.append(_hospital_table(run, hospitals))
     if run.summary.get("guarantees"):
         tables.append(_guarantee_table(run))
-    tables.append(_verdict(run))
+    tables.append(verdict(run))
     return tables
 
 
@@ -196,7 +196,8 @@ def _guarantee_table(run: StoredRun) -> Table:
     return table
 
 
-def _verdict(run: StoredRun) -> Text:
+def verdict(run: StoredRun) -> Text:
+    """In one line: whether everything that left a hospital has a guarantee, or how the run ended."""
     if run.summary.get("status") != "completed":
         cause = run.summary.get("error")
         text = f"status: {run.summary.get('status', 'unknown')}" + (f": {cause}" if cause else "")

@@ -1,0 +1,22 @@
+"""`fl-ppae compare`: runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+from fl_ppae.commands.output import notes, show
+from fl_ppae.errors import UserError
+from fl_ppae.reporting.comparison import compare, comparison_tables
+from fl_ppae.stored_runs import find_run
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Show which keys differ between runs, and what came out of each."""
+    runs = [find_run(name) for name in arguments.runs]
+    if len({run.path.resolve() for run in runs}) < 2:
+        raise UserError("compare needs two different runs or more")
+    document = compare(runs)
+    show(document, comparison_tables(runs), as_json=arguments.json)
+    for warning in document["warnings"]:
+        notes().print(f"warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    return 0

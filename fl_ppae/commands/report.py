@@ -1,0 +1,47 @@
+"""`fl-ppae report`: one self-contained HTML page of a run or a study."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fl_ppae.commands.output import show
+from fl_ppae.errors import UserError
+from fl_ppae.reporting.study_report import find_study, write_study_report
+from fl_ppae.stored_runs import find_run
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Write the report and print where it is."""
+    output = _checked(arguments.output)
+    study = None if arguments.run == "latest" else find_study(arguments.run)
+    if study is not None:
+        return _told(write_study_report(study, output), {"study_directory": str(study)}, arguments)
+    run = find_run(arguments.run)
+    # Imported here: it takes seconds, and a wrong name should be told at once.
+    from fl_ppae.reporting.run_report import write_run_report
+
+    path = write_run_report(run, output, arguments.data_file)
+    return _told(path, {"run_directory": str(run.path)}, arguments)
+
+
+def _told(path: Path, of: dict[str, str], arguments: argparse.Namespace) -> int:
+    document = {"report": str(path), **of, "bytes": path.stat().st_size}
+    show(document, [f"report: {path}"], as_json=arguments.json)
+    return 0
+
+
+def _checked(output: str) -> Path | None:
+    """Where to write, or None for the usual place.
+
+    Raises:
+        UserError: it is a folder, or in none.
+    """
+    if not output:
+        return None
+    path = Path(output).expanduser().absolute()
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; name a file, such as {path / 'report.html'}")
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}")
+    return path

@@ -1,0 +1,140 @@
+"""TensorBoard and MLflow, both off by default. They are told what the run directory holds, and no more.
+
+Nothing new leaves a hospital for them: numbers are those of `rounds.csv` and `summary.json`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+
+# MLflow tries a server that is not there for more than four minutes otherwise.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_BUDGET = {"epsilon_max", "hospitals_trained", "hospitals_declined", "hospitals_excluded"}
+_QUALITY = {"accuracy", "auc", "reconstruction_loss"}
+
+
+class Tracker(Protocol):
+    """Somewhere else to which a run is logged."""
+
+    def log_round(self, row: Mapping[str, Any]) -> None:
+        """A row of `rounds.csv`, as it is appended."""
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """The run is over, completed or not: its `summary.json`."""
+
+
+def check_trackers(config: RunConfig) -> None:
+    """Refuse a tracker that isn't installed, before work starts.
+
+    Raises:
+        UserError: saying what to install.
+    """
+    if config.mlflow_tracking_uri and find_spec("mlflow") is None:
+        raise UserError(
+            "mlflow-tracking-uri needs MLflow, which is not installed: pip install 'fl-ppae[mlflow]', "
+            'or leave mlflow-tracking-uri = ""'
+        )
+
+
+def open_trackers(config: RunConfig, run_directory: Path, simulation: str) -> tuple[Tracker, ...]:
+    """Those that the configuration asks for.
+
+    Raises:
+        UserError: as `check_trackers`, or the MLflow server can't be reached.
+    """
+    check_trackers(config)
+    trackers: list[Tracker] = []
+    if config.tensorboard:
+        trackers.append(TensorBoardTracker(run_directory / "tensorboard"))
+    if config.mlflow_tracking_uri:
+        trackers.append(MlflowTracker(config, run_directory.name, simulation))
+    return tuple(trackers)
+
+
+class TensorBoardTracker:
+    """Event files in a folder: `tensorboard --logdir FOLDER` shows them."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def log_round(self, row: Mapping[str, Any]) -> None:
+        """Each number of the row, at its round."""
+        for name, value in _numbers(row).items():
+            self._writer.add_scalar(f"{_group(name)}/{name}", value, int(row["round"]))
+        self._writer.flush()
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """How the run ended, as text, and each result at the last round."""
+        last = int(summary.get("rounds") or 0)
+        for name, value in _results(summary).items():
+            self._writer.add_scalar(f"result/{name}", value, last)
+        facts = {key: summary.get(key) for key in ("status", "error", "data_source", "formal")}
+        self._writer.add_text("run", "\n\n".join(f"{key}: {value}" for key, value in facts.items()))
+        self._writer.close()
+
+
+class MlflowTracker:
+    """One MLflow run: keys as parameters, rounds as metrics, what the result is worth as tags."""
+
+    def __init__(self, config: RunConfig, name: str, simulation: str) -> None:
+        for variable, patience in _PATIENCE.items():
+            os.environ.setdefault(variable, patience)
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        try:
+            self._client = MlflowClient(tracking_uri=config.mlflow_tracking_uri)
+            found = self._client.get_experiment_by_name("fl-ppae")
+            experiment = found.experiment_id if found else self._client.create_experiment("fl-ppae")
+            run = self._client.create_run(experiment, run_name=name, tags={"simulation": simulation})
+        except MlflowException as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"mlflow-tracking-uri = {config.mlflow_tracking_uri!r}: {reason}") from None
+        self._id: str = run.info.run_id
+        for key, value in config.to_flat().items():
+            self._client.log_param(self._id, key, value)
+
+    def log_round(self, row: Mapping[str, Any]) -> None:
+        """Each number of the row, at its round."""
+        for name, value in _numbers(row).items():
+            self._client.log_metric(self._id, name, value, step=int(row["round"]))
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """Results as metrics, and how the run ended."""
+        for name, value in _results(summary).items():
+            self._client.log_metric(self._id, f"result_{name}", value)
+        for key in ("data_source", "formal", "error"):
+            if summary.get(key) is not None:
+                self._client.set_tag(self._id, key, str(summary[key]))
+        completed = summary.get("status") == "completed"
+        self._client.set_terminated(self._id, "FINISHED" if completed else "FAILED")
+
+
+def _results(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a summary."""
+    return _numbers({**summary, **(summary.get("leakage") or {})}, leave_out="rounds")
+
+
+def _numbers(values: Mapping[str, Any], leave_out: str = "round") -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and name != leave_out
+    }
+
+
+def _group(name: str) -> str:
+    return "privacy" if name in _BUDGET else "quality" if name in _QUALITY else "leakage"
