@@ -49,36 +49,59 @@ def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: floa
     return document
 
 
-def audit_tables(name: str, data_label: str, audit: Audit) -> list[Table]:
-    """A row for each result; and where attacks could not be made, a row for each of them with the reason."""
-    tables = [_result_table(name, data_label, audit.results)] if audit.results else []
+def audit_tables(name: str, data_label: str, audit: Audit, *, headed: bool = True) -> list[Table]:
+    """A row for each result; and where attacks could not be made, a row for each of them with the reason.
+
+    `headed`: a head for each attack, its metrics below, for a terminal. Else each row says its attack
+    itself, so that rows can be sorted.
+    """
+    tables = []
+    if audit.results:
+        table = _headed_table(audit.results) if headed else _flat_table(audit.results)
+        table.title = title(f"Audit of {name}", data_label)
+        table.caption = (
+            "at chance and knowing the class: for inversion, the mean image and the class-mean image"
+        )
+        tables.append(table)
     if audit.skipped:
         tables.append(_skipped_table(name, data_label, audit.skipped))
     return tables
 
 
-def _result_table(name: str, data_label: str, results: Iterable[Result]) -> Table:
-    table = Table(title=title(f"Audit of {name}", data_label), title_justify="left", title_style="")
-    table.add_column("attack: threat model\n  metric", min_width=24)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
-    table.caption = "at chance and knowing the class: for inversion, the mean image and the class-mean image"
+def _headed_table(results: Iterable[Result]) -> Table:
+    table = _numbers_table("attack: threat model\n  metric")
     for (attack, threat_model), rows in itertools.groupby(results, attrgetter("attack", "threat_model")):
         table.add_row(Text.assemble((attack, "bold"), f": {threat_model}"))
         for row in rows:
-            interval = _NOTHING if row.low is None else f"{number(row.low)}..{number(row.high)}"
-            metric = row.metric.replace("_", " ") + (f" ({row.variant})" if row.variant else "")
-            table.add_row(
-                f"  {metric}",
-                number(row.value),
-                interval,
-                number(row.chance),
-                number(row.class_chance),
-                number(row.undefended),
-                str(row.n),
-            )
+            table.add_row(f"  {_metric(row)}", *_numbers(row))
         table.add_section()
     return table
+
+
+def _flat_table(results: Iterable[Result]) -> Table:
+    table = _numbers_table("attack", "threat model", "metric")
+    for row in results:
+        table.add_row(row.attack, row.threat_model, _metric(row), *_numbers(row))
+    return table
+
+
+def _numbers_table(*words: str) -> Table:
+    table = Table(title_justify="left", title_style="")
+    for column in words:
+        table.add_column(column, min_width=24)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _metric(row: Result) -> str:
+    return row.metric.replace("_", " ") + (f" ({row.variant})" if row.variant else "")
+
+
+def _numbers(row: Result) -> tuple[str, ...]:
+    interval = _NOTHING if row.low is None else f"{number(row.low)}..{number(row.high)}"
+    compared = (number(row.chance), number(row.class_chance), number(row.undefended))
+    return number(row.value), interval, *compared, str(row.n)
 
 
 def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Table:

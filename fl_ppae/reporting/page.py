@@ -53,7 +53,9 @@ class Picture:
 
 def as_html(table: Table) -> HtmlTable:
     """The table that the terminal shows, for the page: the two can't differ."""
-    columns = tuple((str(column.header), column.justify == "right") for column in table.columns)
+    columns = tuple(
+        (" ".join(str(column.header).split()), column.justify == "right") for column in table.columns
+    )
     rows = zip(*(column.cells for column in table.columns), strict=True)
     cells = tuple(tuple(_cell(content) for content in row) for row in rows)
     return HtmlTable(_plain(table.title), columns, cells, _plain(table.caption))

@@ -283,7 +283,7 @@ def _audit(run: StoredRun) -> dict[str, Any] | None:
         "quick": document["quick"],
         "tables": [
             as_html(table)
-            for table in audit_tables(run.name, run.data_label, Audit(results, (), skipped, {}))
+            for table in audit_tables(run.name, run.data_label, Audit(results, (), skipped, {}), headed=False)
         ],
         "pictures": [
             picture(
