@@ -32,7 +32,7 @@ def measure(size: Size, folder: Path) -> Measurement:
             events = [hospital.event(number) for number in range(1, server_round + 1)]
             epsilon([event for event in events if event is not None], config.target_delta)
     each = 1000 * (time.perf_counter() - start) / (hospitals * _ROUNDS)
-    distinct = len({(plan.noise_multiplier, plan.sample_rate) for plan in plan.hospitals})
+    distinct = len({(one.noise_multiplier, one.sample_rate, one.steps_per_round) for one in plan.hospitals})
     numbers = {
         "hospitals": hospitals,
         "rounds": _ROUNDS,

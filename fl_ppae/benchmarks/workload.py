@@ -13,7 +13,7 @@ import numpy as np
 from fl_ppae.config import RunConfig
 
 _SHAPE = (28, 28, 3)
-_SERVER_RECORDS = 200  # of the validation and of the test split: the server's work is not what is measured
+_SERVER_RECORDS = 64  # of the validation and of the test split: the server's work is not what is measured
 
 
 def write_images(folder: Path, records: int, hospitals: int = 1) -> Path:
