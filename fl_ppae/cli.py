@@ -120,7 +120,9 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
-    bench = _add(commands, "bench", "bench:command", "measure this machine: speed and memory beside their aims")
+    bench = _add(
+        commands, "bench", "bench:command", "measure this machine: speed and memory beside their aims"
+    )
     bench.add_argument(
         "--only",
         metavar="A,B,...",
@@ -128,8 +130,12 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     sizes = bench.add_mutually_exclusive_group()
     for name, text in (("quick", "less of everything: 3 minutes"), ("tiny", "a smoke test: no Ray, seconds")):
-        sizes.add_argument(f"--{name}", action="store_const", dest="size", const=name, default="full", help=text)
-    bench.add_argument("--threads", type=int, default=1, metavar="N", help="of each measured step (default 1)")
+        sizes.add_argument(
+            f"--{name}", action="store_const", dest="size", const=name, default="full", help=text
+        )
+    bench.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of each measured step (default 1)"
+    )
 
 
 def _add_simulation(command: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from fl_ppae.adversary import held_by
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
-from fl_ppae.data.cache import open_cache
+from fl_ppae.data.cache import Dataset, open_cache
 from fl_ppae.data.hospital import HospitalRecords, Records
 from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.data.sources import resolve
@@ -102,7 +103,8 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         return _open_deployed(identity, node, config)
     directory = Path(run_directory) / "hospitals" / identity.name
     dealt = read_json(directory / "records.json")
-    dataset = open_cache(Path(dealt["cache"]))
+    cache = Path(dealt["cache"])
+    dataset = _mapped(cache, (cache / "meta.json").stat().st_mtime_ns)
     seed = dealt["shift_seed"]
     shift = NO_SHIFT if seed is None else hospital_shift(identity.index, identity.hospitals, seed)
     train = HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift)
@@ -113,6 +115,12 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         HospitalRecords(dataset.test, np.load(directory / "test_records.npy"), shift),
         HospitalState(directory, durable=False),  # a simulation that loses its machine starts again
     )
+
+
+@lru_cache(maxsize=4)
+def _mapped(cache: Path, _made: int) -> Dataset:
+    """One mapping for all hospitals of a worker and all rounds; `_made` tells a cache made anew."""
+    return open_cache(cache)
 
 
 def _open_deployed(identity: Identity, node: NodeConfig, config: RunConfig) -> Hospital:

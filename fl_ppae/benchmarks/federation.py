@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fl_ppae.in_process import run_in_process
 from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan, make_plan
 from fl_ppae.privacy.randomness import streams
+from fl_ppae.server_evaluation import server_threads
 from fl_ppae.simulations import find
 from fl_ppae.simulator import make_deal
 from fl_ppae.superlink import Submission, run_simulation
@@ -31,15 +33,14 @@ HOSPITALS = 5
 def measure(size: Size, folder: Path) -> Measurement:
     """Seconds of the rounds alone, and of all else, by each of the ways."""
     data = write_images(folder, size.records)
-    rounds = {"num_server_rounds": size.rounds, "data_file": data}
-    bare = bare_loop(config_for(output_dir=folder / "none", **rounds), HOSPITALS)
+    bare = bare_loop(config_for(data, folder / "none", num_server_rounds=size.rounds), HOSPITALS)
     numbers: dict[str, Any] = {"hospitals": HOSPITALS, "rounds": size.rounds, "bare_loop_seconds": bare}
     lines = [Line(f"bare loop: {HOSPITALS} hospitals, {size.rounds} rounds", bare, "s")]
     ways = {"in-process": _in_process, "Flower and Ray": _through_ray}
     if not size.ray:
         del ways["Flower and Ray"]
     for name, run in ways.items():
-        config = config_for(output_dir=folder / f"run-{len(numbers)}", **rounds)
+        config = config_for(data, folder / f"run-{len(numbers)}", num_server_rounds=size.rounds)
         start = time.perf_counter()
         run(config)
         whole = time.perf_counter() - start
@@ -51,6 +52,11 @@ def measure(size: Size, folder: Path) -> Measurement:
             Line(f"{name}: rounds against the bare loop", training / bare, "", Aim(1.15)),
             Line(f"{name}: start-up and end", outside + seconds["starting"], "s"),
         ]
+    if size.ray:
+        cores = min(server_threads(), HOSPITALS)  # Ray's workers train as many hospitals at once
+        spread = numbers["Flower and Ray"]["ratio"] * HOSPITALS / math.ceil(HOSPITALS / cores)
+        numbers["Flower and Ray"]["ratio_to_loop_over_cores"] = spread
+        lines.append(Line(f"Flower and Ray: rounds against the bare loop on {cores} cores", spread))
     return Measurement(numbers, tuple(lines))
 
 

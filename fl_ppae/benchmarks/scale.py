@@ -21,7 +21,7 @@ def measure(size: Size, folder: Path) -> Measurement:
     for records, hospitals in itertools.product(size.totals, size.hospitals):
         data = write_images(folder, records, max(size.hospitals))
         output = folder / f"scale-{records}-{hospitals}"
-        config = config_for(data_file=data, output_dir=output, num_server_rounds=1)
+        config = config_for(data, output, num_server_rounds=1)
         seconds = phases(run_in_process(config, hospitals, "bench"))
         rounds[records, hospitals] = seconds["rounds"]
         ratio = seconds["rounds"] / rounds[records, base]

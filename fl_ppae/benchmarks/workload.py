@@ -26,8 +26,7 @@ def write_images(folder: Path, records: int, hospitals: int = 1) -> Path:
         for split, count in counts.items():
             arrays[f"{split}_images"] = rng.integers(0, 256, (count, *_SHAPE), np.uint8)
             arrays[f"{split}_labels"] = (np.arange(count) % 9)[:, None]
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
+        np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
