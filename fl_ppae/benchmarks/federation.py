@@ -17,11 +17,14 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.evaluation import limited_threads
 from fl_ppae.files import read_json
 from fl_ppae.hospital import planned_terms
-from fl_ppae.in_process import run_in_process
+from fl_ppae.in_process import simulated_grid
 from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan, make_plan
 from fl_ppae.privacy.randomness import streams
+from fl_ppae.reporting.run_directory import create_run_directory
+from fl_ppae.rounds import train_all_rounds
 from fl_ppae.server_evaluation import server_threads
+from fl_ppae.session import start_session
 from fl_ppae.simulations import find
 from fl_ppae.simulator import make_deal
 from fl_ppae.superlink import Submission, run_simulation
@@ -61,7 +64,7 @@ def measure(size: Size, folder: Path) -> Measurement:
 
 
 def phases(run: Path) -> dict[str, float]:
-    """Seconds of a finished run by phase; `rounds` is training without the server's evaluations in it."""
+    """Seconds of a run by phase; `rounds` is training without the server's evaluations in it."""
     seconds = dict(read_json(run / "summary.json")["seconds"])
     evaluating = seconds.pop("evaluating", 0.0)
     return {"rounds": seconds.pop("training") - evaluating, "evaluating": evaluating, **seconds}
@@ -112,8 +115,18 @@ def _train(
     return model.encoder.state_dict(), (model.partner.state_dict(), optimisers)
 
 
+def rounds_in_process(config: RunConfig, hospitals: int) -> None:
+    """A run's start and its rounds, all messages and files included, without the server's evaluations."""
+    run = create_run_directory(Path(config.output_dir), "bench")
+    with run.phase("starting"):
+        session = start_session(simulated_grid(config, hospitals), config, "bench", run)
+    with run.phase("training"):
+        train_all_rounds(session, autoencoder_of(config).encoder, evaluate=False)
+    run.update()
+
+
 def _in_process(config: RunConfig) -> None:
-    run_in_process(config, HOSPITALS, "bench")
+    rounds_in_process(config, HOSPITALS)
 
 
 def _through_ray(config: RunConfig) -> None:
