@@ -66,7 +66,10 @@ class RunConfig(BaseModel):
         1, ge=1, le=1_000, description="passes over a hospital's records a round, in expectation"
     )
     batch_size: int = Field(
-        256, ge=1, le=65_536, description="expected batch: sample rate = min(1, batch-size / records)"
+        256,
+        ge=1,
+        le=65_536,
+        description="expected batch: sample rate = batch-size / records, rounded up a little, at most 1",
     )
     learning_rate: float = Field(
         4e-3, gt=0, le=10, description="of Adam in round 1; falls linearly to 0 after the last"

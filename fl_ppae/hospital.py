@@ -103,7 +103,8 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         return _open_deployed(identity, node, config)
     directory = Path(run_directory) / "hospitals" / identity.name
     dealt = read_json(directory / "records.json")
-    dataset = _mapped(Path(dealt["cache"]))
+    cache = Path(dealt["cache"])
+    dataset = _mapped(cache, (cache / "meta.json").stat().st_mtime_ns)
     seed = dealt["shift_seed"]
     shift = NO_SHIFT if seed is None else hospital_shift(identity.index, identity.hospitals, seed)
     train = HospitalRecords(dataset.train, np.load(directory / "train_records.npy"), shift)
@@ -117,8 +118,8 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
 
 
 @lru_cache(maxsize=4)
-def _mapped(cache: Path) -> Dataset:
-    """Mapped once for all hospitals that this process plays."""
+def _mapped(cache: Path, _made: int) -> Dataset:
+    """One mapping for all hospitals of a worker and all rounds; `_made` tells a cache made anew."""
     return open_cache(cache)
 
 

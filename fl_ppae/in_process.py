@@ -108,9 +108,14 @@ def run_in_process(config: RunConfig, num_hospitals: int, simulation: str) -> Pa
     Raises:
         UserError: a mistake in the input. Whatever else the server raised.
     """
-    from fl_ppae import client_app, server_app
+    from fl_ppae import server_app
 
-    flat = config.to_flat()
+    return server_app.serve(simulated_grid(config, num_hospitals), config, simulation)
+
+
+def simulated_grid(config: RunConfig, num_hospitals: int) -> InProcessGrid:
+    """A grid of `num_hospitals` simulated hospitals."""
+    from fl_ppae import client_app
+
     nodes = [{"partition-id": index, "num-partitions": num_hospitals} for index in range(num_hospitals)]
-    grid = InProcessGrid(client_app.app, flat, nodes)
-    return server_app.serve(grid, config, simulation)
+    return InProcessGrid(client_app.app, config.to_flat(), nodes)

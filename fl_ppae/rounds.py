@@ -17,8 +17,11 @@ from strategies.replies import RoundReport
 ROUND_TIMEOUT_SECONDS = 24 * 3600.0
 
 
-def train_all_rounds(session: Session, encoder: nn.Module) -> Measured | None:
-    """All rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any."""
+def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = True) -> Measured | None:
+    """All rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
+
+    `evaluate`: False leaves out the server's evaluations, for timing the rounds alone.
+    """
     config, run = session.config, session.run
     shapes = messages.shapes_of(encoder.state_dict())
     log_book = RoundLog(run, session.book, config.dp_scope, config.target_delta)
@@ -29,7 +32,7 @@ def train_all_rounds(session: Session, encoder: nn.Module) -> Measured | None:
         if server_round == 0:
             return None
         row: dict[str, float | None] = {}
-        if config.share != "encodings" and _is_evaluated(server_round, config):
+        if evaluate and config.share != "encodings" and _is_evaluated(server_round, config):
             encoder.load_state_dict(messages.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)

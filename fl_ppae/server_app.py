@@ -82,10 +82,14 @@ def serve(grid: Grid, config: RunConfig, simulation: str) -> Path:
 
 def _carry_out(session: Session) -> None:
     config, run = session.config, session.run
-    labelled = session.labelled
     encoder = autoencoder_of(config).encoder
-    with run.phase("baselines"):
-        random = measure_encoder(encoder, session.dataset, config, labelled)
+    with run.phase("training"):
+        trained = train_all_rounds(session, encoder)
+    with run.phase("encodings"):
+        result = trained if config.share == "updates" else learn_from_uploads(session, encoder, trained)
+    with run.phase("baselines"):  # last, because no hospital waits for them
+        labelled = session.labelled
+        random = measure_encoder(autoencoder_of(config).encoder, session.dataset, config, labelled)
         pixels = measure_pixels(session.dataset, config, labelled)
         baselines = {
             "trained_on": f"{len(labelled.labels)} records",
@@ -93,10 +97,6 @@ def _carry_out(session: Session) -> None:
             "random_encoder": {**random.as_row(), **random.attack_success},
         }
         run.update(baselines=baselines)
-    with run.phase("training"):
-        trained = train_all_rounds(session, encoder)
-    with run.phase("encodings"):
-        result = trained if config.share == "updates" else learn_from_uploads(session, encoder, trained)
     _report(session, encoder, result)
 
 

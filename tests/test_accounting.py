@@ -291,8 +291,10 @@ def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_
     )
     plan = plan_hospital("hospital-0", records, config)
     steps = rounds * math.ceil(records / batch)
-    expected = oracle([(noise, min(1.0, batch / records), steps)])
+    assert plan.sample_rate >= min(1.0, batch / records), "never below what batch-size asks for"
+    expected = oracle([(noise, plan.sample_rate, steps)])
     assert plan.epsilon_total is not None
+    assert plan.epsilon_total >= oracle([(noise, min(1.0, batch / records), steps)]) - 1e-6
     assert agrees(plan.epsilon_total, expected), (plan.epsilon_total, expected)
 
 

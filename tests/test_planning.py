@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Run, simulated_nodes, write_npz
 from flwr.app import Message
 
+from fl_ppae import training
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import identify, refusal
@@ -25,13 +27,50 @@ def config_of(**changes: Any) -> RunConfig:
 
 
 @pytest.mark.parametrize(
-    ("records", "batch", "rate", "steps"), [(200, 50, 0.25, 4), (201, 50, 50 / 201, 5), (30, 50, 1.0, 1)]
+    ("records", "batch", "rate", "steps"), [(200, 50, 0.25, 4), (201, 50, 0.25, 5), (30, 50, 1.0, 1)]
 )
 def test_sample_rate_and_steps_follow_from_batch_and_records(
     records: int, batch: int, rate: float, steps: int
 ) -> None:
     assert sample_rate(records, batch) == rate
     assert steps_per_round(records, config_of(batch_size=batch, local_epochs=3)) == 3 * steps
+
+
+def test_a_sample_rate_is_rounded_up_by_a_thirtysecond_at_most_and_never_down() -> None:
+    for batch in (1, 64, 1024):
+        rates = [sample_rate(records, batch) for records in range(1, 5000)]
+        for records, rate in enumerate(rates, start=1):
+            exact = min(1.0, batch / records)
+            assert exact <= rate <= min(1.0, exact * (1 + 1 / 32))
+            assert sample_rate(records, batch) == rate
+        assert rates == sorted(rates, reverse=True)
+        assert len(set(rates)) <= 1 + 32 * math.log2(5000)
+
+
+def test_hospitals_of_nearly_one_size_share_noise_and_sample_rate() -> None:
+    plans = make_plan(config_of(), {str(records): records for records in range(301, 305)}).hospitals
+    assert len({(plan.noise_multiplier, plan.sample_rate) for plan in plans}) == 1
+
+
+def test_a_rounded_rate_is_drawn_at_and_accounted_as_it_is(federate: Callable[..., Run]) -> None:
+    """Not one rate in the ledger and another in the batches: both are the plan's."""
+    drawn: list[float] = []
+    original = training.poisson_batch
+
+    def recorded(rng: np.random.Generator, records: int, rate: float) -> np.ndarray:
+        drawn.append(rate)
+        return original(rng, records, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "poisson_batch", recorded)
+        run = federate("rates", target_epsilon=100.0, partition="quantity-skew", num_server_rounds=1)
+    accounted = set()
+    for name, account in run.ledger["hospitals"].items():
+        records = next(int(row["records"]) for row in run.rows("hospitals.csv") if row["hospital"] == name)
+        rate = account["events"][0]["sample_rate"]
+        assert rate == sample_rate(records, 25) >= 25 / records
+        accounted.add(rate)
+    assert set(drawn) == accounted
 
 
 def test_each_hospital_is_calibrated_to_the_target_for_its_own_records() -> None:
@@ -76,7 +115,7 @@ def test_a_budget_too_small_for_one_round_plans_none() -> None:
 def test_a_high_sample_rate_is_a_warning_that_names_the_hospital() -> None:
     plan = make_plan(config_of(noise_multiplier=8.0), {"small": 60, "large": 400})
     assert [warning.split(":")[0] for warning in plan.warnings] == ["small"]
-    assert "sample rate 0.83" in plan.warnings[0]
+    assert "sample rate 0.84" in plan.warnings[0]
 
 
 def test_a_delta_of_one_record_or_more_is_refused_by_the_hospitals_name() -> None:

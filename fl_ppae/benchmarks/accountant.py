@@ -20,9 +20,7 @@ def measure(size: Size, folder: Path) -> Measurement:
     hospitals = max(size.hospitals)
     step = 1.9 * _MEAN_RECORDS / hospitals
     records = {f"hospital-{n}": round(0.1 * _MEAN_RECORDS + step * n) for n in range(hospitals)}
-    config = config_for(
-        data_file=folder / "none.npz", output_dir=folder, num_server_rounds=_ROUNDS, batch_size=_BATCH
-    )
+    config = config_for(folder / "none.npz", folder, num_server_rounds=_ROUNDS, batch_size=_BATCH)
     start = time.perf_counter()
     plan = make_plan(config, records)
     planning = time.perf_counter() - start
@@ -32,7 +30,7 @@ def measure(size: Size, folder: Path) -> Measurement:
             events = [hospital.event(number) for number in range(1, server_round + 1)]
             epsilon([event for event in events if event is not None], config.target_delta)
     each = 1000 * (time.perf_counter() - start) / (hospitals * _ROUNDS)
-    distinct = len({(plan.noise_multiplier, plan.sample_rate) for plan in plan.hospitals})
+    distinct = len({(one.noise_multiplier, one.sample_rate, one.steps_per_round) for one in plan.hospitals})
     numbers = {
         "hospitals": hospitals,
         "rounds": _ROUNDS,

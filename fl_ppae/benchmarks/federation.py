@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.evaluation import limited_threads
 from fl_ppae.files import read_json
 from fl_ppae.hospital import planned_terms
-from fl_ppae.in_process import run_in_process
+from fl_ppae.in_process import simulated_grid
 from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan, make_plan
 from fl_ppae.privacy.randomness import streams
+from fl_ppae.reporting.run_directory import create_run_directory
+from fl_ppae.rounds import train_all_rounds
+from fl_ppae.server_evaluation import server_threads
+from fl_ppae.session import start_session
 from fl_ppae.simulations import find
 from fl_ppae.simulator import make_deal
 from fl_ppae.superlink import Submission, run_simulation
@@ -31,15 +36,14 @@ HOSPITALS = 5
 def measure(size: Size, folder: Path) -> Measurement:
     """Seconds of the rounds alone, and of all else, by each of the ways."""
     data = write_images(folder, size.records)
-    rounds = {"num_server_rounds": size.rounds, "data_file": data}
-    bare = bare_loop(config_for(output_dir=folder / "none", **rounds), HOSPITALS)
+    bare = bare_loop(config_for(data, folder / "none", num_server_rounds=size.rounds), HOSPITALS)
     numbers: dict[str, Any] = {"hospitals": HOSPITALS, "rounds": size.rounds, "bare_loop_seconds": bare}
     lines = [Line(f"bare loop: {HOSPITALS} hospitals, {size.rounds} rounds", bare, "s")]
     ways = {"in-process": _in_process, "Flower and Ray": _through_ray}
     if not size.ray:
         del ways["Flower and Ray"]
     for name, run in ways.items():
-        config = config_for(output_dir=folder / f"run-{len(numbers)}", **rounds)
+        config = config_for(data, folder / f"run-{len(numbers)}", num_server_rounds=size.rounds)
         start = time.perf_counter()
         run(config)
         whole = time.perf_counter() - start
@@ -51,11 +55,16 @@ def measure(size: Size, folder: Path) -> Measurement:
             Line(f"{name}: rounds against the bare loop", training / bare, "", Aim(1.15)),
             Line(f"{name}: start-up and end", outside + seconds["starting"], "s"),
         ]
+    if size.ray:
+        cores = min(server_threads(), HOSPITALS)  # Ray's workers train as many hospitals at once
+        spread = numbers["Flower and Ray"]["ratio"] * HOSPITALS / math.ceil(HOSPITALS / cores)
+        numbers["Flower and Ray"]["ratio_to_loop_over_cores"] = spread
+        lines.append(Line(f"Flower and Ray: rounds against the bare loop on {cores} cores", spread))
     return Measurement(numbers, tuple(lines))
 
 
 def phases(run: Path) -> dict[str, float]:
-    """Seconds of a finished run by phase; `rounds` is training without the server's evaluations in it."""
+    """Seconds of a run by phase; `rounds` is training without the server's evaluations in it."""
     seconds = dict(read_json(run / "summary.json")["seconds"])
     evaluating = seconds.pop("evaluating", 0.0)
     return {"rounds": seconds.pop("training") - evaluating, "evaluating": evaluating, **seconds}
@@ -106,8 +115,18 @@ def _train(
     return model.encoder.state_dict(), (model.partner.state_dict(), optimisers)
 
 
+def rounds_in_process(config: RunConfig, hospitals: int) -> None:
+    """A run's start and its rounds, all messages and files included, without the server's evaluations."""
+    run = create_run_directory(Path(config.output_dir), "bench")
+    with run.phase("starting"):
+        session = start_session(simulated_grid(config, hospitals), config, "bench", run)
+    with run.phase("training"):
+        train_all_rounds(session, autoencoder_of(config).encoder, evaluate=False)
+    run.update()
+
+
 def _in_process(config: RunConfig) -> None:
-    run_in_process(config, HOSPITALS, "bench")
+    rounds_in_process(config, HOSPITALS)
 
 
 def _through_ray(config: RunConfig) -> None:

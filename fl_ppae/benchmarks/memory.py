@@ -33,7 +33,7 @@ def measure(size: Size, folder: Path) -> Measurement:
     found = {}
     for hospitals in size.hospitals:
         output = folder / f"memory-{hospitals}"
-        config = config_for(data_file=data, output_dir=output, num_server_rounds=1)
+        config = config_for(data, output, num_server_rounds=1)
         deal = make_deal(
             dataset := resolve(config), config, [f"hospital-{number}" for number in range(hospitals)]
         )
@@ -45,7 +45,12 @@ def measure(size: Size, folder: Path) -> Measurement:
     ]
     ratio = found[max(size.hospitals)] / found[size.hospitals[0]]
     lines.append(
-        Line(f"private memory, {max(size.hospitals)} hospitals against {size.hospitals[0]}", ratio, "", Aim(_FLAT))
+        Line(
+            f"private memory, {max(size.hospitals)} hospitals against {size.hospitals[0]}",
+            ratio,
+            "",
+            Aim(_FLAT),
+        )
     )
     return Measurement({"private_megabytes": found, "ratio": ratio}, tuple(lines))
 
@@ -56,7 +61,9 @@ def _worker_in_its_own_process(config: RunConfig, hospitals: int) -> float:
         [sys.executable, "-m", __name__], input=asked, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise UserError(f"the measured worker failed: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
+        raise UserError(
+            f"the measured worker failed: {(done.stderr.splitlines() or ['no reason given'])[-1]}"
+        )
     return float(done.stdout.splitlines()[-1])
 
 

@@ -73,5 +73,5 @@ class Size:
 
 FULL = Size(512, 15, 10_000, 10, (12_000, 90_000), (5, 50, 500), True)
 QUICK = Size(512, 5, 4_000, 5, (12_000,), (5, 50, 500), True)
-TINY = Size(128, 3, 400, 2, (400,), (2, 10), False)
+TINY = Size(128, 3, 200, 2, (200,), (2, 10), False)
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}

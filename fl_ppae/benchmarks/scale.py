@@ -6,10 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.benchmarks.federation import phases
+from fl_ppae.benchmarks.federation import phases, rounds_in_process
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
-from fl_ppae.in_process import run_in_process
 
 
 def measure(size: Size, folder: Path) -> Measurement:
@@ -21,8 +20,9 @@ def measure(size: Size, folder: Path) -> Measurement:
     for records, hospitals in itertools.product(size.totals, size.hospitals):
         data = write_images(folder, records, max(size.hospitals))
         output = folder / f"scale-{records}-{hospitals}"
-        config = config_for(data_file=data, output_dir=output, num_server_rounds=1)
-        seconds = phases(run_in_process(config, hospitals, "bench"))
+        config = config_for(data, output, num_server_rounds=1)
+        rounds_in_process(config, hospitals)
+        seconds = phases(output)
         rounds[records, hospitals] = seconds["rounds"]
         ratio = seconds["rounds"] / rounds[records, base]
         numbers[f"{records} records, {hospitals} hospitals"] = {**seconds, "ratio": ratio}

@@ -23,7 +23,7 @@ _REPEATS = 3
 def measure(size: Size, folder: Path) -> Measurement:
     """Median seconds of fresh processes; the data cache is there already, as in every run but the first."""
     data = write_images(folder, size.records)
-    resolve(config_for(data_file=data, output_dir=folder))
+    resolve(config_for(data, folder))
     seconds = []
     for number in range(_REPEATS):
         command = [sys.executable, "-m", __name__, str(data), str(folder / f"start-{number}")]
@@ -46,7 +46,7 @@ def _until_first_step(data: Path, output: Path) -> None:
         os._exit(0)
 
     client_app.train_round = told  # type: ignore[assignment]
-    run_in_process(config_for(data_file=data, output_dir=output), 5, "bench")
+    run_in_process(config_for(data, output), 5, "bench")
 
 
 if __name__ == "__main__":

@@ -58,9 +58,8 @@ def _chosen(listed: str | None) -> list[str]:
     wanted = [name.strip() for name in listed.split(",")] if listed else list(SECTIONS)
     for name in wanted:
         if name not in SECTIONS:
-            raise UserError(
-                f"--only {name!r} is no measurement{did_you_mean(name, SECTIONS)}; valid: {', '.join(SECTIONS)}"
-            )
+            valid = f"; valid: {', '.join(SECTIONS)}"
+            raise UserError(f"--only {name!r} is no measurement{did_you_mean(name, SECTIONS)}{valid}")
     return [name for name in SECTIONS if name in wanted]
 
 

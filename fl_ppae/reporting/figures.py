@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
@@ -23,6 +23,7 @@ _LEAKAGE = ("cosine", "cosine_centred", "cosine_mismatched", "retrieval_top1")
 _IMAGES_SHOWN = 8
 _CHANNELS_SHOWN = 3
 _DOTS_PER_INCH = 150
+_BARS = 40
 
 
 def write_figures(run_directory: Path) -> None:
@@ -54,7 +55,9 @@ def plot_label_distributions(
             for labels in labels_per_hospital.values()
         ]
     )
-    with _figure(path, "Train records by class", source_label, (9, 1.6 + 0.4 * len(counts))) as figure:
+    # Up to 40 hospitals a name and a bar of 0.4 inches each; then the bars get thin, and 40 have a name.
+    height = 1.6 + 0.4 * min(len(counts), _BARS)
+    with _figure(path, "Train records by class", source_label, (9, height)) as figure:
         axes = figure.subplots()
         left = np.zeros(len(counts))
         for index, name in enumerate(class_names):
@@ -67,10 +70,12 @@ def plot_label_distributions(
                 color=OKABE_ITO[colour],
                 hatch=_HATCHES[lap % len(_HATCHES)],
                 edgecolor="white",
-                linewidth=0.5,
+                linewidth=0.5 if len(counts) <= _BARS else 0,
             )
             left += counts[:, index]
         axes.invert_yaxis()
+        if len(counts) > _BARS:
+            axes.yaxis.set_major_locator(FixedLocator(range(0, len(counts), -(-len(counts) // _BARS))))
         axes.set_xlabel("train records")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
 
