@@ -135,7 +135,7 @@ def train(message: Message, context: Context) -> Message:
         drawn = _streams(hospital.identity, config, draw)
         behaviour = behaviour_of(config, hospital.identity.index)
         if behaviour != FREE_RIDER:
-            terms = round_terms(ledger.terms, config, server_round)
+            terms = round_terms(ledger.terms, config)
             moments, diagnostics = train_round(model, hospital.train, terms, drawn, moments)
     state = TrainingState(
         run,

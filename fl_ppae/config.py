@@ -71,9 +71,7 @@ class RunConfig(BaseModel):
         le=65_536,
         description="expected batch: sample rate = batch-size / records, rounded up a little, at most 1",
     )
-    learning_rate: float = Field(
-        4e-3, gt=0, le=10, description="of Adam in round 1; falls linearly to 0 after the last"
-    )
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="of Adam, in every round")
     objective: Literal["reconstruction", "task"] = Field(
         "reconstruction", description="what the encoder learns: the image, or the label"
     )

@@ -67,9 +67,8 @@ Moments = dict[str, Tensor]
 Observer = Callable[[LocalModel, list[Tensor]], None]
 
 
-def round_terms(terms: Terms, config: RunConfig, server_round: int) -> TrainingTerms:
-    """The round's work; the learning rate falls linearly, so that the last rounds average noise out."""
-    left = max(0.0, 1 - (server_round - 1) / config.num_server_rounds)
+def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
+    """The work of each of a run's rounds."""
     return TrainingTerms(
         SCOPES[terms.scope],
         config.objective,
@@ -77,7 +76,7 @@ def round_terms(terms: Terms, config: RunConfig, server_round: int) -> TrainingT
         terms.max_grad_norm,
         terms.sample_rate,
         terms.steps,
-        config.learning_rate * left,
+        config.learning_rate,
         uses_bfloat16(config.precision),
     )
 
@@ -123,7 +122,7 @@ def train_round(
     The diagnostics and Adam's moments are outside it and stay in the hospital.
 
     Args:
-        moments: what the last round returned. The learning rate is that of `terms`, round by round.
+        moments: what the last round returned.
         observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums).
 
     Returns:

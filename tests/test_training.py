@@ -219,7 +219,7 @@ def test_the_same_streams_give_the_same_bits_and_others_do_not(records: Hospital
 
 
 @pytest.mark.parametrize("scope", list(SCOPES))
-def test_every_round_has_its_own_learning_rate(records: HospitalRecords, scope: str) -> None:
+def test_moments_bring_no_learning_rate_with_them(records: HospitalRecords, scope: str) -> None:
     model = model_of()
     moments, _ = train_round(model, records, terms_of(scope), streams(1, 0, 1))
     before = copy_of(model)

@@ -65,7 +65,7 @@ def simulated_updates(
     moments: Moments | None = None
     for each in rounds:
         model.encoder.load_state_dict(each.start.state_dict())
-        terms = terms_like(config, hospital_records, len(records), each.number)
+        terms = terms_like(config, hospital_records, len(records))
         draws = streams(SEED, index, each.number)
         moments, _ = train_round(model, records, terms, draws, moments)
         updates.append(_difference(each.start, model.encoder.state_dict()))

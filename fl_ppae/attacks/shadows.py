@@ -31,7 +31,7 @@ from fl_ppae.training import LocalModel, Moments, TrainingTerms, round_terms, tr
 State = dict[str, Tensor]
 
 SEED = 1_618_033  # of the attacker's own draws, apart from any run's
-_FORMAT = 2  # raise it when what is trained changes
+_FORMAT = 3  # raise it when what is trained changes
 _PATHS = ("data-root", "data-file", "data-source", "output-dir")
 
 
@@ -67,13 +67,13 @@ def without_dp(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"dp_scope": "none", "noise_multiplier": 0.0})
 
 
-def terms_like(config: RunConfig, hospital_records: int, records: int, server_round: int) -> TrainingTerms:
+def terms_like(config: RunConfig, hospital_records: int, records: int) -> TrainingTerms:
     """The work of a hospital of `hospital_records` in a round, on `records` of somebody else.
 
     Sample rate, steps and the noise on the mean gradient are the hospital's.
     """
     plan = plan_hospital("simulated", hospital_records, config)
-    terms = round_terms(planned_terms(plan, config, run="audit"), config, server_round)
+    terms = round_terms(planned_terms(plan, config, run="audit"), config)
     return replace(terms, noise_multiplier=terms.noise_multiplier * records / hospital_records)
 
 
@@ -95,7 +95,7 @@ def shadow_encoder(
         audited.say(f"training shadow encoder {index + 1}, dp-scope {config.dp_scope}; kept for later audits")
         moments: Moments | None = None
         for server_round in range(1, config.num_server_rounds + 1):
-            terms = terms_like(config, len(records), len(records), server_round)
+            terms = terms_like(config, len(records), len(records))
             draws = streams(SEED, index, server_round)
             moments, _ = train_round(model, records, terms, draws, moments)
         return model.encoder.state_dict()
@@ -118,7 +118,7 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
         for server_round in range(1, config.num_server_rounds + 1):
             for index, (name, records) in enumerate(hospitals.items()):
                 models[name].encoder.load_state_dict(encoder.state_dict())
-                terms = terms_like(config, len(records), len(records), server_round)
+                terms = terms_like(config, len(records), len(records))
                 draws = streams(SEED, index, server_round)
                 moments[name], _ = train_round(models[name], records, terms, draws, moments[name])
             states = [model.encoder.state_dict() for model in models.values()]

@@ -63,18 +63,17 @@ def audit_hospital(
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
     terms = planned_terms(hospital.plan, config, run="audit")
-    first = round_terms(terms, config, server_round=1)
-    _check_memory(canaries + SPREAD, gradient_numbers(model, first))
+    work = round_terms(terms, config)
+    _check_memory(canaries + SPREAD, gradient_numbers(model, work))
     coins = streams(config.seed, hospital.index, CANARY_ROUND)
     drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
     included = coins.sampling.random(canaries) < 0.5
     records = AuditedRecords(hospital.own, drawn, included)
     moments: Moments | None = None
     with limited_threads(config.threads_per_hospital):
-        scores = CanaryScores(model, hospital.own, drawn, first)
+        scores = CanaryScores(model, hospital.own, drawn, work)
         for server_round in range(1, hospital.plan.rounds + 1):
             draws = streams(config.seed, hospital.index, server_round)
-            work = round_terms(terms, config, server_round)
             moments, _ = train_round(model, records, work, draws, moments, observe=scores)
             after_round(server_round)
         found = scores.scores()

@@ -109,7 +109,7 @@ def _train(
     model.encoder.load_state_dict(encoder)
     if kept is not None:
         model.partner.load_state_dict(kept[0])
-    terms = round_terms(planned_terms(plan, config, "bench"), config, server_round)
+    terms = round_terms(planned_terms(plan, config, "bench"), config)
     drawn = streams(config.seed, index, server_round)
     optimisers, _ = train_round(model, records, terms, drawn, kept[1] if kept is not None else None)
     return model.encoder.state_dict(), (model.partner.state_dict(), optimisers)
