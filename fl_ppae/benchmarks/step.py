@@ -60,13 +60,18 @@ def measure(size: Size) -> Measurement:
 
 
 def interleaved(contestants: Mapping[str, Step], repeats: int) -> dict[str, float]:
-    """Median seconds of each, in turns, so that a busy moment meets all of them; two turns to warm up."""
+    """Median seconds of each, in turns, so that a busy moment meets all of them; the first turn warms up.
+
+    A turn is two steps, and the second counts: the first finds caches and memory as another left them, which
+    no step of a run but the first does.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(repeats + 2):
+    for turn in range(repeats + 1):
         for name, step in contestants.items():
+            step()
             start = time.perf_counter()
             step()
-            if turn >= 2:
+            if turn:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
