@@ -102,6 +102,12 @@ class InProcessGrid(Grid):
         return reply
 
 
+def in_process_grid(client_app: ClientApp, config: RunConfig, num_hospitals: int) -> InProcessGrid:
+    """A grid of `num_hospitals` simulated hospitals that run `client_app`."""
+    nodes = [{"partition-id": index, "num-partitions": num_hospitals} for index in range(num_hospitals)]
+    return InProcessGrid(client_app, config.to_flat(), nodes)
+
+
 def run_in_process(config: RunConfig, num_hospitals: int, simulation: str) -> Path:
     """Run a whole simulation here and return its run directory.
 
@@ -110,7 +116,4 @@ def run_in_process(config: RunConfig, num_hospitals: int, simulation: str) -> Pa
     """
     from fl_ppae import client_app, server_app
 
-    flat = config.to_flat()
-    nodes = [{"partition-id": index, "num-partitions": num_hospitals} for index in range(num_hospitals)]
-    grid = InProcessGrid(client_app.app, flat, nodes)
-    return server_app.serve(grid, config, simulation)
+    return server_app.serve(in_process_grid(client_app.app, config, num_hospitals), config, simulation)

@@ -13,7 +13,7 @@ Columns of a paper study (`PAPER_COLUMNS`):
 | autoencoder | `none`, `fc`, `fc-deep`, `conv`, `conv-image`; `none` but for `trained` and `random` |
 | privacy | target epsilon of the encoder updates, such as `8`; `none` without DP or without training |
 | scope | `none`, `encoder` (the paper's) or `autoencoder` |
-| hospitals, seed | 1 is the paper's central training; `0` for a baseline that nobody trained |
+| hospitals, seed | 1 is the paper's central training, and what untrained encodings are listed under |
 | classifier | `lr` or `resnet18`, on the pooled encodings of all hospitals' train parts |
 | accuracy, auc | on the test split; accuracy in [0, 1], AUC the mean over one-vs-rest curves |
 | cosine, cosine_centred, cosine_mismatched | of test images and encodings; see `leakage.similarity` |
