@@ -41,6 +41,22 @@ def paper(arguments: argparse.Namespace) -> int:
     return _end(study, cells)
 
 
+def partitions(arguments: argparse.Namespace) -> int:
+    """The study of non-IID hospitals; 0 if every cell that was asked for has succeeded."""
+    from fl_ppae.studies import partition_grid as grid
+    from fl_ppae.studies.partition_results import write_results
+    from fl_ppae.studies.partition_work import PartitionWork
+    from fl_ppae.studies.table import PARTITION_COLUMNS
+
+    cells = _chosen(grid.partition_cells(_seeds(arguments.seeds)), arguments.only)
+    sizes = {"train": grid.TRAIN_IMAGES, "val": grid.SERVER_IMAGES, "test": grid.TEST_IMAGES}
+    study, data = _open(arguments, "partitions", PARTITION_COLUMNS, cells, [grid.DATASET], sizes, {})
+    _run(arguments, study, cells, PartitionWork(data[grid.DATASET]), grid.PartitionCell.columns)
+    document, tables = write_results(study)
+    show(document, tables, as_json=arguments.json)
+    return _end(study, cells)
+
+
 def _open(
     arguments: argparse.Namespace,
     name: str,

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl_ppae import client_app
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
 from fl_ppae.evaluation import encode, fit_and_score, images_to_tensor
-from fl_ppae.in_process import in_process_grid
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.inversion import Pairs, fit_inverters
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.reporting.guarantees import spending_of
-from fl_ppae.reporting.run_directory import create_run_directory
-from fl_ppae.rounds import train_all_rounds
-from fl_ppae.session import start_session
 from fl_ppae.studies.baselines import pca_components, pca_encode, scatter_encode
+from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
 from fl_ppae.studies.paper_grid import CLASSIFIERS, TUNED, PaperCell, PaperScale
 from fl_ppae.studies.study_data import StudyData
 
@@ -124,27 +116,14 @@ def _encoder(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encoder:
 
 
 def _trained(config: RunConfig, hospitals: int) -> Encoder:
-    """The common encoder after a whole federated run, and what its updates cost by the ledger."""
-    encoder = autoencoder_of(config).encoder
-    with tempfile.TemporaryDirectory(prefix="fl-ppae-cell-") as folder:
-        run = create_run_directory(Path(folder) / "run", "study")
-        grid = in_process_grid(client_app.app, config, hospitals)
-        session = start_session(grid, config, "study", run)
-        measured = train_all_rounds(session, encoder)
-    assert measured is not None  # the last round is always evaluated
-    scope = SCOPES[config.dp_scope]
-    columns: dict[str, Any] = {"reconstruction_loss": measured.reconstruction_loss, "epsilon_status": "none"}
-    if scope.noises_encoder:
-        spent = [
-            spending_of(account.dearer(), config.target_delta, private_training=True).updates
-            for account in session.book.accounts.values()
-        ]
-        columns |= {
-            "epsilon": max(one for one in spent if one is not None),
-            "delta": config.target_delta,
-            "epsilon_status": "formal" if scope.formal else "nominal",
-        }
-    return Encoder(lambda images: encode(encoder, images), columns)
+    found = train_federated(config, hospitals)
+    columns: dict[str, Any] = {
+        "reconstruction_loss": found.measured.reconstruction_loss,
+        "epsilon_status": epsilon_status(config),
+    }
+    if found.epsilon:
+        columns |= {"epsilon": max(found.epsilon.values()), "delta": config.target_delta}
+    return Encoder(lambda images: encode(found.encoder, images), columns)
 
 
 def _leakage(
