@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fl_ppae import __version__
 from fl_ppae.errors import UserError
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: argparse._SubParsersAction[_Parser], name: str, handler: str, text: str
+    commands: argparse._SubParsersAction[Any], name: str, handler: str, text: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + "."
@@ -140,7 +140,9 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
         one.add_argument("--data-source", choices=("stand-in",), help="drawn images, marked in every row")
         one.add_argument("--seeds", default="0,1,2", metavar="A,B,...", help="(default 0,1,2)")
         one.add_argument("--only", metavar="REGEX", help="cells whose name matches")
-        one.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+        one.add_argument(
+            "--workers", type=int, default=0, metavar="N", help="processes (default: one a core)"
+        )
         one.add_argument("--retry-failed", action="store_true", help="run failed cells again")
         one.add_argument("--output-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/NAME)")
 

@@ -6,7 +6,7 @@ Functions over arrays and modules. The same seed and thread count give the same 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -141,7 +141,11 @@ def fit_and_score(
     Raises:
         UserError: as `check_fit`.
     """
-    fit = {"lr": _fit_logistic, "resnet18": partial(_fit_resnet18, training=resnet)}.get(classifier)
+    fits: dict[str, Callable[..., FittedClassifier]] = {
+        "lr": _fit_logistic,
+        "resnet18": partial(_fit_resnet18, training=resnet),
+    }
+    fit = fits.get(classifier)
     if fit is None:
         raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
     # A second thread gains the BLAS little here, and on a busy machine waiting for it costs tenfold.

@@ -159,9 +159,7 @@ def _chosen(cells: Sequence[Any], pattern: str | None) -> list[Any]:
 
 
 @contextmanager
-def _progress(
-    total: int, done: int, workers: int, console: Console
-) -> Iterator[Callable[[Outcome], None]]:
+def _progress(total: int, done: int, workers: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
     """A bar on a terminal, lines elsewhere; both with an estimate of what is left."""
     started = time.monotonic()
     finished = done

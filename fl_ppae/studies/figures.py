@@ -48,9 +48,9 @@ def plot_accuracy(groups: Sequence[Group], path: Path) -> None:
 def plot_frontier(groups: Sequence[Group], path: Path) -> None:
     """Accuracy against the attacker's SSIM, a panel a data set; the two floors are dashed lines."""
     datasets = _values(groups, "dataset")
-    with _figure(path, "Accuracy and what an attacker reconstructs", groups, (1 + 4 * len(datasets), 4.8)) as (
-        figure
-    ):
+    with _figure(
+        path, "Accuracy and what an attacker reconstructs", groups, (1 + 4 * len(datasets), 4.8)
+    ) as (figure):
         panels = figure.subplots(1, len(datasets), squeeze=False)[0]
         drawn: dict[str, Any] = {}
         for axes, dataset in zip(panels, datasets, strict=True):
@@ -93,7 +93,9 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
     federated = _where(groups, setting="federated")
     counts = sorted(_values(federated, "hospitals"), key=int)
     names = _values(federated, "partition")
-    with _figure(path, "How data is split between hospitals", groups, (11, 3.2 * len(counts) + 0.8)) as figure:
+    with _figure(
+        path, "How data is split between hospitals", groups, (11, 3.2 * len(counts) + 0.8)
+    ) as figure:
         panels = figure.subplots(len(counts), 2, squeeze=False)
         for row, count in enumerate(counts):
             own = _where(groups, hospitals=count)
@@ -105,10 +107,10 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
                 ("alone", "calibrated", "accuracy_hospitals", _GREEN, "D", "each alone, mean of hospitals"),
                 ("alone", "calibrated", "accuracy_worst", _GREEN, "^", "each alone, worst hospital"),
             )
-            for shift, (setting, noise, metric, colour, marker, name) in enumerate(series):
+            for index, (setting, noise, metric, colour, marker, name) in enumerate(series):
                 for group in _where(own, setting=setting, noise=noise):
                     if metric in group.means:
-                        place = names.index(group.keys["partition"]) + 0.14 * (shift - 2)
+                        place = names.index(group.keys["partition"]) + 0.14 * (index - 2)
                         _upright(left, group.means[metric], place, colour, marker, name)
             for noise, colour, shift in (("calibrated", _BLUE, -0.12), ("shared", _ORANGE, 0.12)):
                 for group in _where(own, setting="federated", noise=noise):
@@ -120,7 +122,9 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
             central = _where(groups, setting="central")
             if central and "accuracy" in central[0].means:
                 value = central[0].means["accuracy"].value
-                left.axhline(value, color=_BLACK, linestyle="--", linewidth=0.8, label="central, same epsilon")
+                left.axhline(
+                    value, color=_BLACK, linestyle="--", linewidth=0.8, label="central, same epsilon"
+                )
             left.set_ylabel("accuracy (0 to 1)")
             right.set_ylabel("epsilon, least to most")
             right.set_yscale("log")
@@ -134,9 +138,7 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
 
 
 @contextmanager
-def _figure(
-    path: Path, title: str, groups: Sequence[Group], size: tuple[float, float]
-) -> Iterator[Figure]:
+def _figure(path: Path, title: str, groups: Sequence[Group], size: tuple[float, float]) -> Iterator[Figure]:
     """Saved at the end, its sources below; a stand-in is marked in red."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)

@@ -109,7 +109,9 @@ def _encoder(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encoder:
         return Encoder(lambda images: encode(untrained, images), {"epsilon_status": "none"})
     if cell.encoding == "pca":
         found = pca_components(images_to_tensor(dataset.val.images))
-        return Encoder(lambda images: pca_encode(*found, images_to_tensor(images)), {"epsilon_status": "none"})
+        return Encoder(
+            lambda images: pca_encode(*found, images_to_tensor(images)), {"epsilon_status": "none"}
+        )
     if cell.encoding == "scatternet":
         return Encoder(lambda images: scatter_encode(images_to_tensor(images)), {"epsilon_status": "none"})
     return Encoder(lambda images: images_to_tensor(images).numpy(), {"epsilon_status": "none"})
@@ -129,7 +131,7 @@ def _trained(config: RunConfig, hospitals: int) -> Encoder:
 def _leakage(
     cell: PaperCell, scale: PaperScale, dataset: Dataset, encoded: Encode, test: Array
 ) -> dict[str, Any]:
-    """Cosines over all test images; SSIM of the best attacker, who holds the server's split, and its floors."""
+    """Cosines over all test images; SSIM of the best attacker, who has the server's split; its floors."""
     report = similarity(images_to_tensor(dataset.test.images), torch.from_numpy(test))
     known = _pairs(dataset.val.images, encoded(dataset.val.images), dataset.val.labels)
     rows = np.random.default_rng(0).permutation(len(dataset.test))[: scale.victims]

@@ -62,7 +62,9 @@ def _order(group: Group) -> tuple[Any, ...]:
 def _tables(groups: Sequence[Group]) -> list[RenderableType]:
     tables: list[RenderableType] = []
     for source in dict.fromkeys(group.keys["source"] for group in groups):
-        table = Table(title=title("Paper study, mean [95 % interval] over seeds", source), title_justify="left")
+        table = Table(
+            title=title("Paper study, mean [95 % interval] over seeds", source), title_justify="left"
+        )
         for name in ("encoding", "DP", "hospitals", "classifier", "seeds", *_SHOWN):
             words = {"epsilon": "epsilon (encoder updates)", "inversion_ssim": "inversion SSIM"}
             table.add_column(words.get(name, name.replace("_", " ")))

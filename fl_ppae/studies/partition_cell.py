@@ -100,9 +100,7 @@ def with_shared_noise(config: RunConfig, records: Mapping[str, int]) -> RunConfi
     average = plan_hospital("average", max(1, round(sum(records.values()) / len(records))), config)
     most = RunConfig.model_fields["target_epsilon"].metadata
     ceiling = next(float(bound.le) for bound in most if hasattr(bound, "le"))
-    return config.model_copy(
-        update={"noise_multiplier": average.noise_multiplier, "target_epsilon": ceiling}
-    )
+    return config.model_copy(update={"noise_multiplier": average.noise_multiplier, "target_epsilon": ceiling})
 
 
 def label_mix(records: HospitalRecords, dataset: Dataset) -> Array:
@@ -143,7 +141,7 @@ def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalReco
 
 
 def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, Any]:
-    """Every hospital by itself, under its own epsilon: its encoder, and the classifier, know its records only."""
+    """Every hospital by itself, under its own epsilon: encoder and classifier know its records only."""
     plan = make_plan(config, {name: len(records) for name, records in held.items()})
     accuracies, own, spent = [], [], []
     for index, (one, records) in enumerate(zip(plan.hospitals, held.values(), strict=True)):
@@ -191,6 +189,8 @@ def _recall(
     truth = np.asarray(dataset.test.labels)
     right = classifier.probabilities(_test(encoder, dataset, shift)).argmax(1) == truth
     return np.array(
-        [right[truth == label].mean() if (truth == label).any() else 0.0
-         for label in range(dataset.spec.num_classes)]
+        [
+            right[truth == label].mean() if (truth == label).any() else 0.0
+            for label in range(dataset.spec.num_classes)
+        ]
     )

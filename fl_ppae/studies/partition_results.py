@@ -50,7 +50,9 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
 def against_iid(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """What each split costs in accuracy against IID with as many hospitals, paired by seed."""
     federated = [row for row in rows if row["setting"] == "federated" and row["noise"] == "calibrated"]
-    accuracy = {(row["partition"], row["hospitals"], row["seed"]): number(row, "accuracy") for row in federated}
+    accuracy = {
+        (row["partition"], row["hospitals"], row["seed"]): number(row, "accuracy") for row in federated
+    }
     found = []
     for hospitals in sorted({row["hospitals"] for row in federated}, key=int):
         for partition in dict.fromkeys(row["partition"] for row in federated if row["partition"] != "iid"):
@@ -76,7 +78,13 @@ def _finding(partition: str, hospitals: str, mean: Mean) -> dict[str, Any]:
         f"{partition}, {hospitals} hospitals: {verdict}; accuracy {mean.value:+.3f}{interval} "
         f"against IID, over {mean.n} seeds."
     )
-    return {"partition": partition, "hospitals": hospitals, **asdict(mean), "verdict": verdict, "sentence": sentence}
+    return {
+        "partition": partition,
+        "hospitals": hospitals,
+        **asdict(mean),
+        "verdict": verdict,
+        "sentence": sentence,
+    }
 
 
 def _table(groups: Sequence[Group]) -> Table:
@@ -87,7 +95,9 @@ def _table(groups: Sequence[Group]) -> Table:
     for group in groups:
         keys = group.keys
         texts = ["-" if (mean := group.means.get(metric)) is None else _text(mean) for metric in _SHOWN]
-        table.add_row(keys["partition"], keys["setting"], keys["noise"], keys["hospitals"], str(group.seeds), *texts)
+        table.add_row(
+            keys["partition"], keys["setting"], keys["noise"], keys["hospitals"], str(group.seeds), *texts
+        )
     return table
 
 

@@ -34,13 +34,13 @@ class Study:
     columns: tuple[str, ...]
 
     @property
-    def table(self) -> Path:
+    def file(self) -> Path:
         """Its `cells.csv`."""
         return self.path / table.FILE
 
     def rows(self) -> list[table.Row]:
         """The rows that count."""
-        return table.read(self.table)
+        return table.read(self.file)
 
     def lock(self) -> FileLock:
         """Held by whoever works on the study.
@@ -102,7 +102,7 @@ def carry_out(
             rows: Iterable[Mapping[str, Any]] = outcome.rows
             if outcome.error:
                 rows = [{**columns_of(outcome.cell), "error": outcome.error}]
-            table.append(study.table, study.columns, rows)
+            table.append(study.file, study.columns, rows)
             told(outcome)
     finally:
         outcomes.close()  # type: ignore[attr-defined]

@@ -85,7 +85,7 @@ def paper_verdicts(rows: Sequence[Row]) -> list[Verdict]:
         ("central, scope encoder (the paper's, nominal epsilon)", "encoder", "1"),
         ("5 hospitals, scope autoencoder (formal epsilon)", "autoencoder", "5"),
     ]
-    found = []
+    found: list[Verdict] = []
     for dataset in datasets:
         own = [row for row in rows if row["dataset"] == dataset]
         for setting, scope, hospitals in settings:
@@ -206,12 +206,10 @@ def _cosine_ranks_leakage(rows: list[Row], dataset: str) -> Verdict:
             low, high = math.tanh(centre - half), math.tanh(centre + half)
             verdict = _compare(Mean(value, low, high, len(points)), 0.0, at_least=True)
     text = (
-        f"{dataset}, {setting}: {statement}: {verdict}. Spearman's rank correlation of |cosine| and inversion "
-        f"SSIM is {value:.2f} [{low:.2f}, {high:.2f}] over {len(points)} configurations."
+        f"{dataset}, {setting}: {statement}: {verdict}. Spearman's rank correlation of |cosine| and "
+        f"inversion SSIM is {value:.2f} [{low:.2f}, {high:.2f}] over {len(points)} configurations."
     )
-    return Verdict(
-        "3b", statement, dataset, setting, verdict, value, low, high, len(points), 0.0, text
-    )
+    return Verdict("3b", statement, dataset, setting, verdict, value, low, high, len(points), 0.0, text)
 
 
 def _compare(mean: Mean, threshold: float, *, at_least: bool) -> str:
