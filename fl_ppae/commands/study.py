@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich import progress
@@ -99,6 +102,7 @@ def _run(
 ) -> None:
     from fl_ppae.studies.study import carry_out, left_over, usable_cores
 
+    signal.signal(signal.SIGTERM, _leave)
     console = notes()
     workers = arguments.workers or usable_cores()
     lock = study.lock()
@@ -111,6 +115,11 @@ def _run(
             carry_out(study, left, work, workers, columns_of, told)
     finally:
         lock.release()
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that the workers are ended too."""
+    sys.exit(128 + signum)
 
 
 def _end(study: Study, cells: Sequence[NamedCell]) -> int:

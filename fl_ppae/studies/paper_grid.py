@@ -124,9 +124,14 @@ FULL = PaperScale(
 )
 SCALES = {scale.name: scale for scale in (SMALL, FULL)}
 
+# Chosen on BloodMNIST at the small scale, centrally, under a seed that no study uses, by the error of a
+# decoder fitted to the server's own split; no test image was looked at. fc at epsilon 8: 0.0141, 0.0110 and
+# 0.0077 for rates 1e-3, 4e-3 and 1e-2 (without DP 0.0100, 0.0079, 0.0083). conv at epsilon 1: 0.0027 for
+# 4e-3 and 0.0026 for 1e-2, so the project's own 4e-3 stays. Clip norms of 3e-4, 1e-3 and 3e-3 differ by less
+# than 1 %: all gradients are above them, and Adam does not see their scale. The others were not tuned.
 TUNED = {
-    "fc": Tuned(4e-3, 1e-3),
-    "fc-deep": Tuned(4e-3, 1e-3),
+    "fc": Tuned(1e-2, 1e-3),
+    "fc-deep": Tuned(1e-2, 1e-3),
     "conv": Tuned(4e-3, 1e-3),
     "conv-image": Tuned(4e-3, 1e-3),
 }
