@@ -49,7 +49,7 @@ def plot_frontier(groups: Sequence[Group], path: Path) -> None:
     """Accuracy against the attacker's SSIM, a panel a data set; the two floors are dashed lines."""
     datasets = _values(groups, "dataset")
     with _figure(
-        path, "Accuracy and what an attacker reconstructs", groups, (1 + 4 * len(datasets), 4.8)
+        path, "Accuracy and what an attacker reconstructs", groups, (3 + 4 * len(datasets), 4.6)
     ) as (figure):
         panels = figure.subplots(1, len(datasets), squeeze=False)[0]
         drawn: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def plot_frontier(groups: Sequence[Group], path: Path) -> None:
             axes.set_xlabel("SSIM of the best attacker's images (-1 to 1)")
             axes.set_ylabel("accuracy of LR (0 to 1)")
             axes.grid(linewidth=0.4, alpha=0.5)
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4, fontsize=7)
+        figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=7)
 
 
 def plot_partitions(groups: Sequence[Group], path: Path) -> None:
