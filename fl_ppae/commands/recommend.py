@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.files import read_json
 from fl_ppae.reporting.tables import title
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 NOTES = (
     "Epsilon is that of the encoder updates, for the records they were trained on. Encodings shared in the "
     "clear have no guarantee; the SSIM is one attacker's, and a stronger one may do better.",
-    "Means over seeds at the study's scale: run the line and audit it before relying on it.",
+    "Means over seeds at the study's scale; rounds and batch of the line are the simulation's own. Run it "
+    "and audit it before relying on it.",
 )
 
 
@@ -34,8 +36,9 @@ def command(arguments: argparse.Namespace) -> int:
 
     wish = _wish(arguments)
     folder, groups = _groups(arguments.study)
+    settings = read_json(folder / "study.json")["settings"] if (folder / "study.json").is_file() else {}
     dataset = _dataset(arguments.dataset, groups)
-    candidates = choices(groups, dataset)
+    candidates = choices(groups, dataset, settings.get("scale", {}).get("fc_size", 0))
     if not candidates:
         raise UserError(f"{folder}: no trained configuration of {dataset} has ended yet")
     allowed = [one for one in candidates if one.status == "formal"] if wish.formal_only else candidates

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fl_ppae.studies.paper_grid import TUNED
 from fl_ppae.studies.summary import Group
 
 
@@ -26,7 +27,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """One trained configuration. `epsilon` is infinite without DP; `status` is what it is worth."""
+    """One trained configuration. `epsilon` is infinite without DP; `status` is what it is worth.
+
+    `fc_size`: numbers in an encoding of `fc` and `fc-deep` at the study's scale; 0: their own.
+    """
 
     keys: dict[str, str]
     seeds: int
@@ -34,14 +38,18 @@ class Choice:
     epsilon: float
     ssim: float
     status: str
+    fc_size: int = 0
 
     def overrides(self) -> str:
-        """The `-c` pairs that ask a simulation of this data set for it."""
-        keys = self.keys
+        """The `-c` pairs that ask a simulation of this data set for it; rounds and batch are its own."""
+        keys, tuned = self.keys, TUNED[self.keys["autoencoder"]]
         pairs = {"autoencoder": keys["autoencoder"], "classifier": keys["classifier"]}
+        if keys["autoencoder"].startswith("fc") and self.fc_size:
+            pairs["encoding-size"] = str(self.fc_size)
         pairs["dp-scope"] = keys["scope"]
         if math.isfinite(self.epsilon):
             pairs["target-epsilon"] = keys["privacy"]
+        pairs |= {"learning-rate": f"{tuned.learning_rate:g}", "max-grad-norm": f"{tuned.max_grad_norm:g}"}
         pairs["share"] = "updates+encodings"
         return " ".join(f"-c {key}={value}" for key, value in pairs.items())
 
@@ -55,7 +63,7 @@ class Miss:
     distance: float
 
 
-def choices(groups: Sequence[Group], dataset: str) -> list[Choice]:
+def choices(groups: Sequence[Group], dataset: str, fc_size: int = 0) -> list[Choice]:
     """Every trained configuration of `dataset` that has accuracy and leakage."""
     found = []
     for group in groups:
@@ -71,6 +79,7 @@ def choices(groups: Sequence[Group], dataset: str) -> list[Choice]:
                 epsilon,
                 means["inversion_ssim"].value,
                 keys["epsilon_status"],
+                fc_size,
             )
         )
     return found
@@ -99,10 +108,12 @@ def nearest(candidates: Sequence[Choice], wish: Wish) -> Miss | None:
 
 def _misses(one: Choice, wish: Wish) -> list[tuple[str, float]]:
     gaps = []
-    if wish.formal_only and one.status != "formal":
+    if math.isinf(one.epsilon):
+        gaps.append(("it has no DP, so no epsilon at all", 1e3))
+    elif wish.formal_only and one.status != "formal":
         gaps.append((f"its epsilon is {one.status}, not a guarantee", 1.0))
-    if one.epsilon > wish.max_epsilon:
-        over = min(one.epsilon / wish.max_epsilon - 1, 1e3)
+    if wish.max_epsilon < one.epsilon < math.inf:
+        over = one.epsilon / wish.max_epsilon - 1
         gaps.append((f"epsilon {one.epsilon:.2f} is above {wish.max_epsilon:g}", over))
     if one.ssim > wish.max_ssim:
         over = (one.ssim - wish.max_ssim) / max(wish.max_ssim, 1e-3)

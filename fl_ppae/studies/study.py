@@ -7,6 +7,7 @@ A study's folder holds `cells.csv` (see `table`), `study.json` (settings, versio
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -69,6 +70,7 @@ def describe(study: Study, settings: Mapping[str, Any]) -> None:
         UserError: they differ.
     """
     path = study.path / "study.json"
+    settings = json.loads(json.dumps(finite(settings)))  # as it will be read back: lists, not tuples
     if path.is_file():
         there = read_json(path)
         different = [key for key, value in settings.items() if there.get("settings", {}).get(key) != value]
