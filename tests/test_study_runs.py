@@ -70,8 +70,8 @@ def test_pca_of_as_many_directions_as_pixels_keeps_distances() -> None:
 
     images = torch.rand(120, 2, 7, 7)
     mean, directions = pca_components(images)
-    encoded = torch.from_numpy(pca_encode(mean, directions, images))
-    flat = images.flatten(1)
+    encoded = torch.from_numpy(pca_encode(mean, directions, images)).double()
+    flat = images.flatten(1).double()
     assert encoded.shape == (120, 98)
     assert torch.allclose(torch.cdist(encoded, encoded), torch.cdist(flat, flat), atol=1e-4)
 
