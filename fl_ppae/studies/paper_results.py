@@ -1,4 +1,4 @@
-"""What follows from a paper study's table: `summary.csv`, `verdicts.json`, figures, tables to show."""
+"""What follows from a paper study's table: `summary.csv`, `verdicts.json`, `results.md`, figures, tables to show."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.files import finite, read_json, write_json
+from fl_ppae.files import finite, read_json, write_atomically, write_json
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.figures import plot_accuracy, plot_frontier
+from fl_ppae.studies.markdown import PAPER_COLUMNS, results
 from fl_ppae.studies.statistics import Mean
 from fl_ppae.studies.study import Study
 from fl_ppae.studies.summary import PAPER_KEYS, PAPER_METRICS, Group, summarise, write_summary
@@ -49,6 +50,10 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
         }
         for group in groups
     ]
+    keys = ("encoding", "autoencoder", "privacy", "scope", "hospitals", "classifier")
+    sentences = [f"({one.claim}) {one.sentence}" for one in verdicts]
+    page = results(document, groups, keys, PAPER_COLUMNS, [*sentences, NOTE])
+    write_atomically(study.path / "results.md", page.encode())
     return document, [*_tables(groups), *_sentences(verdicts)]
 
 

@@ -1,4 +1,4 @@
-"""What follows from a partition study's table: `summary.csv`, `verdicts.json`, a figure, a table to show."""
+"""What follows from a partition study's table: `summary.csv`, `verdicts.json`, `results.md`, a figure, a table to show."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.files import finite, read_json, write_json
+from fl_ppae.files import finite, read_json, write_atomically, write_json
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.figures import plot_partitions
+from fl_ppae.studies.markdown import PARTITION_COLUMNS, results
 from fl_ppae.studies.statistics import Mean, mean_interval
 from fl_ppae.studies.study import Study
 from fl_ppae.studies.summary import PARTITION_KEYS, PARTITION_METRICS, Group, summarise, write_summary
@@ -44,6 +45,10 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
         {**group.keys, "seeds": group.seeds, **{name: asdict(mean) for name, mean in group.means.items()}}
         for group in groups
     ]
+    keys = ("partition", "setting", "noise", "hospitals")
+    sentences = [str(one["sentence"]) for one in findings]
+    page = results(document, groups, keys, PARTITION_COLUMNS, sentences)
+    write_atomically(study.path / "results.md", page.encode())
     return document, [_table(groups), *(Text(str(one["sentence"])) for one in findings)]
 
 
