@@ -37,8 +37,8 @@ def results(
     """Machine and time, one table a data source, and the verdicts' sentences."""
     machine = document["machine"]
     lines = [
-        f"Machine: {machine['processor']}, {machine['cores']} cores, {document.get('workers', 0)} workers of one "
-        f"thread; {document['seconds'] / 60:.0f} minutes, all starts together. {document['cells']} cells, "
+        f"Machine: {machine['processor']}, {machine['cores']} cores, {document.get('workers', 0)} workers of "
+        f"one thread; {document['seconds'] / 60:.0f} minutes, all starts together. {document['cells']} cells, "
         f"{len(document['failed'])} failed. Means over seeds with 95 % t-intervals.",
         "",
     ]

@@ -1,4 +1,4 @@
-"""What follows from a paper study's table: `summary.csv`, `verdicts.json`, `results.md`, figures, tables to show."""
+"""What follows from a paper study's table: the files beside it, figures, and tables to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a partition study's table: `summary.csv`, `verdicts.json`, `results.md`, a figure, a table to show."""
+"""What follows from a partition study's table: the files beside it, a figure, and a table to show."""
 
 from __future__ import annotations
 

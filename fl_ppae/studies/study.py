@@ -1,8 +1,8 @@
 """A study in its folder: what it is, its table, what is left to do, and what follows from the table.
 
 A study's folder holds `cells.csv` (see `table`), `study.json` (settings, versions, machine, sources),
-`summary.csv` (means and intervals over seeds), `verdicts.json`, `results.md`, `figures/*.png`, the chosen images under
-`data/` and the workers' output under `logs/`.
+`summary.csv` (means and intervals over seeds), `verdicts.json`, `results.md`, `figures/*.png`, the chosen
+images under `data/` and the workers' output under `logs/`.
 """
 
 from __future__ import annotations
