@@ -38,7 +38,7 @@ def results(
     machine = document["machine"]
     lines = [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {document.get('workers', 0)} workers of "
-        f"one thread; {document['seconds'] / 60:.0f} minutes, all starts together. {document['cells']} cells, "
+        f"one thread; {document['seconds'] / 60:.0f} minutes, together. {document['cells']} cells, "
         f"{len(document['failed'])} failed. Means over seeds with 95 % t-intervals.",
         "",
     ]
