@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fl_ppae import __version__
 from fl_ppae.errors import UserError
@@ -95,13 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
     )
+    _add_study(commands)
+    _add_recommend(commands)
     _add(commands, "data", "stored:data", "which official data files are on this machine")
     _add_bench(commands)
     return parser
 
 
 def _add(
-    commands: argparse._SubParsersAction[_Parser], name: str, handler: str, text: str
+    commands: argparse._SubParsersAction[Any], name: str, handler: str, text: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + "."
@@ -143,6 +145,52 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         )
     bench.add_argument(
         "--threads", type=int, default=1, metavar="N", help="of each measured step (default 1)"
+    )
+
+
+def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
+    study: argparse.ArgumentParser = commands.add_parser(
+        "study", help="a grid of runs: the paper's comparison, or how data is split between hospitals"
+    )
+    studies = study.add_subparsers(title="studies", metavar="STUDY", required=True)
+    paper = _add(studies, "paper", "study:paper", "the paper's comparison, federated, with its claims tested")
+    paper.add_argument("--scale", choices=("small", "full"), default="small", help="(default small)")
+    paper.add_argument("--datasets", metavar="A,B,...", help="these only (default: the scale's)")
+    split = _add(studies, "partitions", "study:partitions", "what non-IID hospitals cost, and whom")
+    for one in (paper, split):
+        one.add_argument(
+            "--data",
+            action="append",
+            default=[],
+            metavar="DATASET=FILE",
+            help="the .npz of a data set (default: the official files); may be given often",
+        )
+        one.add_argument("--data-source", choices=("stand-in",), help="drawn images, marked in every row")
+        one.add_argument("--seeds", default="0,1,2", metavar="A,B,...", help="(default 0,1,2)")
+        one.add_argument("--only", metavar="REGEX", help="cells whose name matches")
+        one.add_argument(
+            "--workers", type=int, default=0, metavar="N", help="processes (default: one a core)"
+        )
+        one.add_argument("--retry-failed", action="store_true", help="run failed cells again")
+        one.add_argument("--output-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/NAME)")
+
+
+def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:
+    recommend = _add(
+        commands, "recommend", "recommend:command", "choose a configuration from a paper study's table"
+    )
+    recommend.add_argument("--max-epsilon", type=float, required=True, metavar="E", help="of encoder updates")
+    recommend.add_argument(
+        "--max-inversion-ssim", type=float, required=True, metavar="S", help="of the study's best attacker"
+    )
+    recommend.add_argument("--min-accuracy", type=float, metavar="A", help="from 0 to 1")
+    recommend.add_argument("--dataset", metavar="NAME", help="needed where the study has several")
+    recommend.add_argument("--study", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/paper)")
+    recommend.add_argument(
+        "--formal-only",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="only epsilons that are a guarantee (default); the paper's own scope is not",
     )
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,14 @@ class ClassifierScore:
 
     accuracy: float
     auc: float
+
+
+@dataclass(frozen=True)
+class ResnetTraining:
+    """How long ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number."""
+
+    steps: int = RESNET_STEPS
+    batch: int = RESNET_BATCH
 
 
 @dataclass(frozen=True)
@@ -124,18 +132,24 @@ def fit_and_score(
     seed: int,
     threads: int,
     transition: Array | None = None,
+    resnet: ResnetTraining = ResnetTraining(),
 ) -> tuple[FittedClassifier, ClassifierScore]:
     """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others.
 
     x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
     records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
     labels were replaced; the loss is then that of the released labels (forward correction, Patrini et
-    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones.
+    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` only matters to
+    'resnet18'.
 
     Raises:
         UserError: as `check_fit`.
     """
-    fit = {"lr": _fit_logistic, "resnet18": _fit_resnet18}.get(classifier)
+    fits: dict[str, Callable[..., FittedClassifier]] = {
+        "lr": _fit_logistic,
+        "resnet18": partial(_fit_resnet18, training=resnet),
+    }
+    fit = fits.get(classifier)
     if fit is None:
         raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
     importlib.import_module(_SKLEARN)  # here, so that its threads are limited too
@@ -295,18 +309,23 @@ def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) ->
 
 
 def _fit_resnet18(
-    inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
+    inputs: Array,
+    labels: Array,
+    num_classes: int,
+    seed: int,
+    transition: Array | None,
+    training: ResnetTraining,
 ) -> FittedClassifier:
     network = _resnet18_network(inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
     x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RESNET_RATE, weight_decay=0.05, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=RESNET_STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=training.steps)
     generator = torch.Generator().manual_seed(seed)
     network.train()
-    for _ in range(RESNET_STEPS):
-        rows = torch.randint(len(x), (RESNET_BATCH,), generator=generator)
+    for _ in range(training.steps):
+        rows = torch.randint(len(x), (training.batch,), generator=generator)
         optimiser.zero_grad()
         scores = network(x[rows])
         if transition is None:

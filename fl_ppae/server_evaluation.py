@@ -62,7 +62,13 @@ class Measured:
 
 
 def server_threads() -> int:
-    """Threads of the server's work: the cores this process may use, in a Ray run and in process."""
+    """Threads of the server's work: the cores this process may use, in a Ray run and in process.
+
+    `OMP_NUM_THREADS` says otherwise, as it does to the libraries: studies run a process a core.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,0 +1,145 @@
+"""`fl-ppae recommend`: the configuration that a study's table speaks for, or what has to give way."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fl_ppae.commands.output import show
+from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.files import read_json
+from fl_ppae.reporting.tables import title
+
+if TYPE_CHECKING:
+    from fl_ppae.studies.frontier import Choice, Wish
+    from fl_ppae.studies.summary import Group
+
+NOTES = (
+    "Epsilon is that of the encoder updates, for the records they were trained on. Encodings shared in the "
+    "clear have no guarantee; the SSIM is one attacker's, and a stronger one may do better.",
+    "Means over seeds at the study's scale; rounds and batch of the line are the simulation's own. Run it "
+    "and audit it before relying on it.",
+)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Show the frontier and the pick; 1 if nothing satisfies the wish."""
+    from fl_ppae.studies.frontier import choices, frontier, nearest, pick
+
+    wish = _wish(arguments)
+    folder, groups = _groups(arguments.study)
+    settings = read_json(folder / "study.json")["settings"] if (folder / "study.json").is_file() else {}
+    dataset = _dataset(arguments.dataset, groups)
+    candidates = choices(groups, dataset, settings.get("scale", {}).get("fc_size", 0))
+    if not candidates:
+        raise UserError(f"{folder}: no trained configuration of {dataset} has ended yet")
+    allowed = [one for one in candidates if one.status == "formal"] if wish.formal_only else candidates
+    best, line = frontier(allowed), None
+    chosen = pick(best, wish)
+    if chosen is not None:
+        why = _why(chosen, wish, len([one for one in best if pick([one], wish)]))
+        line = _line(chosen)
+    else:
+        miss = nearest(candidates, wish)
+        assert miss is not None
+        why = f"Nothing satisfies the wish. Nearest: {_name(miss.choice)}; {', and '.join(miss.gives_way)}."
+        line = _line(miss.choice)
+    source = next(group.keys["source"] for group in groups if group.keys["dataset"] == dataset)
+    document = {
+        "study": str(folder),
+        "data_source": source,
+        "wish": asdict(wish),
+        "satisfied": chosen is not None,
+        "why": why,
+        "command": line,
+        "pick": _document(chosen),
+        "frontier": [_document(one) for one in best],
+        "notes": list(NOTES),
+    }
+    style = "bold green" if chosen is not None else "bold yellow"
+    shown: list[RenderableType] = [_table(best, chosen, source), Text(why, style=style), Text(line)]
+    show(document, [*shown, *map(Text, NOTES)], as_json=arguments.json)
+    return 0 if chosen is not None else 1
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
+    from fl_ppae.studies.frontier import Wish
+
+    if not arguments.max_epsilon > 0:
+        raise UserError(f"--max-epsilon {arguments.max_epsilon:g}: must be above 0")
+    if not -1 <= arguments.max_inversion_ssim <= 1:
+        raise UserError(f"--max-inversion-ssim {arguments.max_inversion_ssim:g}: must be from -1 to 1")
+    accuracy = 0.0 if arguments.min_accuracy is None else arguments.min_accuracy
+    if not 0 <= accuracy <= 1:
+        raise UserError(f"--min-accuracy {accuracy:g}: must be from 0 to 1")
+    return Wish(arguments.max_epsilon, arguments.max_inversion_ssim, accuracy, arguments.formal_only)
+
+
+def _groups(study: str) -> tuple[Path, list[Group]]:
+    from fl_ppae.studies import table
+    from fl_ppae.studies.study import study_folder
+    from fl_ppae.studies.summary import PAPER_KEYS, PAPER_METRICS, summarise
+
+    folder = study_folder(study, "paper")
+    rows = table.read(folder / table.FILE)
+    if not rows:
+        raise UserError(f"{folder} holds no study yet; make one with: fl-ppae study paper")
+    missing = [key for key in PAPER_KEYS if key not in rows[0]]
+    if missing:
+        raise UserError(
+            f"{folder / table.FILE} is no table of a paper study: it has no column {missing[0]!r}"
+        )
+    return folder, summarise(rows, PAPER_KEYS, PAPER_METRICS)
+
+
+def _dataset(asked: str | None, groups: Sequence[Group]) -> str:
+    there = list(dict.fromkeys(group.keys["dataset"] for group in groups))
+    if asked is not None and asked not in there:
+        raise UserError(f"--dataset {asked!r} is not in the study{did_you_mean(asked, there)}")
+    if asked is None and len(there) != 1:
+        raise UserError(f"the study has several data sets; choose one with --dataset: {', '.join(there)}")
+    return asked or there[0]
+
+
+def _why(chosen: Choice, wish: Wish, fitting: int) -> str:
+    bounds = [f"epsilon <= {wish.max_epsilon:g}", f"inversion SSIM <= {wish.max_ssim:g}"]
+    if wish.min_accuracy:
+        bounds.append(f"accuracy >= {wish.min_accuracy:g}")
+    among = "the only one" if fitting == 1 else f"the most accurate of {fitting}"
+    warning = "" if chosen.status == "formal" else f" Its epsilon is {chosen.status}: not a guarantee."
+    return f"{_name(chosen)}: {among} on the frontier with {', '.join(bounds)}.{warning}"
+
+
+def _name(one: Choice) -> str:
+    keys = one.keys
+    dp = "no DP" if keys["privacy"] == "none" else f"epsilon {keys['privacy']}, scope {keys['scope']}"
+    return f"{keys['classifier']} on {keys['autoencoder']}, {dp}, {keys['hospitals']} hospitals"
+
+
+def _line(one: Choice) -> str:
+    return f"fl-ppae run {one.keys['dataset']}_iid --hospitals {one.keys['hospitals']} {one.overrides()}"
+
+
+def _document(one: Choice | None) -> dict[str, Any] | None:
+    return None if one is None else {**asdict(one), "command": _line(one)}
+
+
+def _table(best: Sequence[Choice], chosen: Choice | None, source: str) -> Table:
+    table = Table(title=title("Frontier of accuracy, epsilon and leakage", source), title_justify="left")
+    for name in ("", "configuration", "accuracy", "epsilon (encoder updates)", "inversion SSIM", "seeds"):
+        table.add_column(name)
+    for one in sorted(best, key=lambda one: -one.accuracy):
+        epsilon = f"{one.epsilon:.2f}" if math.isfinite(one.epsilon) else "none"
+        if one.status == "nominal":
+            epsilon += " nominal, not a guarantee"
+        mark = ">" if one == chosen else ""
+        table.add_row(mark, _name(one), f"{one.accuracy:.3f}", epsilon, f"{one.ssim:.3f}", str(one.seeds))
+    return table

@@ -1,0 +1,202 @@
+"""`fl-ppae study paper` and `fl-ppae study partitions`: grids of runs, resumable, and what follows."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich import progress
+from rich.console import Console
+
+from fl_ppae.commands.output import notes, show
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from fl_ppae.studies.study import Study
+    from fl_ppae.studies.study_data import StudyData
+    from fl_ppae.studies.workers import NamedCell, Outcome
+
+
+def paper(arguments: argparse.Namespace) -> int:
+    """The paper's study; 0 if every cell that was asked for has succeeded."""
+    from fl_ppae.studies.paper_grid import SCALES, PaperCell, paper_cells
+    from fl_ppae.studies.paper_results import write_results
+    from fl_ppae.studies.paper_work import PaperWork
+    from fl_ppae.studies.table import PAPER_COLUMNS
+
+    scale = SCALES[arguments.scale]
+    datasets = _datasets(arguments.datasets, scale.datasets)
+    cells = _chosen(paper_cells(scale, datasets, _seeds(arguments.seeds)), arguments.only)
+    sizes = {"train": scale.train_images, "val": scale.server_images, "test": scale.test_images}
+    study, data = _open(arguments, "paper", PAPER_COLUMNS, cells, datasets, sizes, {"scale": asdict(scale)})
+    _run(arguments, study, cells, PaperWork(scale, data), PaperCell.columns)
+    document, tables = write_results(study)
+    show(document, tables, as_json=arguments.json)
+    return _end(study, cells)
+
+
+def partitions(arguments: argparse.Namespace) -> int:
+    """The study of non-IID hospitals; 0 if every cell that was asked for has succeeded."""
+    from fl_ppae.studies import partition_grid as grid
+    from fl_ppae.studies.partition_results import write_results
+    from fl_ppae.studies.partition_work import PartitionWork
+    from fl_ppae.studies.table import PARTITION_COLUMNS
+
+    cells = _chosen(grid.partition_cells(_seeds(arguments.seeds)), arguments.only)
+    sizes = {"train": grid.TRAIN_IMAGES, "val": grid.SERVER_IMAGES, "test": grid.TEST_IMAGES}
+    study, data = _open(arguments, "partitions", PARTITION_COLUMNS, cells, [grid.DATASET], sizes, {})
+    _run(arguments, study, cells, PartitionWork(data[grid.DATASET]), grid.PartitionCell.columns)
+    document, tables = write_results(study)
+    show(document, tables, as_json=arguments.json)
+    return _end(study, cells)
+
+
+def _open(
+    arguments: argparse.Namespace,
+    name: str,
+    columns: tuple[str, ...],
+    cells: Sequence[NamedCell],
+    datasets: Sequence[str],
+    sizes: dict[str, int],
+    settings: Mapping[str, Any],
+) -> tuple[Study, dict[str, StudyData]]:
+    """The study's folder and images; a folder that holds another study is refused before it is changed."""
+    from fl_ppae.studies.study import Study, describe, study_folder
+    from fl_ppae.studies.study_data import parse_files, study_data
+
+    if arguments.workers < 0:
+        raise UserError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
+    files = parse_files(arguments.data)
+    used = [dataset for dataset in datasets if any(f"{dataset}/" in cell.name for cell in cells)]
+    study = Study(study_folder(arguments.output_dir, name), name, columns)
+    data = {
+        dataset: study_data(
+            dataset, files.get(dataset), arguments.data_source or "", sizes, study.path / "data"
+        )
+        for dataset in used
+    }
+    sources = {name: _source(one) for name, one in data.items()}
+    describe(study, {**settings, "sources": sources})
+    return study, data
+
+
+def _source(data: StudyData) -> dict[str, Any]:
+    return {"label": data.label, "md5": data.md5, "stand_in": data.stand_in, "records": data.records}
+
+
+def _run(
+    arguments: argparse.Namespace,
+    study: Study,
+    cells: Sequence[NamedCell],
+    work: Callable[[Any], list[dict[str, Any]]],
+    columns_of: Callable[[Any], Mapping[str, object]],
+) -> None:
+    from fl_ppae.studies.study import carry_out, left_over, usable_cores
+
+    signal.signal(signal.SIGTERM, _leave)
+    console = notes()
+    workers = arguments.workers or usable_cores()
+    lock = study.lock()
+    try:
+        left = left_over(study, cells, retry_failed=arguments.retry_failed)
+        console.print(f"study: {study.path}", soft_wrap=True, highlight=False)
+        done = len(cells) - len(left)
+        console.print(f"{len(cells)} cells, {done} done before, {workers} workers", highlight=False)
+        with _progress(len(cells), done, workers, console) as told:
+            carry_out(study, left, work, workers, columns_of, told)
+    finally:
+        lock.release()
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that the workers are ended too."""
+    sys.exit(128 + signum)
+
+
+def _end(study: Study, cells: Sequence[NamedCell]) -> int:
+    wanted = {cell.name for cell in cells}
+    failed = [row for row in study.rows() if row["error"] and row["cell"] in wanted]
+    console = notes()
+    for row in failed[:5]:
+        console.print(f"failed: {row['cell']}: {row['error']}", style="red", highlight=False)
+    if failed:
+        console.print(f"{len(failed)} cells failed; --retry-failed runs them again", style="red")
+    console.print(f"artefacts: {study.path}", soft_wrap=True, highlight=False)
+    return 1 if failed else 0
+
+
+def _datasets(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    if text is None:
+        return default
+    chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in chosen:
+        if name not in DATASETS:
+            raise UserError(f"--datasets {name!r} is unknown{did_you_mean(name, DATASETS)}")
+    if not chosen:
+        raise UserError("--datasets is empty; give one or more, comma-separated")
+    return tuple(dict.fromkeys(chosen))
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in numbers):
+        raise UserError(f'--seeds {text!r}: must be comma-separated numbers from 0, such as "0,1,2"')
+    return tuple(dict.fromkeys(map(int, numbers)))
+
+
+def _chosen(cells: Sequence[Any], pattern: str | None) -> list[Any]:
+    """The cells whose name holds a match of the pattern."""
+    if pattern is None:
+        return list(cells)
+    try:
+        wanted = re.compile(pattern)
+    except re.error as problem:
+        raise UserError(f"--only {pattern!r} is no regular expression: {problem}") from None
+    found = [cell for cell in cells if wanted.search(cell.name)]
+    if not found:
+        raise UserError(f"--only {pattern!r} matches no cell; one is named {cells[0].name!r}")
+    return found
+
+
+@contextmanager
+def _progress(total: int, done: int, workers: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
+    """A bar on a terminal, lines elsewhere; both with an estimate of what is left."""
+    started = time.monotonic()
+    finished = done
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("{task.fields[left]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("cells", total=total, completed=done, left="")
+
+    def told(outcome: Outcome) -> None:
+        nonlocal finished
+        finished += 1
+        seconds = time.monotonic() - started
+        # Counts what has ended since the start, so it is right for any number of workers.
+        minutes = seconds / (finished - done) * (total - finished) / 60
+        left = f"about {minutes:.0f} min left"
+        bar.update(task, completed=finished, left=left)
+        if outcome.error:
+            console.print(f"failed: {outcome.cell.name}: {outcome.error}", style="red", highlight=False)
+        elif not console.is_terminal:
+            line = f"[{seconds:5.0f} s] {finished}/{total} {outcome.cell.name}, {left}"
+            console.print(line, markup=False, highlight=False)
+
+    with bar:
+        yield told

@@ -1,0 +1,1 @@
+"""Studies: grids of federated runs, their tables, verdicts and figures; choosing from a table."""

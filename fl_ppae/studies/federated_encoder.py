@@ -1,0 +1,68 @@
+"""The encoder of a real federated run, in this process, without the run's baselines and reports."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fl_ppae.config import RunConfig
+from fl_ppae.in_process import simulated_grid
+from fl_ppae.models.build import autoencoder_of
+from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.reporting.guarantees import spending_of
+from fl_ppae.reporting.run_directory import create_run_directory
+from fl_ppae.rounds import train_all_rounds
+from fl_ppae.server_evaluation import Measured
+from fl_ppae.session import Session, start_session
+
+
+@dataclass(frozen=True)
+class FederatedEncoder:
+    """What a run left.
+
+    Attributes:
+        epsilon: of the encoder updates, by hospital, from the ledger's events; empty without DP. Under
+            scope encoder it is nominal, not a guarantee.
+        measured: the server's last evaluation, its classifier fitted to the server's own split.
+    """
+
+    encoder: nn.Module
+    epsilon: dict[str, float]
+    measured: Measured
+
+
+def train_federated(config: RunConfig, hospitals: int) -> FederatedEncoder:
+    """All rounds of `config`: the same messages, accounting and noise as `fl-ppae run --in-process`.
+
+    Raises:
+        UserError: the data can't be dealt out like this. RuntimeError: nobody trained.
+    """
+    encoder = autoencoder_of(config).encoder
+    with tempfile.TemporaryDirectory(prefix="fl-ppae-cell-") as folder:
+        run = create_run_directory(Path(folder) / "run", "study")
+        session = start_session(simulated_grid(config, hospitals), config, "study", run)
+        measured = train_all_rounds(session, encoder)
+    assert measured is not None  # the last round is always evaluated
+    return FederatedEncoder(encoder, _epsilon(session), measured)
+
+
+def epsilon_status(config: RunConfig) -> str:
+    """What its epsilon is worth: `none`, `formal` or, under the paper's scope, `nominal`."""
+    scope = SCOPES[config.dp_scope]
+    if not scope.noises_encoder:
+        return "none"
+    return "formal" if scope.formal else "nominal"
+
+
+def _epsilon(session: Session) -> dict[str, float]:
+    if not SCOPES[session.config.dp_scope].noises_encoder:
+        return {}
+    delta = session.config.target_delta
+    spent = {
+        name: spending_of(account.dearer(), delta, private_training=True).updates
+        for name, account in session.book.accounts.items()
+    }
+    return {name: value for name, value in spent.items() if value is not None}

@@ -1,0 +1,112 @@
+"""What follows from a partition study's table: the files beside it, a figure, and a table to show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fl_ppae.files import finite, read_json, write_atomically, write_json
+from fl_ppae.reporting.tables import title
+from fl_ppae.studies.figures import plot_partitions
+from fl_ppae.studies.markdown import PARTITION_COLUMNS, results
+from fl_ppae.studies.statistics import Mean, mean_interval
+from fl_ppae.studies.study import Study
+from fl_ppae.studies.summary import PARTITION_KEYS, PARTITION_METRICS, Group, summarise, write_summary
+from fl_ppae.studies.table import Row, number
+
+_SHOWN = ("accuracy", "accuracy_hospitals", "accuracy_worst", "epsilon_min", "epsilon_max", "hellinger")
+
+
+def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Write them; returns the JSON document and the table. From however much of the table there is."""
+    rows = study.rows()
+    groups = summarise(rows, PARTITION_KEYS, PARTITION_METRICS)
+    findings = against_iid([row for row in rows if not row["error"]])
+    write_summary(study.path / "summary.csv", groups, PARTITION_KEYS, PARTITION_METRICS)
+    write_json(study.path / "verdicts.json", finite({"findings": findings}))
+    document = {
+        "study": str(study.path),
+        **read_json(study.path / "study.json"),
+        "cells": len({row["cell"] for row in rows}),
+        "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
+        "findings": findings,
+    }
+    if not groups:
+        return document, []
+    if any(group.keys["setting"] == "federated" for group in groups):
+        plot_partitions(groups, study.path / "figures" / "partitions.png")
+    document["summary"] = [
+        {**group.keys, "seeds": group.seeds, **{name: asdict(mean) for name, mean in group.means.items()}}
+        for group in groups
+    ]
+    keys = ("partition", "setting", "noise", "hospitals")
+    sentences = [str(one["sentence"]) for one in findings]
+    page = results(document, groups, keys, PARTITION_COLUMNS, sentences)
+    write_atomically(study.path / "results.md", page.encode())
+    return document, [_table(groups), *(Text(str(one["sentence"])) for one in findings)]
+
+
+def against_iid(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What each split costs in accuracy against IID with as many hospitals, paired by seed."""
+    federated = [row for row in rows if row["setting"] == "federated" and row["noise"] == "calibrated"]
+    accuracy = {
+        (row["partition"], row["hospitals"], row["seed"]): number(row, "accuracy") for row in federated
+    }
+    found = []
+    for hospitals in sorted({row["hospitals"] for row in federated}, key=int):
+        for partition in dict.fromkeys(row["partition"] for row in federated if row["partition"] != "iid"):
+            differences = [
+                value - iid
+                for (name, count, seed), value in accuracy.items()
+                if (name, count) == (partition, hospitals)
+                and value is not None
+                and (iid := accuracy.get(("iid", hospitals, seed))) is not None
+            ]
+            if differences:
+                mean = mean_interval(differences)
+                found.append(_finding(partition, hospitals, mean))
+    return found
+
+
+def _finding(partition: str, hospitals: str, mean: Mean) -> dict[str, Any]:
+    verdict = "undecided"
+    if not math.isnan(mean.low):
+        verdict = "costs accuracy" if mean.high < 0 else "gains" if mean.low > 0 else "undecided"
+    interval = "" if math.isnan(mean.low) else f" [{mean.low:+.3f}, {mean.high:+.3f}]"
+    sentence = (
+        f"{partition}, {hospitals} hospitals: {verdict}; accuracy {mean.value:+.3f}{interval} "
+        f"against IID, over {mean.n} seeds."
+    )
+    return {
+        "partition": partition,
+        "hospitals": hospitals,
+        **asdict(mean),
+        "verdict": verdict,
+        "sentence": sentence,
+    }
+
+
+def _table(groups: Sequence[Group]) -> Table:
+    heading = title("Partition study, mean [95 % interval] over seeds", groups[0].keys["source"])
+    table = Table(title=heading, title_justify="left")
+    for name in ("partition", "setting", "noise", "hospitals", "seeds", *_SHOWN):
+        table.add_column(name.replace("_", " "))
+    for group in groups:
+        keys = group.keys
+        texts = ["-" if (mean := group.means.get(metric)) is None else _text(mean) for metric in _SHOWN]
+        table.add_row(
+            keys["partition"], keys["setting"], keys["noise"], keys["hospitals"], str(group.seeds), *texts
+        )
+    return table
+
+
+def _text(mean: Mean) -> str:
+    if math.isnan(mean.low) or mean.high - mean.low < 5e-4:
+        return f"{mean.value:.3f}"
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"

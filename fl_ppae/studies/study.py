@@ -1,0 +1,149 @@
+"""A study in its folder: what it is, its table, what is left to do, and what follows from the table.
+
+A study's folder holds `cells.csv` (see `table`), `study.json` (settings, versions, machine, sources),
+`summary.csv` (means and intervals over seeds), `verdicts.json`, `results.md`, `figures/*.png`, the chosen
+images under `data/` and the workers' output under `logs/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fl_ppae.errors import UserError
+from fl_ppae.files import finite, read_json, write_json
+from fl_ppae.paths import home
+from fl_ppae.reporting.run_directory import versions
+from fl_ppae.studies import table
+from fl_ppae.studies.workers import NamedCell, Outcome, Work, work_off
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study: its folder, its name (`paper` or `partitions`) and the columns of its table."""
+
+    path: Path
+    name: str
+    columns: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        """Its `cells.csv`."""
+        return self.path / table.FILE
+
+    def rows(self) -> list[table.Row]:
+        """The rows that count."""
+        return table.read(self.file)
+
+    def lock(self) -> FileLock:
+        """Held by whoever works on the study.
+
+        Raises:
+            UserError: somebody does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path}: another process works on this study") from None
+        return lock
+
+
+def study_folder(output_dir: str, name: str) -> Path:
+    """Where a study goes: `output_dir`, or its name under `~/.fl_ppae/studies`."""
+    return Path(output_dir).expanduser().absolute() if output_dir else home() / "studies" / name
+
+
+def describe(study: Study, settings: Mapping[str, Any]) -> None:
+    """Write `study.json`, or check that the study that is there was made with the same settings.
+
+    Raises:
+        UserError: they differ.
+    """
+    path = study.path / "study.json"
+    settings = json.loads(json.dumps(finite(settings)))  # as it will be read back: lists, not tuples
+    if path.is_file():
+        there = read_json(path)
+        different = [key for key, value in settings.items() if there.get("settings", {}).get(key) != value]
+        if there.get("name") != study.name or different:
+            what = f"study {there.get('name')!r}" if there.get("name") != study.name else ", ".join(different)
+            raise UserError(f"{study.path} holds another study ({what} differ); give another --output-dir")
+        return
+    document = {
+        "name": study.name,
+        "settings": settings,
+        "versions": versions(),
+        "machine": machine(),
+        "seconds": 0.0,
+    }
+    write_json(path, finite(document))
+
+
+def carry_out(
+    study: Study,
+    cells: Sequence[NamedCell],
+    work: Work,
+    workers: int,
+    columns_of: Callable[[Any], Mapping[str, object]],
+    told: Callable[[Outcome], None],
+) -> None:
+    """Run `cells` and append their rows as they end; a failed cell is a row with its error."""
+    start = time.monotonic()
+    outcomes = work_off(cells, work, min(workers, max(1, len(cells))), study.path / "logs")
+    try:
+        for outcome in outcomes:
+            rows: Iterable[Mapping[str, Any]] = outcome.rows
+            if outcome.error:
+                rows = [{**columns_of(outcome.cell), "error": outcome.error}]
+            table.append(study.file, study.columns, rows)
+            told(outcome)
+    finally:
+        outcomes.close()  # type: ignore[attr-defined]
+        _add_seconds(study, time.monotonic() - start, workers)
+
+
+def left_over(study: Study, cells: Sequence[NamedCell], *, retry_failed: bool) -> list[NamedCell]:
+    """The cells that have no row yet; with `retry_failed` those that failed as well."""
+    done = table.finished(study.rows(), retry_failed=retry_failed)
+    return [cell for cell in cells if cell.name not in done]
+
+
+def machine() -> dict[str, Any]:
+    """The machine, in words: processor, the cores this process may use, operating system."""
+    return {
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _add_seconds(study: Study, seconds: float, workers: int) -> None:
+    path = study.path / "study.json"
+    if path.is_file():
+        document = read_json(path)
+        document["seconds"] = round(document.get("seconds", 0.0) + seconds, 1)
+        document["workers"] = workers
+        write_json(path, document)
