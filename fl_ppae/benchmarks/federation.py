@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from fl_ppae.planning import HospitalPlan, make_plan
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.reporting.run_directory import create_run_directory
 from fl_ppae.rounds import train_all_rounds
-from fl_ppae.server_evaluation import server_threads
 from fl_ppae.session import start_session
 from fl_ppae.simulations import find
 from fl_ppae.simulator import make_deal
@@ -56,7 +56,7 @@ def measure(size: Size, folder: Path) -> Measurement:
             Line(f"{name}: start-up and end", outside + seconds["starting"], "s"),
         ]
     if size.ray:
-        cores = min(server_threads(), HOSPITALS)  # Ray's workers train as many hospitals at once
+        cores = min(len(os.sched_getaffinity(0)), HOSPITALS)  # Ray's workers train as many hospitals at once
         spread = numbers["Flower and Ray"]["ratio"] * HOSPITALS / math.ceil(HOSPITALS / cores)
         numbers["Flower and Ray"]["ratio_to_loop_over_cores"] = spread
         lines.append(Line(f"Flower and Ray: rounds against the bare loop on {cores} cores", spread))
