@@ -81,10 +81,11 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_a_failing_run_names_its_cause_keeps_its_log_and_leaves_nothing(app: Path, tmp_path: Path) -> None:
     run_directory = tmp_path / "a run"
     run_directory.mkdir()
+    before = set(psutil.Process().children(recursive=True))
     seen: set[psutil.Process] = set()
 
     def on_poll() -> None:
-        seen.update(psutil.Process().children(recursive=True))
+        seen.update(set(psutil.Process().children(recursive=True)) - before)
 
     with pytest.raises(RunFailed) as failure:
         run_simulation(Submission(app, {"output-dir": str(run_directory)}, 3, 64), on_poll)
