@@ -156,6 +156,12 @@ class RunConfig(BaseModel):
         "noise and weights are float32",
     )
     threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads of a hospital's training")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where layers run; auto: a CUDA device where there is one"
+    )
+    hospitals_per_gpu: int = Field(
+        4, ge=1, le=256, description="hospitals that train at once on a CUDA device, in simulation"
+    )
     seed: int = Field(
         42,
         ge=-1,

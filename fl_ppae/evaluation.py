@@ -1,6 +1,7 @@
 """What the server measures: encodings, a classifier's scores, a probe of what an encoder keeps.
 
-Functions over arrays and modules. The same seed and thread count give the same bits.
+Functions over arrays and modules; they compute where the module is. The same seed, thread count and device
+give the same bits on a processor.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_ppae.devices import CPU
 from fl_ppae.errors import UserError
 from fl_ppae.models.classifiers import as_image_shape, resnet18
 
@@ -48,10 +50,11 @@ class ClassifierScore:
 
 @dataclass(frozen=True)
 class ResnetTraining:
-    """How long ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number."""
+    """How ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number; where."""
 
     steps: int = RESNET_STEPS
     batch: int = RESNET_BATCH
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,16 @@ class FittedClassifier:
     def probabilities(self, encodings: Array, batch: int = 1024) -> Array:
         """Class probabilities (N, num_classes), float32, of encodings (N, *encoding)."""
         self.network.eval()
+        device = self.mean.device
         scores = [
-            self.network((torch.from_numpy(np.ascontiguousarray(part)) - self.mean) / self.scale)
+            self.network((torch.from_numpy(np.ascontiguousarray(part)).to(device) - self.mean) / self.scale)
             for part in _parts(encodings, batch)
         ]
-        return torch.cat(scores).softmax(1).numpy()
+        return torch.cat(scores).softmax(1).cpu().numpy()
+
+    def to(self, device: torch.device) -> FittedClassifier:
+        """Itself on `device`."""
+        return FittedClassifier(self.network.to(device), self.mean.to(device), self.scale.to(device))
 
 
 def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
@@ -134,7 +142,7 @@ def fit_and_score(
     transition: Array | None = None,
     resnet: ResnetTraining = ResnetTraining(),
 ) -> tuple[FittedClassifier, ClassifierScore]:
-    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others.
+    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; it ends on the processor.
 
     x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
     records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
@@ -158,7 +166,7 @@ def fit_and_score(
         x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
         fitted = fit(x, y, num_classes, seed, transition)
         probabilities = fitted.probabilities(np.asarray(test_x, np.float32))
-        return fitted, score(np.ravel(test_y), probabilities)
+        return fitted.to(CPU), score(np.ravel(test_y), probabilities)
 
 
 @lru_cache(maxsize=2)
@@ -192,13 +200,20 @@ def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDA
 
     The array may be memory-mapped: only `batch` images at a time are read.
     """
-    training = encoder.training
+    training, device = encoder.training, _device(encoder)
     encoder.eval()
     try:
-        parts = [encoder(images_to_tensor(part)).float().numpy() for part in _parts(images, batch)]
+        parts = [
+            encoder(images_to_tensor(part).to(device)).float().cpu().numpy() for part in _parts(images, batch)
+        ]
     finally:
         encoder.train(training)
     return np.concatenate(parts)
+
+
+def _device(module: nn.Module) -> torch.device:
+    first = next(module.parameters(), None)
+    return CPU if first is None else first.device
 
 
 def probe_reconstruction_loss(
@@ -219,7 +234,9 @@ def probe_reconstruction_loss(
         order = torch.randperm(len(images), generator=generator)
         tested = max(1, len(images) // 5)
         fit, test = order[tested:], order[:tested]
-        inputs, targets = torch.from_numpy(np.array(encodings, np.float32)), images_to_tensor(images)
+        device = _device(decoder)
+        inputs = torch.from_numpy(np.array(encodings, np.float32)).to(device)
+        targets = images_to_tensor(images).to(device)
         probe = copy.deepcopy(decoder).train()
         optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
         for step in range(steps):
@@ -318,8 +335,10 @@ def _fit_resnet18(
 ) -> FittedClassifier:
     network = _resnet18_network(inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
-    fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale))
-    x, y = (torch.from_numpy(inputs) - fitted.mean) / fitted.scale, torch.from_numpy(labels)
+    device = training.device
+    fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale)).to(device)
+    x = (torch.from_numpy(inputs).to(device) - fitted.mean) / fitted.scale
+    y = torch.from_numpy(labels).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RESNET_RATE, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=training.steps)
     generator = torch.Generator().manual_seed(seed)
@@ -331,7 +350,7 @@ def _fit_resnet18(
         if transition is None:
             loss = F.cross_entropy(scores, y[rows])
         else:
-            loss = released_label_loss(scores, y[rows], torch.from_numpy(transition).float())
+            loss = released_label_loss(scores, y[rows], torch.from_numpy(transition).float().to(device))
         loss.backward()
         optimiser.step()
         schedule.step()

@@ -20,6 +20,7 @@ from fl_ppae.data.cache import Dataset, open_cache
 from fl_ppae.data.hospital import HospitalRecords, Records
 from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.data.sources import resolve
+from fl_ppae.devices import device_of
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_json
 from fl_ppae.hospital_state import HospitalState
@@ -188,8 +189,9 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     a data file of its own). The run's configuration comes from elsewhere and can't raise them. What the
     records spend in all is held against `max-epsilon` by `budget.over_ceiling`.
     """
-    if config.adversary != "none" and "data-file" in node:
-        return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
+    impossible = _impossible(node, config)
+    if impossible is not None:
+        return impossible
     ceiling = ceiling_of(node)
     if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > ceiling):
         asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
@@ -214,6 +216,16 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     if config.share != "updates" and plain and not node.get("allow-plain-encodings", simulated):
         asked = " and ".join(plain)
         return f"the run asks for plain {asked}, this hospital does not allow that (allow-plain-encodings)"
+    return None
+
+
+def _impossible(node: NodeConfig, config: RunConfig) -> str | None:
+    if config.adversary != "none" and "data-file" in node:
+        return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
+    try:
+        device_of(config.device)
+    except UserError as problem:
+        return str(problem)
     return None
 
 

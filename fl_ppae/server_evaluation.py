@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,9 +15,11 @@ from fl_ppae.adversary import BACKDOOR, stamp, success_rate
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.registry import DATASETS
+from fl_ppae.devices import device_of
 from fl_ppae.evaluation import (
     ClassifierScore,
     FittedClassifier,
+    ResnetTraining,
     encode,
     fit_and_score,
     images_to_tensor,
@@ -78,13 +81,15 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     No decoder leaves a hospital, so the reconstruction loss is that of a fresh one fitted to the
     server's split; a random encoder is measured in the same way beside it.
     """
+    device = device_of(config.device)
+    encoder = copy.deepcopy(encoder).to(device)
     server_split = encode(encoder, dataset.val.images)
     train = server_split if labelled.images is dataset.val.images else encode(encoder, labelled.images)
     test = encode(encoder, dataset.test.images)
     loss = probe_reconstruction_loss(
         server_split,
         dataset.val.images,
-        autoencoder_of(config).decoder,
+        autoencoder_of(config).decoder.to(device),
         public_seed(config),
         server_threads(),
     )
@@ -135,8 +140,9 @@ def fit(
     """
     classes = DATASETS[config.dataset].num_classes
     seed, threads = public_seed(config), server_threads()
+    resnet = ResnetTraining(device=device_of(config.device))
     return fit_and_score(
-        config.classifier, train, labels, test, test_labels, classes, seed, threads, transition
+        config.classifier, train, labels, test, test_labels, classes, seed, threads, transition, resnet
     )
 
 

@@ -40,12 +40,14 @@ class Submission:
         values: what differs from its own configuration; `output-dir` among them.
         hospitals: how many.
         threads: CPU threads of each.
+        gpus: share of a CUDA device of each; 0 for none.
     """
 
     directory: Path
     values: Mapping[str, Scalar]
     hospitals: int
     threads: int
+    gpus: float = 0.0
 
     @property
     def output_dir(self) -> Path:
@@ -145,12 +147,9 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
     """Why the run failed, or None if it completed."""
     overrides = link.scratch / "run-config.toml"
     overrides.write_text(_toml(submission.values), encoding="utf-8")
-    # A hospital that asked for more CPUs than there are would never start.
-    cpus = min(submission.threads, os.cpu_count() or 1)
-    federation = f"num-supernodes={submission.hospitals} client-resources-num-cpus={cpus}"
     command = [
         *(_script("flwr"), "run", str(submission.directory), "--stream"),
-        *("--run-config", str(overrides), "--federation-config", federation),
+        *("--run-config", str(overrides), "--federation-config", _federation(submission)),
     ]
     with link.log.open("ab") as output:
         submitted = subprocess.Popen(
@@ -163,6 +162,14 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
     if submitted.returncode != 0:
         return _last_error(link.log)
     return _outcome(link)
+
+
+def _federation(submission: Submission) -> str:
+    """How many nodes there are, and what Ray reserves for each."""
+    # A hospital that asked for more CPUs than there are would never start.
+    cpus = min(submission.threads, os.cpu_count() or 1)
+    federation = f"num-supernodes={submission.hospitals} client-resources-num-cpus={cpus}"
+    return federation + (f" client-resources-num-gpus={submission.gpus:.6f}" if submission.gpus else "")
 
 
 def _outcome(link: SuperLink) -> str | None:

@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import Records
+from fl_ppae.data.hospital import Records, resident
+from fl_ppae.devices import CPU, device_of, exact_float32, has_bfloat16
 from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
 from fl_ppae.privacy.ledger import Terms
-from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision, processor_has_bfloat16
+from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
-PHYSICAL_BATCH = 128  # records whose per-sample gradients are in memory at once: what a cache holds
+# Records whose per-sample gradients are in memory at once: what a processor's cache holds; on a CUDA
+# device enough to keep it busy, in about a gigabyte.
+PHYSICAL_BATCH = {"cpu": 128, "cuda": 2048}
 
 
 class LocalModel(nn.Module):
@@ -48,6 +51,7 @@ class TrainingTerms:
         sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
         steps: optimiser steps this round; an empty batch is a step too.
         bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
+        device: where; batches and noise are drawn on the processor all the same.
     """
 
     scope: Scope
@@ -58,6 +62,7 @@ class TrainingTerms:
     steps: int
     learning_rate: float
     bfloat16: bool = False
+    device: torch.device = CPU
 
 
 Moments = dict[str, Tensor]
@@ -68,7 +73,12 @@ Observer = Callable[[LocalModel, list[Tensor]], None]
 
 
 def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
-    """The work of each of a run's rounds."""
+    """The work of each of a run's rounds.
+
+    Raises:
+        UserError: as `device_of`.
+    """
+    device = device_of(config.device)
     return TrainingTerms(
         SCOPES[terms.scope],
         config.objective,
@@ -77,13 +87,14 @@ def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
         terms.sample_rate,
         terms.steps,
         config.learning_rate,
-        uses_bfloat16(config.precision),
+        uses_bfloat16(config.precision, device),
+        device,
     )
 
 
-def uses_bfloat16(precision: str) -> bool:
-    """What the key `precision` means on this machine."""
-    return precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16())
+def uses_bfloat16(precision: str, device: torch.device = CPU) -> bool:
+    """What the key `precision` means on `device`."""
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def train_round(
     moments: Moments | None = None,
     observe: Observer | None = None,
 ) -> tuple[Moments, Diagnostics]:
-    """Train `model` in place for `terms.steps` steps.
+    """Train `model`, which is on the processor before and after, in place for `terms.steps` steps.
 
     Guarantee (scopes with `formal`): the trained parameters are one release of `terms.steps`
     Poisson-sampled Gaussian mechanisms, add-or-remove-one record, at `terms.noise_multiplier`.
@@ -123,12 +134,14 @@ def train_round(
 
     Args:
         moments: what the last round returned.
-        observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums).
+        observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums), on
+            `terms.device`.
 
     Returns:
         The moments for the next round, and diagnostics.
     """
     expected_batch = terms.sample_rate * len(records)
+    records = resident(records, terms.device)
     trainer = LocalTrainer(model, terms, expected_batch, moments)
     signal_to_noise = 0.0
     for _ in range(terms.steps):
@@ -139,15 +152,16 @@ def train_round(
         if observe is not None:
             observe(model, released or trainer.plain_sums())
         trainer.step(released)
+    moments = trainer.moments()
     trainer.close()
     loss, clipped, seen = trainer.totals.tolist()
     seen = max(seen, 1.0)
     diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
-    return trainer.moments(), diagnostics
+    return moments, diagnostics
 
 
 class LocalTrainer:
-    """A model while it trains. One step: `clipped_sums` of a batch, noise on them, `step`.
+    """A model while it trains, on `terms.device`. One step: `clipped_sums`, noise on them, `step`.
 
     Attributes:
         totals: loss, clipped records and records of all batches so far, un-noised.
@@ -160,7 +174,8 @@ class LocalTrainer:
         expected_batch: float,
         moments: Moments | None = None,
     ) -> None:
-        model.partner.requires_grad_(terms.scope.trains_partner)
+        exact_float32(terms.device)
+        model.to(terms.device).partner.requires_grad_(terms.scope.trains_partner)
         noised, plain = _split(model, terms.scope)
         self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if noised else None
         self._model = model
@@ -180,10 +195,11 @@ class LocalTrainer:
         The gradients of modules that learn without noise stay inside, for `step`.
         """
         sums = [torch.zeros_like(parameter) for parameter in self._noised]
-        for positions in _physical_batches(batch):
-            images, labels = records.images(positions), records.labels(positions)
-            images = images.contiguous(memory_format=self._layout)
-            with half_precision(self._terms.bfloat16):
+        device = self._terms.device
+        for positions in _physical_batches(batch, device):
+            images = records.images(positions).to(device).contiguous(memory_format=self._layout)
+            labels = records.labels(positions).to(device)
+            with half_precision(self._terms.bfloat16, device):
                 outputs = self._model(images)
             losses = per_sample_loss(outputs.float(), images, labels, self._terms.objective)
             losses.sum().backward()
@@ -211,18 +227,19 @@ class LocalTrainer:
             optimiser.zero_grad(set_to_none=True)
 
     def moments(self) -> Moments:
-        """Adam's moments: of what is noised, then of what isn't."""
+        """Adam's moments, on the processor: of what is noised, then of what isn't."""
         return {
-            f"{which}.{number}.{name}": value
+            f"{which}.{number}.{name}": value.to(CPU)
             for which, optimiser in enumerate(self._optimisers)
             for number, values in optimiser.state_dict()["state"].items()
             for name, value in values.items()
         }
 
     def close(self) -> None:
-        """Give the model back without hooks."""
+        """Give the model back without hooks, on the processor."""
         if self._gradients is not None:
             self._gradients.remove()
+        self._model.to(CPU)
 
 
 def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
@@ -240,7 +257,7 @@ def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -
     if not sums:
         return []
     noise = gaussian_noise([total.shape for total in sums], _noise_std(terms), rng)
-    return [total + draw for total, draw in zip(sums, noise, strict=True)]
+    return [total + draw.to(total.device) for total, draw in zip(sums, noise, strict=True)]
 
 
 def _noise_std(terms: TrainingTerms) -> float:
@@ -262,9 +279,10 @@ def _layout(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if convolves else torch.contiguous_format
 
 
-def _physical_batches(batch: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(batch), PHYSICAL_BATCH):
-        yield batch[start : start + PHYSICAL_BATCH]
+def _physical_batches(batch: np.ndarray, device: torch.device) -> Iterator[np.ndarray]:
+    size = PHYSICAL_BATCH[device.type]
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
 
 
 def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float) -> int:

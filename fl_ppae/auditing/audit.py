@@ -9,7 +9,7 @@ bound above the ledger's epsilon is always a bug; what is found here may be weak
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -18,6 +18,7 @@ from fl_ppae.auditing.scores import SPREAD, CanaryScores, gradient_numbers
 from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.data.registry import DATASETS
+from fl_ppae.devices import CPU
 from fl_ppae.errors import UserError
 from fl_ppae.evaluation import limited_threads
 from fl_ppae.hospital import planned_terms
@@ -63,7 +64,7 @@ def audit_hospital(
     autoencoder = autoencoder_of(config)
     model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
     terms = planned_terms(hospital.plan, config, run="audit")
-    work = round_terms(terms, config)
+    work = replace(round_terms(terms, config), device=CPU)  # the adversary's arithmetic is done there
     _check_memory(canaries + SPREAD, gradient_numbers(model, work))
     coins = streams(config.seed, hospital.index, CANARY_ROUND)
     drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from fl_ppae.privacy.per_sample import processor_has_bfloat16
+from fl_ppae.devices import CPU, has_bfloat16
 
 _BUSY = 0.3  # of the cores, by the load average of the last minute
 
@@ -21,7 +21,7 @@ def machine(threads: int) -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "bfloat16": processor_has_bfloat16(),
+        "bfloat16": has_bfloat16(CPU),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": threads,

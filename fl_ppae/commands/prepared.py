@@ -55,11 +55,13 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     from fl_ppae.adversary import check_adversaries
     from fl_ppae.data.partition import partition
     from fl_ppae.data.sources import resolve
+    from fl_ppae.devices import device_of
     from fl_ppae.models.build import check_released, encoding_shape_of
     from fl_ppae.reporting.tracking import check_trackers
     from strategies.robust import check_enough
 
     check_trackers(chosen.config)
+    device_of(chosen.config.device)
     check_adversaries(chosen.config, hospitals)
     check_enough(chosen.config.aggregation, hospitals)
     encoding_shape_of(chosen.config)

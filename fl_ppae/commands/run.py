@@ -94,12 +94,15 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
 
 
 def _run_on_superlink(start: _Start, progress: Progress) -> None:
+    from fl_ppae.devices import device_of
     from fl_ppae.superlink import Submission, run_simulation
 
-    values = {key: value for key, value in start.config.to_flat().items() if key in start.given}
+    config = start.config
+    values = {key: value for key, value in config.to_flat().items() if key in start.given}
     directory = start.prepared.chosen.simulation.directory
-    threads = start.config.threads_per_hospital
-    run_simulation(Submission(directory, values, len(start.prepared.records), threads), progress.poll)
+    gpus = 1 / config.hospitals_per_gpu if device_of(config.device).type == "cuda" else 0.0
+    hospitals = len(start.prepared.records)
+    run_simulation(Submission(directory, values, hospitals, config.threads_per_hospital, gpus), progress.poll)
 
 
 def _run_in_process(start: _Start, progress: Progress) -> None:

@@ -48,8 +48,52 @@ class HospitalRecords:
         return torch.from_numpy(np.array(self.split.labels[self.indices[positions]]))
 
 
+@dataclass(frozen=True, eq=False)
+class ResidentRecords:
+    """All records of a hospital in a device's memory, as pixels: one transfer a round, not one a batch.
+
+    Attributes:
+        pixels: (N, C, H, W) uint8. every_label: (N,) int64.
+    """
+
+    pixels: torch.Tensor
+    every_label: torch.Tensor
+    shift: AcquisitionShift
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def images(self, positions: Positions = slice(None)) -> torch.Tensor:
+        """(N, C, H, W) float32 in [0, 1] on the device, shift applied."""
+        return self.shift.apply(_unit(self.pixels[self._rows(positions)]))
+
+    def labels(self, positions: Positions = slice(None)) -> torch.Tensor:
+        """(N,) int64 on the device."""
+        return self.every_label[self._rows(positions)]
+
+    def _rows(self, positions: Positions) -> torch.Tensor | slice:
+        if isinstance(positions, slice):
+            return positions
+        return torch.from_numpy(positions).to(self.pixels.device)
+
+
+def resident(records: Records, device: torch.device) -> Records:
+    """The same records in the memory of a CUDA `device`, if they are a split's; else as they are."""
+    if device.type == "cpu" or not isinstance(records, HospitalRecords):
+        return records
+    pixels = _channels_first(records.split.images[records.indices]).to(device)
+    return ResidentRecords(pixels, records.labels().to(device), records.shift)
+
+
 def to_float(images: np.ndarray) -> torch.Tensor:
     """Images (N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1], in memory with the channels last."""
+    return _unit(_channels_first(images))
+
+
+def _channels_first(images: np.ndarray) -> torch.Tensor:
     # torch.tensor copies: a memory-mapped array is read-only, which torch.from_numpy does not respect.
-    pixels = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
+    return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
+
+
+def _unit(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.to(torch.float32).div_(255)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_ppae.devices import CPU
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -110,15 +112,10 @@ class PerSampleGradients:
 
 
 @contextmanager
-def half_precision(enabled: bool) -> Iterator[None]:
-    """Run layers in bfloat16 inside the block."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+def half_precision(enabled: bool, device: torch.device = CPU) -> Iterator[None]:
+    """Run layers on `device` in bfloat16 inside the block."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
         yield
-
-
-def processor_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _check(layer: nn.Module) -> None:
@@ -137,11 +134,13 @@ class Scratch:
     def __init__(self) -> None:
         self._memory: dict[tuple[object, str], Tensor] = {}
 
-    def of(self, owner: object, name: str, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
-        """A contiguous tensor, whatever it holds; the same memory for the same owner and name."""
+    def of(self, owner: object, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A contiguous tensor of `like`'s type and device, whatever it holds; the same memory for the same
+        owner and name.
+        """
         found = self._memory.get((owner, name))
         if found is None or len(found) < shape[0] or found.shape[1:] != shape[1:]:
-            found = self._memory[owner, name] = torch.empty(shape, dtype=kind)
+            found = self._memory[owner, name] = like.new_empty(shape)
         return found[: shape[0]]
 
 
@@ -179,13 +178,14 @@ def _convolution(layer: nn.Conv2d, inputs: Tensor, outputs: Tensor, scratch: Scr
     window = padded.as_strided(
         (n, height, width, rows, columns * c), (image, row * down, pixel * right, row, 1)
     )
-    kind, size = inputs.dtype, rows * columns * c
-    patches = scratch.of(layer, "patches", tuple(window.shape), kind).copy_(window)
+    size = rows * columns * c
+    patches = scratch.of(layer, "patches", tuple(window.shape), inputs).copy_(window)
     patches = patches.view(n, height * width, size)
     signal = outputs.permute(0, 2, 3, 1).reshape(n, height * width, p)
-    products = scratch.of(layer, "products", (n, size, p), kind)
+    products = scratch.of(layer, "products", (n, size, p), inputs)
     torch.bmm(patches.transpose(1, 2), signal, out=products)
-    if kind != torch.float32:
-        products = scratch.of(layer, "exact", (n, size, p), torch.float32).copy_(products)
+    if products.dtype != torch.float32:
+        exact = inputs.new_empty(0, dtype=torch.float32)
+        products = scratch.of(layer, "exact", (n, size, p), exact).copy_(products)
     shape = (rows, columns, c, p)
     return Dense(products, lambda total: total.reshape(shape).permute(3, 2, 0, 1).contiguous())
