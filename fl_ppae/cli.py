@@ -136,7 +136,7 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench.add_argument(
         "--only",
         metavar="A,B,...",
-        help="of step, federation, scale, memory, accountant, startup (default: all)",
+        help="of step, epoch, federation, scale, memory, accountant, startup (default: all)",
     )
     sizes = bench.add_mutually_exclusive_group()
     for name, text in (("quick", "less of everything: 3 minutes"), ("tiny", "a smoke test: no Ray, seconds")):

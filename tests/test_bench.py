@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fl_ppae import cli
-from fl_ppae.benchmarks import step
+from fl_ppae.benchmarks import epoch, step
 from fl_ppae.benchmarks.machine import busy
 from fl_ppae.benchmarks.results import TINY, Aim, Line, Size
 from fl_ppae.commands.bench import SECTIONS
@@ -80,3 +80,10 @@ def test_a_worker_is_no_larger_with_many_hospitals(tmp_path: Path) -> None:
 def test_every_measurement_has_a_module() -> None:
     folder = Path(step.__file__).parent
     assert all((folder / f"{name}.py").is_file() for name in SECTIONS)
+
+
+def test_an_epoch_is_timed_on_the_device_that_a_hospital_would_take() -> None:
+    found = epoch.measure(TINY).numbers
+    assert found["images"] == 200
+    assert set(found["seconds"]) == {"encoder", "autoencoder"}
+    assert all(seconds > 0 for seconds in found["seconds"].values())

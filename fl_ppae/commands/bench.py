@@ -23,8 +23,8 @@ from fl_ppae.commands.output import notes, show
 from fl_ppae.errors import UserError, did_you_mean
 
 # In this order: the step first, while nothing else has filled memory.
-SECTIONS = ("step", "federation", "scale", "memory", "accountant", "startup")
-_IN_MEMORY = ("step",)  # needs no folder
+SECTIONS = ("step", "epoch", "federation", "scale", "memory", "accountant", "startup")
+_IN_MEMORY = ("step", "epoch")  # need no folder
 
 
 def command(arguments: argparse.Namespace) -> int:
