@@ -157,7 +157,7 @@ def test_a_verdict_follows_the_whole_interval(
     rows = _accuracies(0.90, plain, private, spread)
     central = {one.claim: one for one in paper_verdicts(rows) if one.setting.startswith("central")}
     assert (central["1a"].verdict, central["1b"].verdict) == (raises, costs)
-    assert f"{plain:.3f}" in central["1a"].sentence
+    assert f"{plain:.3f}" in central["1a"].compared
 
 
 def test_a_claim_without_rows_or_with_one_seed_is_undecided() -> None:

@@ -96,6 +96,19 @@ def test_a_nominal_epsilon_buys_no_place_on_the_frontier() -> None:
     assert frontier([cell(0.8, None, 0.5), nominal])[1:] == [nominal]  # as good as no DP, and no better
 
 
+VERDICT = {
+    "claim": "1a",
+    "statement": "LR gains",
+    "dataset": "mnist",
+    "setting": "central",
+    "compared": "LR on fc: 0.9; LR on raw pixels: 0.8",
+    "verdict": "holds",
+    "value": 0.1,
+    "low": 0.05,
+    "high": 0.15,
+}
+
+
 def test_a_study_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {},
@@ -107,12 +120,16 @@ def test_a_study_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     study(tmp_path, rows, machine={"cores": 2})
     write_json(
         tmp_path / "verdicts.json",
-        [{"claim": "claim 1", "dataset": "mnist", "verdict": "holds", "sentence": "LR gains 0.1."}],
+        {"note": "Directional.", "verdicts": [VERDICT, {**VERDICT, "low": None, "verdict": "undecided"}]},
     )
     assert cli.main(["report", str(tmp_path), "--json"]) == cli.OK
     page, text = page_of(tmp_path / "report.html"), text_of(tmp_path / "report.html")
     for words in (
-        "claim 1, mnist: holds. LR gains 0.1.",
+        "1 holds, 1 undecided",
+        "Every test",
+        "1a: LR gains",
+        "+0.100 [+0.050, +0.150]",
+        "Directional.",
         "0.850 ± 0.635",  # 12.706 * 0.05
         "nominal, not a guarantee",
         "fl-ppae study paper --scale small",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +87,19 @@ def _open(
         for dataset in used
     }
     sources = {name: _source(one) for name, one in data.items()}
-    describe(study, {**settings, "sources": sources})
+    describe(study, {**settings, "sources": sources}, _command(arguments, name))
     return study, data
+
+
+def _command(arguments: argparse.Namespace, name: str) -> str:
+    """How to run the study again; files by their names, which the sources' checksums tell apart."""
+    words = ["fl-ppae", "study", name]
+    words += ["--scale", arguments.scale] if name == "paper" else []
+    words += [word for one in arguments.data for word in ("--data", one.split("=")[0] + "=" + Path(one).name)]
+    for option in ("datasets", "data_source", "seeds", "only"):
+        value = getattr(arguments, option, None)
+        words += [f"--{option.replace('_', '-')}", value] if value else []
+    return shlex.join(words)
 
 
 def _source(data: StudyData) -> dict[str, Any]:

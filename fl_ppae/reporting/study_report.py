@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,22 +272,45 @@ def _source(cells: Sequence[Cell]) -> str:
     return "; ".join(sorted(found, key=lambda source: (not is_loud(source), source)))
 
 
-def _verdicts(folder: Path) -> list[tuple[str, str, str]]:
-    """(claim, verdict, sentence) of each, from `verdicts.json`."""
+def _verdicts(folder: Path) -> list[HtmlTable]:
+    """The claims that were tested, from `verdicts.json`: counts by data set, then each; empty for none."""
     try:
         found = read_json(folder / "verdicts.json")
     except (OSError, json.JSONDecodeError):
         return []
-    listed = found.get("verdicts", []) if isinstance(found, dict) else found
+    if not found["verdicts"]:
+        return []
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    rows = []
+    for one in found["verdicts"]:
+        claim, dataset, verdict = f"{one['claim']}: {one['statement']}", one["dataset"], one["verdict"]
+        counts.setdefault(claim, {}).setdefault(dataset, Counter())[verdict] += 1
+        mark = {"holds": "good", "does not hold": "bad"}.get(verdict, "")
+        difference = HtmlCell(_difference(one["value"], one["low"], one["high"]))
+        where = (HtmlCell(one["setting"]), HtmlCell(one["compared"]))
+        rows.append((HtmlCell(claim), HtmlCell(dataset), HtmlCell(verdict, mark), difference, *where))
+    datasets = list(dict.fromkeys(one["dataset"] for one in found["verdicts"]))
+    summary = tuple(
+        (HtmlCell(claim), *(HtmlCell(_counted(own.get(name, Counter()))) for name in datasets))
+        for claim, own in counts.items()
+    )
+    columns = ("claim", "data set", "verdict", "difference [95 % interval]", "setting", "compared")
     return [
-        (
-            ", ".join(str(one[key]) for key in ("claim", "dataset") if one.get(key)),
-            str(one.get("verdict", "")),
-            str(one.get("sentence") or one.get("text") or ""),
-        )
-        for one in listed
-        if isinstance(one, Mapping)
+        HtmlTable("How often each claim holds", (("claim", False), *((n, False) for n in datasets)), summary),
+        HtmlTable(
+            "Every test", tuple((c, c.startswith("diff")) for c in columns), tuple(rows), found["note"]
+        ),
     ]
+
+
+def _counted(verdicts: Counter[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in verdicts.most_common()) or "-"
+
+
+def _difference(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.3f}" + ("" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def _failed(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -32,9 +32,9 @@ def results(
     groups: Sequence[Group],
     keys: Sequence[str],
     metrics: Sequence[str],
-    sentences: Iterable[str],
+    verdicts: Sequence[str],
 ) -> str:
-    """Machine and time, one table a data source, and the verdicts' sentences."""
+    """Machine and time, one table a data source, then the lines of `verdicts`."""
     machine = document["machine"]
     lines = [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {document.get('workers', 0)} workers of "
@@ -59,7 +59,7 @@ def results(
                 f"{floors[1].value:.3f}.",
                 "",
             ]
-    return "\n".join([*lines, *(f"- {sentence}" for sentence in sentences), ""])
+    return "\n".join([*lines, *verdicts])
 
 
 def _cells(group: Group, metrics: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from fl_ppae.files import finite, read_json, write_atomically, write_json
 from fl_ppae.reporting.tables import title
@@ -18,7 +17,8 @@ from fl_ppae.studies.markdown import PAPER_COLUMNS, results
 from fl_ppae.studies.statistics import Mean
 from fl_ppae.studies.study import Study
 from fl_ppae.studies.summary import PAPER_KEYS, PAPER_METRICS, Group, summarise, write_summary
-from fl_ppae.studies.verdicts import NOTE, Verdict, paper_verdicts
+from fl_ppae.studies.verdict import verdict_markdown, verdict_table
+from fl_ppae.studies.verdicts import NOTE, paper_verdicts
 
 _SHOWN = ("accuracy", "auc", "cosine", "cosine_centred", "inversion_ssim", "epsilon")
 
@@ -51,10 +51,9 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
         for group in groups
     ]
     keys = ("encoding", "autoencoder", "privacy", "scope", "hospitals", "classifier")
-    sentences = [f"({one.claim}) {one.sentence}" for one in verdicts]
-    page = results(document, groups, keys, PAPER_COLUMNS, [*sentences, NOTE])
+    page = results(document, groups, keys, PAPER_COLUMNS, verdict_markdown(verdicts, NOTE))
     write_atomically(study.path / "results.md", page.encode())
-    return document, [*_tables(groups), *_sentences(verdicts)]
+    return document, [*_tables(groups), verdict_table(verdicts, NOTE)]
 
 
 def _order(group: Group) -> tuple[Any, ...]:
@@ -97,11 +96,3 @@ def _short(mean: Mean | None) -> str:
     if mean is None:
         return "-"
     return f"{mean.value:.3f}" + ("" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]")
-
-
-def _sentences(verdicts: Sequence[Verdict]) -> list[RenderableType]:
-    style = {"holds": "green", "does not hold": "red", "undecided": "yellow"}
-    return [
-        *(Text(f"({one.claim}) {one.sentence}", style=style[one.verdict]) for one in verdicts),
-        Text(NOTE, style="italic"),
-    ]

@@ -9,17 +9,22 @@ from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from fl_ppae.files import finite, read_json, write_atomically, write_json
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.figures import plot_partitions
 from fl_ppae.studies.markdown import PARTITION_COLUMNS, results
+from fl_ppae.studies.partition_grid import DATASET
 from fl_ppae.studies.statistics import Mean, mean_interval
 from fl_ppae.studies.study import Study
 from fl_ppae.studies.summary import PARTITION_KEYS, PARTITION_METRICS, Group, summarise, write_summary
 from fl_ppae.studies.table import Row, number
+from fl_ppae.studies.verdict import Verdict, decide, verdict_markdown, verdict_table
 
+NOTE = (
+    "Federated, noise calibrated per hospital, paired by seed. A verdict follows the whole 95 % interval of "
+    "the difference; none is corrected for their number."
+)
 _SHOWN = ("accuracy", "accuracy_hospitals", "accuracy_worst", "epsilon_min", "epsilon_max", "hellinger")
 
 
@@ -27,16 +32,17 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
     """Write them; returns the JSON document and the table. From however much of the table there is."""
     rows = study.rows()
     groups = summarise(rows, PARTITION_KEYS, PARTITION_METRICS)
-    findings = against_iid([row for row in rows if not row["error"]])
+    verdicts = against_iid([row for row in rows if not row["error"]])
     write_summary(study.path / "summary.csv", groups, PARTITION_KEYS, PARTITION_METRICS)
-    write_json(study.path / "verdicts.json", finite({"findings": findings}))
     document = {
         "study": str(study.path),
         **read_json(study.path / "study.json"),
         "cells": len({row["cell"] for row in rows}),
         "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
-        "findings": findings,
+        "note": NOTE,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
     }
+    write_json(study.path / "verdicts.json", finite({"note": NOTE, "verdicts": document["verdicts"]}))
     if not groups:
         return document, []
     if any(group.keys["setting"] == "federated" for group in groups):
@@ -46,50 +52,48 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
         for group in groups
     ]
     keys = ("partition", "setting", "noise", "hospitals")
-    sentences = [str(one["sentence"]) for one in findings]
-    page = results(document, groups, keys, PARTITION_COLUMNS, sentences)
+    page = results(document, groups, keys, PARTITION_COLUMNS, verdict_markdown(verdicts, NOTE))
     write_atomically(study.path / "results.md", page.encode())
-    return document, [_table(groups), *(Text(str(one["sentence"])) for one in findings)]
+    return document, [_table(groups), verdict_table(verdicts, NOTE)]
 
 
-def against_iid(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """What each split costs in accuracy against IID with as many hospitals, paired by seed."""
+def against_iid(rows: Sequence[Row]) -> list[Verdict]:
+    """Whether a split costs accuracy against IID with as many hospitals, paired by seed."""
     federated = [row for row in rows if row["setting"] == "federated" and row["noise"] == "calibrated"]
     accuracy = {
-        (row["partition"], row["hospitals"], row["seed"]): number(row, "accuracy") for row in federated
+        (row["partition"], row["hospitals"], row["seed"]): value
+        for row in federated
+        if (value := number(row, "accuracy")) is not None
     }
     found = []
     for hospitals in sorted({row["hospitals"] for row in federated}, key=int):
         for partition in dict.fromkeys(row["partition"] for row in federated if row["partition"] != "iid"):
-            differences = [
-                value - iid
+            pairs = [
+                (value, accuracy["iid", hospitals, seed])
                 for (name, count, seed), value in accuracy.items()
-                if (name, count) == (partition, hospitals)
-                and value is not None
-                and (iid := accuracy.get(("iid", hospitals, seed))) is not None
+                if (name, count) == (partition, hospitals) and ("iid", hospitals, seed) in accuracy
             ]
-            if differences:
-                mean = mean_interval(differences)
-                found.append(_finding(partition, hospitals, mean))
+            if pairs:
+                found.append(_against_iid(partition, hospitals, pairs))
     return found
 
 
-def _finding(partition: str, hospitals: str, mean: Mean) -> dict[str, Any]:
-    verdict = "undecided"
-    if not math.isnan(mean.low):
-        verdict = "costs accuracy" if mean.high < 0 else "gains" if mean.low > 0 else "undecided"
-    interval = "" if math.isnan(mean.low) else f" [{mean.low:+.3f}, {mean.high:+.3f}]"
-    sentence = (
-        f"{partition}, {hospitals} hospitals: {verdict}; accuracy {mean.value:+.3f}{interval} "
-        f"against IID, over {mean.n} seeds."
+def _against_iid(partition: str, hospitals: str, pairs: Sequence[tuple[float, float]]) -> Verdict:
+    mean = mean_interval([own - iid for own, iid in pairs])
+    own, iid = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    return Verdict(
+        partition,
+        "costs accuracy",
+        DATASET,
+        f"{hospitals} hospitals",
+        f"{partition}: {own:.3f}; iid: {iid:.3f}",
+        decide(mean.low, mean.high, 0.0, at_least=False),
+        mean.value,
+        mean.low,
+        mean.high,
+        mean.n,
+        0.0,
     )
-    return {
-        "partition": partition,
-        "hospitals": hospitals,
-        **asdict(mean),
-        "verdict": verdict,
-        "sentence": sentence,
-    }
 
 
 def _table(groups: Sequence[Group]) -> Table:

@@ -63,8 +63,10 @@ def study_folder(output_dir: str, name: str) -> Path:
     return Path(output_dir).expanduser().absolute() if output_dir else home() / "studies" / name
 
 
-def describe(study: Study, settings: Mapping[str, Any]) -> None:
+def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
     """Write `study.json`, or check that the study that is there was made with the same settings.
+
+    `command` tells how to run it again.
 
     Raises:
         UserError: they differ.
@@ -80,6 +82,7 @@ def describe(study: Study, settings: Mapping[str, Any]) -> None:
         return
     document = {
         "name": study.name,
+        "command": command,
         "settings": settings,
         "versions": versions(),
         "machine": machine(),

@@ -18,41 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from fl_ppae.studies.statistics import Mean, mean_interval
+from fl_ppae.studies.statistics import mean_interval
 from fl_ppae.studies.table import Row, number
+from fl_ppae.studies.verdict import UNDECIDED, Verdict, decide
 
 LITTLE = 0.02
 A_LOT = 0.05
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NOTE = (
     "The paper's own tables are not public, so these verdicts are directional: they say whether this study's "
     "data agree with the abstract's claims, not whether the paper's numbers were reproduced."
 )
 _Z = 1.959964
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One claim on one data set in one setting.
-
-    Attributes:
-        claim: `1a` ... `3b`. statement: what it says.
-        value, low, high: the difference (or rank correlation) with its 95 % interval; NaN if unknown.
-        n: seeds, or configurations of a rank correlation.
-        threshold: what the interval was compared with.
-    """
-
-    claim: str
-    statement: str
-    dataset: str
-    setting: str
-    verdict: str
-    value: float
-    low: float
-    high: float
-    n: int
-    threshold: float
-    sentence: str
+_WORDS = {"lr": "LR", "resnet18": "ResNet18"}
 
 
 @dataclass(frozen=True)
@@ -73,17 +50,20 @@ class _Choice:
         what = self.autoencoder if self.encoding == "trained" else "raw pixels"
         dp = "" if self.encoding != "trained" else ", no DP"
         if self.privacy != "none":
-            dp = f", epsilon {self.privacy} (scope {self.scope})"
-        return f"{self.classifier} on {what}{dp}"
+            dp = f", epsilon {self.privacy}"
+        return f"{_WORDS[self.classifier]} on {what}{dp}"
 
 
 def paper_verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """Every claim on every data set, centrally under the paper's scope and federated under a formal one."""
+    """Every claim on every data set, centrally under the paper's scope and federated under a formal one.
+
+    In the order of the claims.
+    """
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     epsilons = sorted({row["privacy"] for row in rows if row["privacy"] != "none"}, key=float)
     settings = [
-        ("central, scope encoder (the paper's, nominal epsilon)", "encoder", "1"),
-        ("5 hospitals, scope autoencoder (formal epsilon)", "autoencoder", "5"),
+        ("central, scope encoder", "encoder", "1"),
+        ("5 hospitals, scope autoencoder", "autoencoder", "5"),
     ]
     found: list[Verdict] = []
     for dataset in datasets:
@@ -91,7 +71,7 @@ def paper_verdicts(rows: Sequence[Row]) -> list[Verdict]:
         for setting, scope, hospitals in settings:
             found += _claims(own, dataset, setting, scope, hospitals, epsilons)
         found.append(_cosine_ranks_leakage(own, dataset))
-    return found
+    return sorted(found, key=lambda one: one.claim)
 
 
 def _claims(
@@ -108,7 +88,7 @@ def _claims(
 
     yield test(
         "1a",
-        "a simple autoencoder raises LR's accuracy",
+        "a simple autoencoder raises LR",
         trained("lr", "fc"),
         _Choice("lr", "pixels"),
         0.0,
@@ -116,7 +96,7 @@ def _claims(
     )
     yield test(
         "2a",
-        f"a convolutional autoencoder costs ResNet18 less than {LITTLE} of accuracy, or gains",
+        f"conv costs ResNet18 less than {LITTLE}",
         trained("resnet18", "conv"),
         _Choice("resnet18", "pixels"),
         -LITTLE,
@@ -125,7 +105,7 @@ def _claims(
     for epsilon in epsilons:
         yield test(
             "1b",
-            f"DP costs LR on the simple autoencoder more than {A_LOT} of accuracy",
+            f"DP then costs LR more than {A_LOT}",
             trained("lr", "fc"),
             trained("lr", "fc", epsilon),
             A_LOT,
@@ -133,7 +113,7 @@ def _claims(
         )
         yield test(
             "2b",
-            f"DP costs ResNet18 on the convolutional autoencoder less than {LITTLE} of accuracy",
+            f"DP costs it less than {LITTLE}",
             trained("resnet18", "conv"),
             trained("resnet18", "conv", epsilon),
             LITTLE,
@@ -141,7 +121,7 @@ def _claims(
         )
         yield test(
             "3a",
-            "under DP ResNet18 on the convolutional autoencoder is the more accurate choice",
+            "under DP conv with ResNet18 is the choice",
             trained("resnet18", "conv", epsilon),
             trained("lr", "fc", epsilon),
             0.0,
@@ -164,25 +144,20 @@ def _difference(
     known = [(left, right) for left, right in pairs if left is not None and right is not None]
     dataset, setting = where
     if not known:
-        text = f"{dataset}, {setting}: undecided, no seed has both {choices[0]} and {choices[1]}."
-        return Verdict(
-            claim, statement, dataset, setting, UNDECIDED, math.nan, math.nan, math.nan, 0, threshold, text
-        )
+        text = f"no seed has both {choices[0]} and {choices[1]}"
+        unknown = (math.nan, math.nan, math.nan)
+        return Verdict(claim, statement, dataset, setting, text, UNDECIDED, *unknown, 0, threshold)
     mean = mean_interval([left - right for left, right in known])
-    verdict = _compare(mean, threshold, at_least=at_least)
     left, right = (float(np.mean(values)) for values in zip(*known, strict=True))
-    text = (
-        f"{dataset}, {setting}: {statement}: {verdict}. Accuracy {left:.3f} ({choices[0]}) against "
-        f"{right:.3f} ({choices[1]}): a difference of {_signed(mean)} over {mean.n} seeds."
-    )
-    return Verdict(
-        claim, statement, dataset, setting, verdict, mean.value, mean.low, mean.high, mean.n, threshold, text
-    )
+    text = f"{choices[0]}: {left:.3f}; {choices[1]}: {right:.3f}"
+    verdict = decide(mean.low, mean.high, threshold, at_least=at_least)
+    numbers = (mean.value, mean.low, mean.high, mean.n, threshold)
+    return Verdict(claim, statement, dataset, setting, text, verdict, *numbers)
 
 
 def _cosine_ranks_leakage(rows: list[Row], dataset: str) -> Verdict:
     """Whether the paper's leakage metric orders configurations as an attacker's success does."""
-    statement = "the cosine that the paper weighs ranks encodings as an inversion attacker does"
+    statement = "the cosine tells which encoding leaks"
     setting = "all trained encoders"
     by_cell = {
         row["cell"]: (number(row, "cosine"), number(row, "inversion_ssim"))
@@ -204,24 +179,6 @@ def _cosine_ranks_leakage(rows: list[Row], dataset: str) -> Verdict:
             half = _Z * math.sqrt(1.06 / (len(points) - 3))
             centre = math.atanh(max(-0.999999, min(0.999999, value)))
             low, high = math.tanh(centre - half), math.tanh(centre + half)
-            verdict = _compare(Mean(value, low, high, len(points)), 0.0, at_least=True)
-    text = (
-        f"{dataset}, {setting}: {statement}: {verdict}. Spearman's rank correlation of |cosine| and "
-        f"inversion SSIM is {value:.2f} [{low:.2f}, {high:.2f}] over {len(points)} configurations."
-    )
-    return Verdict("3b", statement, dataset, setting, verdict, value, low, high, len(points), 0.0, text)
-
-
-def _compare(mean: Mean, threshold: float, *, at_least: bool) -> str:
-    """`at_least`: the claim is that the difference is above the threshold; else that it is below."""
-    if math.isnan(mean.low):
-        return UNDECIDED
-    above, below = mean.low > threshold, mean.high < threshold
-    if not (above or below):
-        return UNDECIDED
-    return HOLDS if above == at_least else FAILS
-
-
-def _signed(mean: Mean) -> str:
-    interval = "" if math.isnan(mean.low) else f" [{mean.low:+.3f}, {mean.high:+.3f}]"
-    return f"{mean.value:+.3f}{interval}"
+            verdict = decide(low, high, 0.0, at_least=True)
+    text = f"rank correlation of |cosine| and inversion SSIM, {len(points)} configurations"
+    return Verdict("3b", statement, dataset, setting, text, verdict, value, low, high, len(points), 0.0)
