@@ -160,7 +160,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
 
 
 def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:
-    formal = _updates_formal(run)
+    formal, unbounded = _updates_formal(run), run.values.get("dp-scope") == "none"
     heading = title("Privacy budgets", run.data_label)
     table = _table(heading, "hospital", "records", "noise", "rounds trained", EPSILON, "target")
     table.add_column("last status")
@@ -172,7 +172,7 @@ def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> T
             _number(last["noise_multiplier"]),
             str(sum(row["status"] == "trained" for row in rows)),
             format_epsilon(last["epsilon"], formal=formal),
-            _number(run.values.get("target-epsilon"), 2),
+            "-" if unbounded else _number(run.values.get("target-epsilon"), 2),
             ": ".join(filter(None, (last["status"], last["reason"]))),
         )
     return table
