@@ -50,11 +50,10 @@ class ClassifierScore:
 
 @dataclass(frozen=True)
 class ResnetTraining:
-    """How ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number; where."""
+    """How long ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number."""
 
     steps: int = RESNET_STEPS
     batch: int = RESNET_BATCH
-    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
@@ -141,21 +140,22 @@ def fit_and_score(
     threads: int,
     transition: Array | None = None,
     resnet: ResnetTraining = ResnetTraining(),
+    device: torch.device = CPU,
 ) -> tuple[FittedClassifier, ClassifierScore]:
     """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; it ends on the processor.
 
     x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
     records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
     labels were replaced; the loss is then that of the released labels (forward correction, Patrini et
-    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` only matters to
-    'resnet18'.
+    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` and `device` only
+    matter to 'resnet18'.
 
     Raises:
         UserError: as `check_fit`.
     """
     fits: dict[str, Callable[..., FittedClassifier]] = {
         "lr": _fit_logistic,
-        "resnet18": partial(_fit_resnet18, training=resnet),
+        "resnet18": partial(_fit_resnet18, training=resnet, device=device),
     }
     fit = fits.get(classifier)
     if fit is None:
@@ -332,10 +332,10 @@ def _fit_resnet18(
     seed: int,
     transition: Array | None,
     training: ResnetTraining,
+    device: torch.device,
 ) -> FittedClassifier:
     network = _resnet18_network(inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
-    device = training.device
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale)).to(device)
     x = (torch.from_numpy(inputs).to(device) - fitted.mean) / fitted.scale
     y = torch.from_numpy(labels).to(device)

@@ -19,7 +19,6 @@ from fl_ppae.devices import device_of
 from fl_ppae.evaluation import (
     ClassifierScore,
     FittedClassifier,
-    ResnetTraining,
     encode,
     fit_and_score,
     images_to_tensor,
@@ -140,9 +139,18 @@ def fit(
     """
     classes = DATASETS[config.dataset].num_classes
     seed, threads = public_seed(config), server_threads()
-    resnet = ResnetTraining(device=device_of(config.device))
+    device = device_of(config.device)
     return fit_and_score(
-        config.classifier, train, labels, test, test_labels, classes, seed, threads, transition, resnet
+        config.classifier,
+        train,
+        labels,
+        test,
+        test_labels,
+        classes,
+        seed,
+        threads,
+        transition,
+        device=device,
     )
 
 

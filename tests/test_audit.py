@@ -232,17 +232,11 @@ def test_changed_images_stay_within_radius_and_range():
 
 @pytest.mark.parametrize("classifier", ["lr", "resnet18"])
 def test_a_classifier_is_restored_from_its_state(classifier: str):
-    from fl_ppae.evaluation import classifier_state, fit_and_score
+    from fl_ppae.evaluation import ResnetTraining, classifier_state, fit_and_score
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 49)).astype(np.float32), rng.integers(0, 3, 60)
-    from fl_ppae import evaluation
-
-    steps, evaluation.RESNET_STEPS = evaluation.RESNET_STEPS, 2
-    try:
-        fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 0, 1)
-    finally:
-        evaluation.RESNET_STEPS = steps
+    fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 0, 1, resnet=ResnetTraining(steps=2))
     restored = restore_classifier(classifier, classifier_state(fitted), 3)
     np.testing.assert_array_equal(restored.probabilities(x), fitted.probabilities(x))
 

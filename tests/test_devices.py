@@ -175,6 +175,6 @@ def test_the_server_measures_on_cuda_what_it_measures_on_the_processor() -> None
     model.to(CUDA)
     np.testing.assert_allclose(encode(model.encoder, images), plain, rtol=1e-2, atol=1e-2)
     assert probe_reconstruction_loss(plain, images, model.partner, 0, 1, steps=5) > 0
-    training = ResnetTraining(steps=3, batch=16, device=CUDA)
-    fitted, _ = fit_and_score("resnet18", plain, labels, plain, labels, 4, 0, 1, None, training)
+    training = ResnetTraining(steps=3, batch=16)
+    fitted, _ = fit_and_score("resnet18", plain, labels, plain, labels, 4, 0, 1, None, training, CUDA)
     assert fitted.mean.device == CPU

@@ -17,6 +17,7 @@ from fl_ppae import evaluation
 from fl_ppae.errors import UserError
 from fl_ppae.evaluation import (
     FittedClassifier,
+    ResnetTraining,
     classifier_state,
     encode,
     fit_and_score,
@@ -38,30 +39,23 @@ def blobs(count: int, shape: tuple[int, ...], classes: int, seed: int):
     return (0.3 * means[labels] + rng.normal(size=(count, *shape))).astype(np.float32), labels
 
 
-@pytest.fixture
-def tiny_resnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "RESNET_STEPS", 5)
-    monkeypatch.setattr(evaluation, "RESNET_BATCH", 8)
-
-
 def random_images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 28, 28, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(("classifier", "shape"), [("lr", (2, 7, 7)), ("lr", (60,)), ("resnet18", (49,))])
-def test_fit_learns_and_repeats_bit_for_bit(monkeypatch, classifier, shape):
-    monkeypatch.setattr(evaluation, "RESNET_STEPS", 40)
-    monkeypatch.setattr(evaluation, "RESNET_BATCH", 32)
+def test_fit_learns_and_repeats_bit_for_bit(classifier, shape):
+    resnet = ResnetTraining(steps=40, batch=32)
     (x, y), (test_x, test_y) = blobs(300, shape, 3, 1), blobs(200, shape, 3, 2)
     before = torch.get_rng_state()
     with limited_threads(3):
-        fitted, score = fit_and_score(classifier, x, y, test_x, test_y, 3, 7, 1)
+        fitted, score = fit_and_score(classifier, x, y, test_x, test_y, 3, 7, 1, resnet=resnet)
         assert torch.get_num_threads() == 3
     assert torch.equal(torch.get_rng_state(), before)
     assert score.accuracy > 0.5
     assert score.auc > 0.6
     torch.manual_seed(99)
-    again, same = fit_and_score(classifier, x, y[:, None], test_x, test_y[:, None], 3, 7, 1)
+    again, same = fit_and_score(classifier, x, y[:, None], test_x, test_y[:, None], 3, 7, 1, resnet=resnet)
     assert same == score
     first, second = classifier_state(fitted), classifier_state(again)
     assert first.keys() == second.keys()
@@ -81,12 +75,14 @@ def test_threads_are_limited_and_given_back_even_after_an_error(threads):
 
 
 @pytest.mark.parametrize(("classifier", "shape"), [("lr", (2, 7, 7)), ("resnet18", (49,))])
-def test_a_saved_classifier_reads_back_as_it_was(tiny_resnet, tmp_path, classifier, shape):
+def test_a_saved_classifier_reads_back_as_it_was(tmp_path, classifier, shape):
+    resnet = ResnetTraining(steps=5, batch=8)
     (x, y), (other_x, other_y) = blobs(40, shape, 3, 1), blobs(40, shape, 3, 2)
-    fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 7, 1)
+    fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 7, 1, resnet=resnet)
     save_file(classifier_state(fitted), tmp_path / "classifier.safetensors")
     state = load_file(tmp_path / "classifier.safetensors")
-    network = fit_and_score(classifier, other_x, other_y, x, y, 3, 8, 1)[0].network  # other weights
+    other, _ = fit_and_score(classifier, other_x, other_y, x, y, 3, 8, 1, resnet=resnet)  # other weights
+    network = other.network
     network.load_state_dict(
         {key.removeprefix("network."): value for key, value in state.items() if "network." in key}
     )
