@@ -22,7 +22,6 @@ from fl_ppae import messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.budget import over_ceiling, over_target
 from fl_ppae.config import RunConfig
-from fl_ppae.evaluation import limited_threads
 from fl_ppae.hospital import (
     Hospital,
     Identity,
@@ -60,6 +59,7 @@ from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 from fl_ppae.release import batches, encodings_to_release, labels_to_release
+from fl_ppae.threads import limited_threads
 from fl_ppae.training import LocalModel, Moments, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through

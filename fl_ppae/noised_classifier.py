@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fl_ppae.evaluation import FittedClassifier
+from fl_ppae.classification import FittedClassifier
 from fl_ppae.privacy.labels import unbiased_weights
 
 # Eigenvalues are floored at this part of s^2 sqrt(k / N). Chosen on BloodMNIST, test accuracy in sight.

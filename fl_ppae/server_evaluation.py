@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -12,20 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from fl_ppae.adversary import BACKDOOR, stamp, success_rate
+from fl_ppae.classification import ClassifierScore, FittedClassifier, fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.devices import device_of
-from fl_ppae.evaluation import (
-    ClassifierScore,
-    FittedClassifier,
-    encode,
-    fit_and_score,
-    images_to_tensor,
-    probe_reconstruction_loss,
-)
+from fl_ppae.evaluation import encode, images_to_tensor, probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
+from fl_ppae.threads import server_threads
 
 LEAKAGE_IMAGES = 1000  # a fixed number, because retrieval gets harder with every further image
 
@@ -61,17 +55,6 @@ class Measured:
     def as_row(self) -> dict[str, float | None]:
         """The measured columns of `rounds.csv`."""
         return {**asdict(self.score), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
-
-
-def server_threads() -> int:
-    """Threads of the server's work: the cores this process may use, in a Ray run and in process.
-
-    `OMP_NUM_THREADS` says otherwise, as it does to the libraries: studies run a process a core.
-    """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, labelled: Labelled) -> Measured:

@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from fl_ppae import messages
+from fl_ppae.classification import score
 from fl_ppae.config import RunConfig
-from fl_ppae.evaluation import encode, images_to_tensor, score
+from fl_ppae.evaluation import encode, images_to_tensor
 from fl_ppae.models.build import public_seed, released_shape_of
 from fl_ppae.noised_classifier import classifier_of, moments
 from fl_ppae.planning import upload_terms

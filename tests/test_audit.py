@@ -20,8 +20,9 @@ from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, MEASUREMENT, SERVER_SPLIT
 from fl_ppae.attacks.audit import carry_out
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
 from fl_ppae.attacks.registry import ATTACKS
+from fl_ppae.classification import restore_classifier
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import encode, restore_classifier
+from fl_ppae.evaluation import encode
 from fl_ppae.leakage.intervals import Estimate
 from fl_ppae.models.autoencoders import build_autoencoder
 from fl_ppae.stored_runs import open_run
@@ -232,7 +233,7 @@ def test_changed_images_stay_within_radius_and_range():
 
 @pytest.mark.parametrize("classifier", ["lr", "resnet18"])
 def test_a_classifier_is_restored_from_its_state(classifier: str):
-    from fl_ppae.evaluation import ResnetTraining, classifier_state, fit_and_score
+    from fl_ppae.classification import ResnetTraining, classifier_state, fit_and_score
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 49)).astype(np.float32), rng.integers(0, 3, 60)

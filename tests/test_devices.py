@@ -12,12 +12,13 @@ import torch
 from conftest import records_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fl_ppae.classification import ResnetTraining, fit_and_score
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.hospital import HospitalRecords, ResidentRecords, resident
 from fl_ppae.devices import CPU, device_of, exact_float32
-from fl_ppae.evaluation import ResnetTraining, encode, fit_and_score, probe_reconstruction_loss
+from fl_ppae.evaluation import encode, probe_reconstruction_loss
 from fl_ppae.hospital import refusal
 from fl_ppae.models.autoencoders import NAMES, build_autoencoder
 from fl_ppae.privacy import per_sample

@@ -13,20 +13,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from fl_ppae import evaluation
-from fl_ppae.errors import UserError
-from fl_ppae.evaluation import (
+from fl_ppae import classification
+from fl_ppae.classification import (
     FittedClassifier,
     ResnetTraining,
     classifier_state,
-    encode,
     fit_and_score,
-    images_to_tensor,
-    limited_threads,
     macro_auc,
-    probe_reconstruction_loss,
 )
+from fl_ppae.errors import UserError
+from fl_ppae.evaluation import encode, images_to_tensor, probe_reconstruction_loss
 from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.threads import limited_threads
 
 BLOOD = Path(__file__).parents[1] / "../shared/data/bloodmnist.npz"
 
@@ -107,7 +105,7 @@ def test_lr_is_scikit_learn_behind_a_standardisation(classes):
     (x, y), (test_x, _) = blobs(300, (20,), classes, 1), blobs(50, (20,), classes, 2)
     fitted, _ = fit_and_score("lr", x, y, x, y, classes, 0, 1)
     probabilities = fitted.probabilities(test_x)
-    model = LogisticRegression(C=evaluation.LR_C, max_iter=1000, tol=1e-6)
+    model = LogisticRegression(C=classification.LR_C, max_iter=1000, tol=1e-6)
     model.fit((x - x.mean(0)) / x.std(0), y)
     expected = model.predict_proba((test_x - x.mean(0)) / x.std(0))
     np.testing.assert_allclose(probabilities, expected, atol=5e-3)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
-from fl_ppae.evaluation import fit_and_score
+from fl_ppae.classification import fit_and_score
 from fl_ppae.noised_classifier import classifier_of, moments
 from fl_ppae.privacy.labels import randomised_response, transition
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from study_jobs import Job, slow, work
 
+from fl_ppae.classification import ResnetTraining
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import ResnetTraining
 from fl_ppae.files import read_json
 from fl_ppae.in_process import run_in_process
 from fl_ppae.planning import plan_hospital

@@ -16,9 +16,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
+from fl_ppae.classification import fit_and_score, score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import encode, fit_and_score, score
+from fl_ppae.evaluation import encode
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.noised_classifier import classifier_of, moments
 from fl_ppae.privacy.accounting import calibrate_encoding_noise

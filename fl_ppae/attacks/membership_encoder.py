@@ -27,9 +27,10 @@ from fl_ppae.attacks.membership import (
     words_of,
 )
 from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_encoder, without_dp
+from fl_ppae.classification import fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import Positions, to_float
-from fl_ppae.evaluation import encode, fit_and_score
+from fl_ppae.evaluation import encode
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.training import per_sample_loss

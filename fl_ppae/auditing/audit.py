@@ -20,12 +20,12 @@ from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.devices import CPU
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import limited_threads
 from fl_ppae.hospital import planned_terms
 from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan
 from fl_ppae.privacy.auditing import Bound, best_bound
 from fl_ppae.privacy.randomness import streams
+from fl_ppae.threads import limited_threads
 from fl_ppae.training import LocalModel, Moments, round_terms, train_round
 
 CANARY_ROUND = 0  # training draws from the streams of round 1 on

@@ -15,7 +15,6 @@ from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.config import RunConfig
 from fl_ppae.data.hospital import HospitalRecords
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import limited_threads
 from fl_ppae.files import read_json
 from fl_ppae.hospital import planned_terms
 from fl_ppae.in_process import simulated_grid
@@ -28,6 +27,7 @@ from fl_ppae.session import start_session
 from fl_ppae.simulations import find
 from fl_ppae.simulator import make_deal
 from fl_ppae.superlink import Submission, run_simulation
+from fl_ppae.threads import limited_threads
 from fl_ppae.training import LocalModel, round_terms, train_round
 
 HOSPITALS = 5

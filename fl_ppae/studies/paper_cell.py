@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fl_ppae.classification import fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import encode, fit_and_score, images_to_tensor
+from fl_ppae.evaluation import encode, images_to_tensor
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.inversion import Pairs, fit_inverters
 from fl_ppae.leakage.similarity import similarity

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from fl_ppae.classification import FittedClassifier, fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.hospital import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import FittedClassifier, encode, fit_and_score
+from fl_ppae.evaluation import encode
 from fl_ppae.hospital import planned_terms
 from fl_ppae.models.build import autoencoder_of, partner_of
 from fl_ppae.planning import HospitalPlan, make_plan, plan_hospital
