@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from fl_ppae.files import finite, read_json, write_atomically, write_json
+from fl_ppae.files import write_atomically
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.figures import plot_accuracy, plot_frontier
 from fl_ppae.studies.markdown import PAPER_COLUMNS, results
 from fl_ppae.studies.statistics import Mean
-from fl_ppae.studies.study import Study
+from fl_ppae.studies.study import Study, conclude
 from fl_ppae.studies.summary import PAPER_KEYS, PAPER_METRICS, Group, summarise, write_summary
 from fl_ppae.studies.verdict import verdict_markdown, verdict_table
 from fl_ppae.studies.verdicts import NOTE, paper_verdicts
@@ -29,15 +29,7 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
     groups = sorted(summarise(rows, PAPER_KEYS, PAPER_METRICS), key=_order)
     verdicts = paper_verdicts([row for row in rows if not row["error"]])
     write_summary(study.path / "summary.csv", groups, PAPER_KEYS, PAPER_METRICS)
-    document = {
-        "study": str(study.path),
-        **read_json(study.path / "study.json"),
-        "cells": len({row["cell"] for row in rows}),
-        "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
-        "note": NOTE,
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-    }
-    write_json(study.path / "verdicts.json", finite({"note": NOTE, "verdicts": document["verdicts"]}))
+    document = conclude(study, rows, verdicts, NOTE)
     if not groups:
         return document, []
     plot_accuracy(groups, study.path / "figures" / "accuracy.png")

@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from fl_ppae.files import finite, read_json, write_atomically, write_json
+from fl_ppae.files import write_atomically
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.figures import plot_partitions
 from fl_ppae.studies.markdown import PARTITION_COLUMNS, results
 from fl_ppae.studies.partition_grid import DATASET
 from fl_ppae.studies.statistics import Mean, mean_interval
-from fl_ppae.studies.study import Study
+from fl_ppae.studies.study import Study, conclude
 from fl_ppae.studies.summary import PARTITION_KEYS, PARTITION_METRICS, Group, summarise, write_summary
 from fl_ppae.studies.table import Row, number
 from fl_ppae.studies.verdict import Verdict, decide, verdict_markdown, verdict_table
@@ -34,15 +34,7 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
     groups = summarise(rows, PARTITION_KEYS, PARTITION_METRICS)
     verdicts = against_iid([row for row in rows if not row["error"]])
     write_summary(study.path / "summary.csv", groups, PARTITION_KEYS, PARTITION_METRICS)
-    document = {
-        "study": str(study.path),
-        **read_json(study.path / "study.json"),
-        "cells": len({row["cell"] for row in rows}),
-        "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
-        "note": NOTE,
-        "verdicts": [asdict(verdict) for verdict in verdicts],
-    }
-    write_json(study.path / "verdicts.json", finite({"note": NOTE, "verdicts": document["verdicts"]}))
+    document = conclude(study, rows, verdicts, NOTE)
     if not groups:
         return document, []
     if any(group.keys["setting"] == "federated" for group in groups):

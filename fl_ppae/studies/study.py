@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fl_ppae.files import finite, read_json, write_json
 from fl_ppae.paths import home
 from fl_ppae.reporting.run_directory import versions
 from fl_ppae.studies import table
+from fl_ppae.studies.verdict import Verdict
 from fl_ppae.studies.workers import NamedCell, Outcome, Work, work_off
 
 
@@ -118,6 +119,21 @@ def left_over(study: Study, cells: Sequence[NamedCell], *, retry_failed: bool) -
     """The cells that have no row yet; with `retry_failed` those that failed as well."""
     done = table.finished(study.rows(), retry_failed=retry_failed)
     return [cell for cell in cells if cell.name not in done]
+
+
+def conclude(
+    study: Study, rows: Sequence[table.Row], verdicts: Sequence[Verdict], note: str
+) -> dict[str, Any]:
+    """Write `verdicts.json`; returns the study as one JSON document, without its summary."""
+    found = {"note": note, "verdicts": [asdict(verdict) for verdict in verdicts]}
+    write_json(study.path / "verdicts.json", finite(found))
+    return {
+        "study": str(study.path),
+        **read_json(study.path / "study.json"),
+        "cells": len({row["cell"] for row in rows}),
+        "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
+        **found,
+    }
 
 
 def machine() -> dict[str, Any]:
