@@ -43,7 +43,7 @@ def exact_float32(device: torch.device) -> None:
     the clipping norm.
     """
     if device.type == "cuda":
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def device_name(device: torch.device) -> str:

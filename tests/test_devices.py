@@ -97,6 +97,19 @@ def test_resident_records_are_the_same_records(shifted: bool) -> None:
         assert held.labels(positions).tolist() == own.labels(positions).tolist()
 
 
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_tf32_is_off_for_what_is_clipped_whatever_was_asked_for(precision: str) -> None:
+    try:
+        torch.set_float32_matmul_precision(precision)
+        exact_float32(CPU)
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"  # the processor needs no such thing
+        exact_float32(CUDA)
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_on_the_processor_records_stay_where_they_are() -> None:
     own = records()
     assert resident(own, CPU) is own
