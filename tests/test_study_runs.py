@@ -212,6 +212,24 @@ def _value(text: str) -> str | float:
         return text
 
 
+@pytest.mark.parametrize(
+    ("ssim", "accuracy", "told"), [(0.5, 0.85, True), (0.5, 0.7, False), (0.7, 0.85, False)]
+)
+def test_recommend_tells_of_an_encoding_that_is_as_good_and_touches_no_record(
+    ssim: float, accuracy: float, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _table(tmp_path / "study")
+    cell = PaperCell("mnist", "scatternet", "none", None, "none", 1, 0).columns()
+    measured = {"classifier": "lr", "accuracy": accuracy, "inversion_ssim": ssim, "epsilon_status": "none"}
+    row = {**cell, **measured, "source": "stand-in for MNIST", "stand_in": True}
+    table.append(folder / "cells.csv", table.PAPER_COLUMNS, [row])
+    wish = ["--max-epsilon", "8", "--max-inversion-ssim", "0.6", "--study", str(folder), "--json"]
+    assert main(["recommend", *wish]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["pick"]["accuracy"] == pytest.approx(0.8)
+    assert ("ScatterNet, which no hospital's record has touched" in document["why"]) == told
+
+
 def test_recommend_without_a_study_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", "--max-epsilon", "8", "--max-inversion-ssim", "0.6"]) == 2
     assert "fl-ppae study paper" in capsys.readouterr().err

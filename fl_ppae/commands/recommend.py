@@ -32,7 +32,7 @@ NOTES = (
 
 def command(arguments: argparse.Namespace) -> int:
     """Show the frontier and the pick; 1 if nothing satisfies the wish."""
-    from fl_ppae.studies.frontier import choices, frontier, nearest, pick
+    from fl_ppae.studies.frontier import choices, frontier, nearest, pick, without_training
 
     wish = _wish(arguments)
     folder, groups = _groups(arguments.study)
@@ -52,6 +52,9 @@ def command(arguments: argparse.Namespace) -> int:
         assert miss is not None
         why = f"Nothing satisfies the wish. Nearest: {_name(miss.choice)}; {', and '.join(miss.gives_way)}."
         line = _line(miss.choice)
+    cheap = without_training(groups, dataset, wish.max_ssim)
+    if cheap is not None and (chosen is None or cheap.means["accuracy"].value >= chosen.accuracy):
+        why += f" {_baseline(cheap)}"
     source = next(group.keys["source"] for group in groups if group.keys["dataset"] == dataset)
     document = {
         "study": str(folder),
@@ -118,10 +121,21 @@ def _why(chosen: Choice, wish: Wish, fitting: int) -> str:
     return f"{_name(chosen)}: {among} on the frontier with {', '.join(bounds)}.{warning}"
 
 
+def _baseline(group: Group) -> str:
+    keys, means = group.keys, group.means
+    kind = {"pca": "PCA", "scatternet": "ScatterNet"}.get(keys["encoding"], f"a random {keys['autoencoder']}")
+    return (
+        f"But {keys['classifier']} on {kind}, which no hospital's record has touched and which spends no "
+        f"epsilon, has accuracy {means['accuracy'].value:.3f} at inversion SSIM "
+        f"{means['inversion_ssim'].value:.3f}."
+    )
+
+
 def _name(one: Choice) -> str:
     keys = one.keys
+    hospitals = "1 hospital" if keys["hospitals"] == "1" else f"{keys['hospitals']} hospitals"
     dp = "no DP" if keys["privacy"] == "none" else f"epsilon {keys['privacy']}, scope {keys['scope']}"
-    return f"{keys['classifier']} on {keys['autoencoder']}, {dp}, {keys['hospitals']} hospitals"
+    return f"{keys['classifier']} on {keys['autoencoder']}, {dp}, {hospitals}"
 
 
 def _line(one: Choice) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fl_ppae.reporting.figures import OKABE_ITO
 from fl_ppae.studies.statistics import Mean
@@ -43,6 +44,7 @@ def plot_accuracy(groups: Sequence[Group], path: Path) -> None:
                 axes.set_title(f"{dataset}, {_CLASSIFIERS[classifier]}", fontsize=9)
                 axes.set_xlabel("accuracy, 0 to 1 (mean, 95 % interval)", fontsize=7)
                 axes.tick_params(axis="x", labelsize=7)
+                axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def plot_frontier(groups: Sequence[Group], path: Path) -> None:
@@ -189,10 +191,9 @@ def _label(group: Group) -> str:
         return f"random {keys['autoencoder']}"
     if keys["encoding"] != "trained":
         return keys["encoding"]
-    if keys["privacy"] == "none":
-        return f"{keys['autoencoder']}, no DP, {keys['hospitals']} h"
-    star = "*" if keys["epsilon_status"] == "nominal" else ""
-    return f"{keys['autoencoder']}, eps {keys['privacy']}{star} {keys['scope']}, {keys['hospitals']} h"
+    worth = "no DP" if keys["privacy"] == "none" else f"eps {keys['privacy']} {keys['epsilon_status']}"
+    where = "central" if keys["hospitals"] == "1" else f"{keys['hospitals']} hospitals"
+    return f"{keys['autoencoder']}, {worth}, {where}"
 
 
 def _labels(groups: Sequence[Group]) -> set[str]:

@@ -85,6 +85,19 @@ def choices(groups: Sequence[Group], dataset: str, fc_size: int = 0) -> list[Cho
     return found
 
 
+def without_training(groups: Sequence[Group], dataset: str, max_ssim: float) -> Group | None:
+    """The most accurate baseline that no hospital's record has touched, with at most this leakage."""
+    fitting = [
+        group
+        for group in groups
+        if group.keys["dataset"] == dataset
+        and group.keys["encoding"] in ("random", "pca", "scatternet")
+        and "inversion_ssim" in group.means
+        and group.means["inversion_ssim"].value <= max_ssim
+    ]
+    return max(fitting, key=lambda group: group.means["accuracy"].value, default=None)
+
+
 def frontier(candidates: Sequence[Choice]) -> list[Choice]:
     """Those that no other is at least as good as in everything and better than in something.
 
