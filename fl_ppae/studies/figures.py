@@ -91,7 +91,7 @@ def plot_frontier(groups: Sequence[Group], path: Path) -> None:
 
 
 def plot_partitions(groups: Sequence[Group], path: Path) -> None:
-    """For each partition: accuracy of all and of the worst hospital, and the spread of epsilon."""
+    """For each partition: accuracy on all images and on hospitals' own mixes, and the spread of epsilon."""
     federated = _where(groups, setting="federated")
     counts = sorted(_values(federated, "hospitals"), key=int)
     names = _values(federated, "partition")
@@ -104,15 +104,16 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
             left, right = panels[row]
             series = (
                 ("federated", "calibrated", "accuracy", _BLUE, "o", "federated, all images"),
-                ("federated", "calibrated", "accuracy_worst", _BLUE, "v", "federated, worst hospital"),
                 ("federated", "shared", "accuracy", _ORANGE, "s", "one noise for all, all images"),
-                ("alone", "calibrated", "accuracy_hospitals", _GREEN, "D", "each alone, mean of hospitals"),
-                ("alone", "calibrated", "accuracy_worst", _GREEN, "^", "each alone, worst hospital"),
+                ("federated", "calibrated", "accuracy_hospitals", _SKY, "P", "federated, own mix: mean"),
+                ("federated", "calibrated", "accuracy_worst", _SKY, "v", "federated, own mix: worst"),
+                ("alone", "calibrated", "accuracy_hospitals", _GREEN, "D", "each alone, own mix: mean"),
+                ("alone", "calibrated", "accuracy_worst", _GREEN, "^", "each alone, own mix: worst"),
             )
             for index, (setting, noise, metric, colour, marker, name) in enumerate(series):
                 for group in _where(own, setting=setting, noise=noise):
                     if metric in group.means:
-                        place = names.index(group.keys["partition"]) + 0.14 * (index - 2)
+                        place = names.index(group.keys["partition"]) + 0.13 * (index - 2.5)
                         _upright(left, group.means[metric], place, colour, marker, name)
             for noise, colour, shift in (("calibrated", _BLUE, -0.12), ("shared", _ORANGE, 0.12)):
                 for group in _where(own, setting="federated", noise=noise):
@@ -128,15 +129,16 @@ def plot_partitions(groups: Sequence[Group], path: Path) -> None:
                     value, color=_BLACK, linestyle="--", linewidth=0.8, label="central, same epsilon"
                 )
             left.set_ylabel("accuracy (0 to 1)")
+            left.set_ylim(0, 1)
             right.set_ylabel("epsilon, least to most")
-            right.set_yscale("log")
+            right.set_ylim(0)
             for axes in (left, right):
                 axes.set_title(f"{count} hospitals", fontsize=9)
                 axes.set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=7)
                 axes.grid(axis="y", linewidth=0.4, alpha=0.5)
                 handles, texts = axes.get_legend_handles_labels()
                 first = dict(zip(texts, handles, strict=True))
-                axes.legend(first.values(), first.keys(), fontsize=6)
+                axes.legend(first.values(), first.keys(), fontsize=6, loc="lower left")
 
 
 @contextmanager
