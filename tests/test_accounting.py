@@ -21,6 +21,7 @@ from scipy.stats import norm
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.planning import plan_hospital
+from fl_ppae.privacy import accounting
 from fl_ppae.privacy.accounting import (
     calibrate_encoding_noise,
     calibrate_noise_multiplier,
@@ -111,6 +112,22 @@ def test_calibrated_noise_meets_the_target_and_one_per_cent_less_would_miss_it(
     assert epsilon([PoissonGaussian(sigma, rate, steps, 1)], delta).spent <= target
     assert oracle([(sigma, rate, steps)], delta) <= target
     assert epsilon([PoissonGaussian(0.99 * sigma, rate, steps, 1)], delta).spent > target
+
+
+@pytest.mark.parametrize("target", [0.7, 8.0])
+@pytest.mark.parametrize("nudge", [1 - 1e-3, 1 - 1e-10, 1 + 1e-10, 1 + 1e-3])
+def test_server_and_hospital_come_to_one_noise_whatever_their_last_digits(
+    nudge: float, target: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another processor or number of threads moves the root that Brent's method finds by about 1e-12."""
+    expected = calibrate_noise_multiplier(0.2578125, 40, target, 1e-5)
+    honest = accounting.brentq
+    monkeypatch.setattr(accounting, "brentq", lambda *given, **more: honest(*given, **more) + math.log(nudge))
+    calibrate_noise_multiplier.cache_clear()
+    assert calibrate_noise_multiplier(0.2578125, 40, target, 1e-5) == expected
+    assert float(f"{expected:.3e}") == expected
+    less = PoissonGaussian(expected - 0.001, 0.2578125, 40, 1)
+    assert epsilon([less], 1e-5).spent > target, "more noise than four digits need"
 
 
 def test_an_impossible_target_is_a_mistake_told_in_one_line() -> None:
@@ -237,6 +254,7 @@ def test_noise_on_encodings_meets_its_budget_by_the_analytic_gaussian_mechanism(
 
     assert delta(sigma) <= DELTA
     assert delta(0.995 * sigma) > DELTA, "more noise than is needed"
+    assert float(f"{sigma:.3e}") == sigma
     assert replace_one_epsilon([Gaussian(sigma, "train", 1)], DELTA) <= target
 
 

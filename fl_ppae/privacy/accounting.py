@@ -14,7 +14,7 @@ PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
@@ -38,7 +38,7 @@ from fl_ppae.privacy.events import PARTS, TRAIN, Event, Gaussian, PoissonGaussia
 from fl_ppae.privacy.labels import replacement_rate
 
 MAX_NOISE_MULTIPLIER = 1e4
-_RELATIVE_TOLERANCE = 1e-3
+_TOLERANCE = 2.5e-4  # of a noise multiplier, before it is looked for among its neighbours
 _INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; 1e-4 costs four times as much for 0.0005 at most
 _ORDERS = [*range(2, 65), 96, 128, 256]  # whole ones have a short formula, the others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
@@ -184,9 +184,11 @@ def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> Priva
 
 @lru_cache(maxsize=4096)
 def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: float, delta: float) -> float:
-    """The smallest noise multiplier (to 0.1 %) at which `steps` steps cost at most `target_epsilon`.
+    """The smallest noise multiplier, of four digits, at which `steps` steps cost at most `target_epsilon`.
 
-    Both accountants agree to the result: `epsilon(...).spent <= target_epsilon`.
+    Both accountants agree to the result: `epsilon(...).spent <= target_epsilon`. Server and hospital each
+    calibrate for themselves and must come to the same number, whatever their processors and threads make of
+    the last digits: hence the four.
 
     Raises:
         UserError: no noise multiplier up to 10,000 is enough.
@@ -194,6 +196,9 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
 
     def fits(sigma: float) -> bool:
         return _prv(((sigma, sample_rate, steps),), delta) <= target_epsilon
+
+    def both_fit(sigma: float) -> bool:
+        return fits(sigma) and _pld(((sigma, sample_rate, steps),), delta) <= target_epsilon
 
     def excess(log_sigma: float) -> float:
         return math.log(_prv(((math.exp(log_sigma), sample_rate, steps),), delta) / target_epsilon)
@@ -209,33 +214,39 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
     low = high / 2
     while high <= 1.0 and low > MIN_NOISE_MULTIPLIER and fits(low):  # by steps: little noise is slow
         high, low = low, max(MIN_NOISE_MULTIPLIER, low / 1.5)
-    if fits(low):
-        return _raised_until_pld_agrees(low, sample_rate, steps, target_epsilon, delta)
-    # Brent's method, because in logarithms epsilon is nearly a straight line.
-    root = brentq(excess, math.log(low), math.log(high), xtol=_RELATIVE_TOLERANCE / 4)
-    sigma = math.exp(root)
+    near = low
+    if not fits(low):
+        # Brent's method, because in logarithms epsilon is nearly a straight line.
+        near = math.exp(brentq(excess, math.log(low), math.log(high), xtol=_TOLERANCE))
+    return _smallest(both_fit, near, at_least=MIN_NOISE_MULTIPLIER)
+
+
+def _smallest(fits: Callable[[float], bool], near: float, at_least: float = 0.0) -> float:
+    """The smallest number of four significant digits that fits, sought from `near`."""
+    sigma = _four_digits(near)
     while not fits(sigma):
-        sigma *= 1 + _RELATIVE_TOLERANCE / 4
-    return _raised_until_pld_agrees(sigma, sample_rate, steps, target_epsilon, delta)
-
-
-def _raised_until_pld_agrees(
-    sigma: float, sample_rate: float, steps: int, target_epsilon: float, delta: float
-) -> float:
-    while _pld(((sigma, sample_rate, steps),), delta) > target_epsilon:
-        sigma *= 1 + _RELATIVE_TOLERANCE
+        sigma = _four_digits(sigma, 1)
+    while (less := _four_digits(sigma, -1)) >= at_least and fits(less):
+        sigma = less
     return sigma
+
+
+def _four_digits(value: float, step: int = 0) -> float:
+    """`value` rounded to four significant digits, `step` of them further."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return float(f"{value + step * unit:.3e}")
 
 
 @lru_cache(maxsize=128)
 def calibrate_encoding_noise(target_epsilon: float, delta: float) -> float:
-    """The noise multiplier at which one release of clipped encodings costs at most `target_epsilon`.
+    """The noise multiplier at which one release of clipped encodings costs at most `target_epsilon`; four
+    digits, as `calibrate_noise_multiplier`.
 
     Replace-one: two encodings of norm C are at most 2 C apart. By the analytic Gaussian mechanism
     (Balle and Wang 2018, arXiv:1805.06530), valid for every epsilon, and PLD agrees to the result.
     """
     wanted = DifferentialPrivacyParameters(target_epsilon, delta)
-    sigma: float = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation
-    while replace_one_epsilon([Gaussian(sigma, TRAIN, 1)], delta) > target_epsilon:
-        sigma *= 1 + _RELATIVE_TOLERANCE
-    return sigma
+    near = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation
+    return _smallest(
+        lambda sigma: replace_one_epsilon([Gaussian(sigma, TRAIN, 1)], delta) <= target_epsilon, near
+    )
