@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import time
@@ -47,7 +48,7 @@ def measure(size: Size, folder: Path) -> Measurement:
         start = time.perf_counter()
         run(config)
         whole = time.perf_counter() - start
-        seconds = phases(Path(config.output_dir))
+        seconds = phases(Path(config.output_dir), HOSPITALS)
         training, outside = seconds["rounds"], whole - sum(seconds.values())
         numbers[name] = {**seconds, "outside": outside, "ratio": training / bare}
         lines += [
@@ -63,8 +64,16 @@ def measure(size: Size, folder: Path) -> Measurement:
     return Measurement(numbers, tuple(lines))
 
 
-def phases(run: Path) -> dict[str, float]:
-    """Seconds of a run by phase; `rounds` is training without the server's evaluations in it."""
+def phases(run: Path, hospitals: int) -> dict[str, float]:
+    """Seconds of a run by phase; `rounds` is training without the server's evaluations in it.
+
+    Raises:
+        RuntimeError: not all hospitals trained in every round, so that the time says nothing.
+    """
+    with (run / "rounds.csv").open(encoding="utf-8") as file:
+        trained = [int(row["hospitals_trained"]) for row in csv.DictReader(file)]
+    if set(trained) != {hospitals}:
+        raise RuntimeError(f"{hospitals} hospitals should have trained in every round: {trained} did")
     seconds = dict(read_json(run / "summary.json")["seconds"])
     evaluating = seconds.pop("evaluating", 0.0)
     return {"rounds": seconds.pop("training") - evaluating, "evaluating": evaluating, **seconds}

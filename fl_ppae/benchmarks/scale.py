@@ -22,7 +22,7 @@ def measure(size: Size, folder: Path) -> Measurement:
         output = folder / f"scale-{records}-{hospitals}"
         config = config_for(data, output, num_server_rounds=1)
         rounds_in_process(config, hospitals)
-        seconds = phases(output)
+        seconds = phases(output, hospitals)
         rounds[records, hospitals] = seconds["rounds"]
         ratio = seconds["rounds"] / rounds[records, base]
         numbers[f"{records} records, {hospitals} hospitals"] = {**seconds, "ratio": ratio}
