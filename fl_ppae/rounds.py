@@ -21,6 +21,9 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     """All rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
 
     `evaluate`: False leaves out the server's evaluations, for timing the rounds alone.
+
+    Raises:
+        RuntimeError: no hospital trained in any round, so that there is no result to tell of.
     """
     config, run = session.config, session.run
     shapes = messages.shapes_of(encoder.state_dict())
@@ -60,7 +63,15 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         evaluate_config=where,
         evaluate_fn=after_round,
     )
+    _check_that_somebody_trained(reports)
     return measured[-1] if measured else None
+
+
+def _check_that_somebody_trained(reports: list[RoundReport]) -> None:
+    replies = [(name, reply) for report in reports for name, reply in report.replies.items()]
+    if replies and all(reply.content is None for _, reply in replies):
+        name, reply = replies[0]
+        raise RuntimeError(f"no hospital trained in any round; {name} {reply.status}: {reply.reason}")
 
 
 def _is_evaluated(server_round: int, config: RunConfig) -> bool:

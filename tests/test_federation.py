@@ -1,7 +1,9 @@
 """Whole runs in this process: what they leave behind, what they promise, and that they repeat."""
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
 from fl_ppae.in_process import InProcessGrid, run_in_process
+from fl_ppae.planning import HospitalPlan, plan_hospital
 from fl_ppae.privacy.ledger import read_ledger
 
 SHARES = ["updates", "encodings", "updates+encodings"]
@@ -218,6 +221,22 @@ def test_where_every_hospital_refuses_the_encoder_stays_and_the_run_ends_well(
     assert "at most epsilon 0.1" in run.rows("hospitals.csv")[0]["reason"]
     assert run.summary["accuracy"] == run.summary["baselines"]["random_encoder"]["accuracy"]
     assert not list(run.path.glob("hospitals/*/ledger.jsonl")), "nobody agreed to anything"
+
+
+def test_a_run_in_which_nobody_trained_has_failed_and_says_why(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if hospitals' calibration differed from the server's in the last digit."""
+
+    def another(name: str, records: int, config: RunConfig) -> HospitalPlan:
+        plan = plan_hospital(name, records, config)
+        return replace(plan, noise_multiplier=math.nextafter(plan.noise_multiplier or 0.0, 100.0))
+
+    monkeypatch.setattr("fl_ppae.hospital.plan_hospital", another)
+    with pytest.raises(
+        RuntimeError, match="no hospital trained in any round; hospital-0 excluded: its poisson"
+    ):
+        federate("run")
 
 
 def test_a_spent_budget_declines_and_the_encoder_stays(federate: Callable[..., Run]) -> None:
