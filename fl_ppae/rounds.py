@@ -23,7 +23,8 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     `evaluate`: False leaves out the server's evaluations, for timing the rounds alone.
 
     Raises:
-        RuntimeError: no hospital trained in any round, so that there is no result to tell of.
+        RuntimeError: every hospital failed or was excluded in every round. Where they declined, the encoder
+            stays as it is, and that is the run's result.
     """
     config, run = session.config, session.run
     shapes = messages.shapes_of(encoder.state_dict())
@@ -69,7 +70,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
 
 def _check_that_somebody_trained(reports: list[RoundReport]) -> None:
     replies = [(name, reply) for report in reports for name, reply in report.replies.items()]
-    if replies and all(reply.content is None for _, reply in replies):
+    if replies and all(reply.status in ("failed", "excluded") for _, reply in replies):
         name, reply = replies[0]
         raise RuntimeError(f"no hospital trained in any round; {name} {reply.status}: {reply.reason}")
 
