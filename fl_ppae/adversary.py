@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import Positions, Records
+from fl_ppae.data.records import Positions, Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 

@@ -20,18 +20,14 @@ from torch import nn
 
 from fl_ppae import messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
-from fl_ppae.budget import over_ceiling, over_target
 from fl_ppae.config import RunConfig
-from fl_ppae.hospital import (
-    Hospital,
-    Identity,
-    ceiling_of,
-    identify,
-    open_hospital,
-    refusal,
-    terms_of,
-)
-from fl_ppae.hospital_state import TrainingState
+from fl_ppae.hardware import limited_threads
+from fl_ppae.hospital.ceilings import ceiling_of, refusal
+from fl_ppae.hospital.identity import Identity, identify
+from fl_ppae.hospital.release import batches, encodings_to_release, labels_to_release
+from fl_ppae.hospital.site import Hospital, open_hospital, terms_of
+from fl_ppae.hospital.state import TrainingState
+from fl_ppae.hospital.training import Moments, round_terms, train_round
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
@@ -52,15 +48,14 @@ from fl_ppae.models.build import (
     partner_of,
     released_shape_of,
 )
-from fl_ppae.planning import plan_hospital
+from fl_ppae.models.objectives import LocalModel, per_sample_loss
 from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.encodings import Projection
 from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
 from fl_ppae.privacy.ledger import Ledger
+from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
-from fl_ppae.release import batches, encodings_to_release, labels_to_release
-from fl_ppae.threads import limited_threads
-from fl_ppae.training import LocalModel, Moments, per_sample_loss, round_terms, train_round
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 

@@ -56,3 +56,9 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def home() -> Path:
+    """The folder of caches, runs and locks: `FL_PPAE_HOME`, or `~/.fl_ppae`. It may not exist yet."""
+    chosen = os.environ.get("FL_PPAE_HOME")
+    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".fl_ppae"

@@ -14,24 +14,24 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.torch import save_file
 from torch import nn
 
-from fl_ppae.classification import classifier_state
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import encode, images_to_tensor
 from fl_ppae.models.build import autoencoder_of, encoding_shape_of
+from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.privacy.guarantees import guarantees, is_formal, spending_of
 from fl_ppae.reporting.figures import plot_encodings, write_figures
-from fl_ppae.reporting.guarantees import guarantees, is_formal, spending_of
 from fl_ppae.reporting.privacy_card import privacy_card
-from fl_ppae.reporting.run_directory import create_run_directory, new_run_path
 from fl_ppae.reporting.run_report import write_run_report
-from fl_ppae.reporting.tracking import check_trackers, open_trackers
-from fl_ppae.round_log import RoundLog
-from fl_ppae.rounds import train_all_rounds
-from fl_ppae.run_status import data_label
-from fl_ppae.server_evaluation import Measured, measure_encoder, measure_pixels
-from fl_ppae.session import Session, start_session
-from fl_ppae.stored_runs import open_run
-from fl_ppae.uploads import learn_from_uploads
+from fl_ppae.runs.directory import create_run_directory, new_run_path
+from fl_ppae.runs.stored import open_run
+from fl_ppae.runs.tracking import check_trackers, open_trackers
+from fl_ppae.server.classification import classifier_state
+from fl_ppae.server.evaluation import Measured, measure_encoder, measure_pixels
+from fl_ppae.server.round_log import RoundLog
+from fl_ppae.server.rounds import train_all_rounds
+from fl_ppae.server.session import Session, start_session
+from fl_ppae.server.uploads import learn_from_uploads
+from fl_ppae.source_label import data_label
 
 app = ServerApp()
 

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
 from fl_ppae.privacy.events import TRAIN
-from strategies.book import Book
+from strategies.server_ledger import Book
 
 TIMEOUT_SECONDS = 3600.0
 

@@ -12,9 +12,9 @@ from flwr.serverapp.strategy import FedAvg
 
 from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
-from strategies.book import Book
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine
+from strategies.server_ledger import Book
 
 ReportFn = Callable[[RoundReport], None]
 

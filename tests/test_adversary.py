@@ -10,25 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Run, records_of, simulated_nodes
 from safetensors.torch import load_file
+from support import REAL_DATA, Run, real_data, records_of, simulated_nodes
 
-from fl_ppae import adversary, cli, client_app, server_app, server_evaluation, session
+from fl_ppae import adversary, cli, client_app, server_app
 from fl_ppae.adversary import BOOST, held_by, stamp, success_rate, update_to_send
+from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import probe_reconstruction_loss
 from fl_ppae.files import read_json
-from fl_ppae.hospital import refusal
-from fl_ppae.hospital_state import HospitalState
-from fl_ppae.in_process import InProcessGrid
+from fl_ppae.hospital.ceilings import refusal
+from fl_ppae.hospital.state import HospitalState
+from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.reporting import figures
-from fl_ppae.simulations import find
-from fl_ppae.stored_runs import open_run
+from fl_ppae.runs.stored import open_run
+from fl_ppae.server import evaluation as server_evaluation
+from fl_ppae.server import session
+from fl_ppae.simulation.in_process import InProcessGrid
 
-MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist.npz"
+MNIST = REAL_DATA / "mnist.npz"
 ON_DATA = ("label-flip", "backdoor")
 ON_UPDATES = ("sign-flip", "scaled", "random", "free-rider")
 ALL = slice(None)
@@ -302,8 +304,7 @@ def test_a_free_rider_pays_for_rounds_in_which_it_looks_at_no_record(
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """`digits(adversary="scaled")`: the summary of a run of 5 hospitals with 270 MNIST digits each, no DP."""
-    if not MNIST.exists():
-        pytest.skip("mnist.npz is not in ../shared/data")
+    real_data(MNIST.name)
     folder = tmp_path_factory.mktemp("digits")
     parts = {"train": 1500, "test": 300}
     with np.load(MNIST) as data:

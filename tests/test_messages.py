@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Run
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from support import Run
 
 from fl_ppae import messages
 from fl_ppae.config import RunConfig
-from fl_ppae.in_process import InProcessGrid
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
@@ -27,6 +26,7 @@ from fl_ppae.messages import (
     Outgoing,
 )
 from fl_ppae.privacy.events import PoissonGaussian
+from fl_ppae.simulation.in_process import InProcessGrid
 
 ENCODER = {"1.weight": (16, 784), "1.bias": (16,)}
 ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "events"}

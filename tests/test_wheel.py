@@ -51,7 +51,7 @@ def run(installed: Path, cwd: Path, *command: str) -> str:
 
 def test_everything_is_imported_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import fl_ppae, strategies; from fl_ppae.simulations import available;"
+        "import fl_ppae, strategies; from fl_ppae.catalogue import available;"
         "print(fl_ppae.__file__, strategies.__file__, *available().values(), sep='\\n')"
     )
     found = run(installed, tmp_path, "python", "-c", code).splitlines()

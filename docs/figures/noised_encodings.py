@@ -16,16 +16,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from fl_ppae.classification import fit_and_score, score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import encode
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.noised_classifier import classifier_of, moments
+from fl_ppae.models.encoding import encode
+from fl_ppae.plotting import OKABE_ITO
 from fl_ppae.privacy.accounting import calibrate_encoding_noise
 from fl_ppae.privacy.encodings import noised, project_and_clip, public_projection
-from fl_ppae.reporting.figures import OKABE_ITO
-from fl_ppae.stored_runs import find_run
+from fl_ppae.runs.stored import find_run
+from fl_ppae.server.classification import fit_and_score, score
+from fl_ppae.server.noised_classifier import classifier_of, moments
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 DELTA = 1e-5

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fl_ppae.data.hospital import to_float
 from fl_ppae.data.npz import read_npz
+from fl_ppae.data.records import to_float
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.leakage.dependence import distance_correlation, linear_cka
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
 from fl_ppae.leakage.similarity import similarity_by_pair
-from fl_ppae.reporting.figures import plot_image_rows
+from fl_ppae.plotting import plot_image_rows
 
 TESTED, DRAWN, SEED = 500, 10, 0
 

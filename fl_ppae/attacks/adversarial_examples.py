@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.scenes import classifier_missing, known_encoder_missing, through_known_encoder
-from fl_ppae.classification import FittedClassifier
 from fl_ppae.leakage.intervals import wilson
 from fl_ppae.leakage.inversion import Encode
+from fl_ppae.server.classification import FittedClassifier
 
 NAME = "adversarial-examples"
 WHITE_BOX = ThreatModel("white-box", "has encoder and classifier, and takes gradients through both")

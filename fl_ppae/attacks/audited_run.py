@@ -12,16 +12,16 @@ from torch import nn
 
 from fl_ppae.adversary import held_by
 from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
-from fl_ppae.classification import FittedClassifier, restore_classifier
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.hospital import Records
+from fl_ppae.data.deal import Deal, make_deal
+from fl_ppae.data.records import Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.simulator import Deal, make_deal
-from fl_ppae.stored_runs import StoredRun
+from fl_ppae.runs.stored import StoredRun
+from fl_ppae.server.classification import FittedClassifier, restore_classifier
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from torch import Tensor
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.shadows import SEED, fresh_model
-from fl_ppae.data.hospital import to_float
+from fl_ppae.data.records import to_float
 from fl_ppae.leakage.gradient_inversion import in_order, invert_gradient
 from fl_ppae.leakage.gradients import encoder_gradient, noised_encoder_gradient
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.intervals import bootstrap_mean
-from fl_ppae.planning import plan_hospital
+from fl_ppae.models.objectives import LocalModel
+from fl_ppae.plotting import plot_image_rows
+from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.reporting.figures import plot_image_rows
-from fl_ppae.training import LocalModel
 
 NAME = "gradient-inversion"
 KNOWN_GRADIENT = ThreatModel(

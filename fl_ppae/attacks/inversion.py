@@ -17,7 +17,7 @@ from fl_ppae.attacks.scenes import Scene, black_box
 from fl_ppae.leakage.image_quality import ImageQuality, class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.intervals import bootstrap_mean
 from fl_ppae.leakage.inversion import Inverter, Pairs, fit_inverters
-from fl_ppae.reporting.figures import plot_image_rows
+from fl_ppae.plotting import plot_image_rows
 
 METRICS = ("ssim", "psnr", "mse")
 _DRAWN = 10

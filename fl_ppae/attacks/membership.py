@@ -18,9 +18,9 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
-from fl_ppae.reporting.figures import plot_roc
+from fl_ppae.plotting import plot_roc
 
 SHIFTED = ", members and non-members come from other centres: not all that is told apart is membership"
 _FALSE_POSITIVES = (0.01, 0.001)  # the latter only with 1,000 non-members

@@ -13,10 +13,15 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Scores, matched, membership_rows, roc_figure, words_of
 from fl_ppae.attacks.scenes import classifier_missing, uploads_missing
 from fl_ppae.attacks.shadows import SEED, digest, kept
-from fl_ppae.classification import FittedClassifier, classifier_state, fit_and_score, restore_classifier
-from fl_ppae.data.hospital import HospitalRecords
-from fl_ppae.evaluation import encode
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
+from fl_ppae.models.encoding import encode
+from fl_ppae.server.classification import (
+    FittedClassifier,
+    classifier_state,
+    fit_and_score,
+    restore_classifier,
+)
 
 NAME = "membership-classifier"
 CANDIDATE_HOLDER = ThreatModel(

@@ -27,13 +27,13 @@ from fl_ppae.attacks.membership import (
     words_of,
 )
 from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_encoder, without_dp
-from fl_ppae.classification import fit_and_score
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import Positions, to_float
-from fl_ppae.evaluation import encode
+from fl_ppae.data.records import Positions, to_float
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.training import per_sample_loss
+from fl_ppae.models.encoding import encode
+from fl_ppae.models.objectives import per_sample_loss
+from fl_ppae.server.classification import fit_and_score
 
 NAME = "membership-encoder"
 SERVER = ThreatModel(

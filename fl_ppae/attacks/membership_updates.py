@@ -23,9 +23,9 @@ from fl_ppae.attacks.membership import (
 from fl_ppae.attacks.membership_encoder import fitted_partner
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
 from fl_ppae.attacks.shadows import fresh_model, without_dp
-from fl_ppae.data.hospital import to_float
+from fl_ppae.data.records import to_float
 from fl_ppae.leakage.gradients import alignment, record_gradients, whitened
-from fl_ppae.training import LocalModel
+from fl_ppae.models.objectives import LocalModel
 
 NAME = "membership-updates"
 SERVER = ThreatModel(

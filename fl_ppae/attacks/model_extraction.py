@@ -11,7 +11,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.scenes import black_box, black_box_missing, classifier_missing
 from fl_ppae.leakage.extraction import extract
 from fl_ppae.leakage.intervals import wilson
-from fl_ppae.reporting.figures import plot_extraction
+from fl_ppae.plotting import plot_extraction
 
 NAME = "model-extraction"
 _QUERIES = (30, 100, 300, 1000, 3000)

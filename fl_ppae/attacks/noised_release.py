@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from fl_ppae.config import RunConfig
-from fl_ppae.planning import upload_terms
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
+from fl_ppae.privacy.plan import upload_terms
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
 from fl_ppae.attacks.shadows import SEED, without_dp
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.class_mix import draw_mix, fit_and_predict, random_mixes, total_variation
 from fl_ppae.leakage.intervals import bootstrap_mean
 

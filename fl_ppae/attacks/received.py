@@ -13,10 +13,10 @@ from fl_ppae.attacks.attack import ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.shadows import SEED, averaged, fresh_model, ready, terms_like
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import Records
+from fl_ppae.data.records import Records
+from fl_ppae.hospital.training import Moments, train_round
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.training import Moments, train_round
 
 
 @dataclass(frozen=True, eq=False)

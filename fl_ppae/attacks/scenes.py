@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, MEASUREMENT, SERVER_SPLIT, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.noised_release import NoisedRelease
-from fl_ppae.data.hospital import to_float
+from fl_ppae.data.records import to_float
 from fl_ppae.errors import UserError
-from fl_ppae.evaluation import encode
 from fl_ppae.leakage.inversion import Encode, Pairs
+from fl_ppae.models.encoding import encode
 
 
 @dataclass(frozen=True)

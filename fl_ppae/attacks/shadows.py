@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import Records
-from fl_ppae.files import write_atomically
-from fl_ppae.hospital import planned_terms
+from fl_ppae.data.records import Records
+from fl_ppae.files import home, write_atomically
+from fl_ppae.hospital.training import Moments, TrainingTerms, round_terms, train_round
 from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.paths import home
-from fl_ppae.planning import plan_hospital
+from fl_ppae.models.objectives import LocalModel
+from fl_ppae.privacy.plan import plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.training import LocalModel, Moments, TrainingTerms, round_terms, train_round
 
 State = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for
-from fl_ppae.planning import make_plan
 from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.plan import make_plan
 
 _ROUNDS = 10
 _MEAN_RECORDS = 180  # PathMNIST's 90,000 over 500 hospitals

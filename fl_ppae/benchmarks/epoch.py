@@ -8,12 +8,13 @@ import numpy as np
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.data.cache import Split
-from fl_ppae.data.hospital import HospitalRecords
-from fl_ppae.devices import device_name, device_of
+from fl_ppae.data.records import HospitalRecords
+from fl_ppae.hardware import device_name, device_of
+from fl_ppae.hospital.training import TrainingTerms, train_round, uses_bfloat16
 from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.training import LocalModel, TrainingTerms, train_round, uses_bfloat16
 
 _SECONDS_ON_CUDA = 1.0  # aimed at on an H200
 

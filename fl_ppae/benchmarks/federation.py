@@ -13,23 +13,23 @@ import torch
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
+from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.deal import make_deal
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
-from fl_ppae.hospital import planned_terms
-from fl_ppae.in_process import simulated_grid
+from fl_ppae.hardware import limited_threads
+from fl_ppae.hospital.training import round_terms, train_round
 from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.planning import HospitalPlan, make_plan
+from fl_ppae.models.objectives import LocalModel
+from fl_ppae.privacy.plan import HospitalPlan, make_plan, planned_terms
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.reporting.run_directory import create_run_directory
-from fl_ppae.rounds import train_all_rounds
-from fl_ppae.session import start_session
-from fl_ppae.simulations import find
-from fl_ppae.simulator import make_deal
-from fl_ppae.superlink import Submission, run_simulation
-from fl_ppae.threads import limited_threads
-from fl_ppae.training import LocalModel, round_terms, train_round
+from fl_ppae.runs.directory import create_run_directory
+from fl_ppae.server.rounds import train_all_rounds
+from fl_ppae.server.session import start_session
+from fl_ppae.simulation.in_process import simulated_grid
+from fl_ppae.simulation.superlink import Submission, run_simulation
 
 HOSPITALS = 5
 

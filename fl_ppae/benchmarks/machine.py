@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from fl_ppae.devices import CPU, has_bfloat16
+from fl_ppae.hardware import CPU, has_bfloat16
 
 _BUSY = 0.3  # of the cores, by the load average of the last minute
 

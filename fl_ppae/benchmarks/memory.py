@@ -16,12 +16,13 @@ from fl_ppae import client_app, messages
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
-from fl_ppae.in_process import InProcessGrid
+from fl_ppae.hospital.site import write_deal
 from fl_ppae.messages import ARRAYS, CONFIG
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.simulator import make_deal, write_deal
+from fl_ppae.simulation.in_process import InProcessGrid
 
 _FLAT = 1.1  # private memory may differ by a tenth: the allocator's
 

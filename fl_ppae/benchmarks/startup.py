@@ -39,7 +39,7 @@ def measure(size: Size, folder: Path) -> Measurement:
 def _until_first_step(data: Path, output: Path) -> None:
     """Start a run, and end this process when the first hospital begins to train."""
     from fl_ppae import client_app
-    from fl_ppae.in_process import run_in_process
+    from fl_ppae.simulation.in_process import run_in_process
 
     def told(*_: Any, **__: Any) -> None:
         print(time.time() - psutil.Process().create_time(), flush=True)

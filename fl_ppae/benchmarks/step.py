@@ -19,10 +19,11 @@ from torch import nn
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.data.cache import Split
-from fl_ppae.data.hospital import HospitalRecords
+from fl_ppae.data.records import HospitalRecords
+from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised, uses_bfloat16
 from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.scopes import SCOPES, Scope
-from fl_ppae.training import LocalModel, LocalTrainer, TrainingTerms, noised, uses_bfloat16
 
 Step = Callable[[], None]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fl_ppae.commands.output import notes, show
 from fl_ppae.errors import UserError
-from fl_ppae.stored_runs import find_run
+from fl_ppae.runs.stored import find_run
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -27,8 +27,8 @@ def command(arguments: argparse.Namespace) -> int:
     from fl_ppae.attacks.audit import carry_out
     from fl_ppae.attacks.audited_run import open_for_audit
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
+    from fl_ppae.hardware import limited_threads
     from fl_ppae.reporting.audit_report import audit_tables, write_audit
-    from fl_ppae.threads import limited_threads
 
     attacks = ATTACKS if arguments.attacks is None else choose_attacks(arguments.attacks)
     console = notes()

@@ -21,7 +21,7 @@ from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import audit_table, title
 
 if TYPE_CHECKING:
-    from fl_ppae.privacy.auditing import Bound
+    from fl_ppae.epsilon_audit.bounds import Bound
 
 NOTES = (
     "The adversary sees every noised step of the hospital and the model at each, and knows the canaries "
@@ -37,11 +37,11 @@ def command(arguments: argparse.Namespace) -> int:
     chosen = choose(arguments.simulation, arguments.overrides)
     _check(arguments, chosen)
     # Imported here: these take seconds, and a mistake should be told at once.
-    from fl_ppae.auditing.audit import AuditedHospital, audit_hospital
+    from fl_ppae.data.deal import make_deal
     from fl_ppae.data.sources import resolve
+    from fl_ppae.epsilon_audit.training_audit import AuditedHospital, audit_hospital
     from fl_ppae.models.build import encoding_shape_of
-    from fl_ppae.planning import plan_hospital
-    from fl_ppae.simulator import make_deal
+    from fl_ppae.privacy.plan import plan_hospital
 
     config, scope = chosen.config, SCOPES[chosen.config.dp_scope]
     encoding_shape_of(config)
@@ -118,7 +118,7 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
 
 def _too_few(arguments: argparse.Namespace, claim: float, delta: float) -> list[str]:
     """A warning where even perfect guesses could not refute the claim."""
-    from fl_ppae.privacy.auditing import canaries_needed, refutable
+    from fl_ppae.epsilon_audit.bounds import canaries_needed, refutable
 
     most = refutable(arguments.canaries, confidence=arguments.confidence, delta=delta)
     if most > claim:

@@ -7,7 +7,7 @@ import argparse
 from fl_ppae.commands.output import notes, show
 from fl_ppae.errors import UserError
 from fl_ppae.reporting.comparison import compare, comparison_tables
-from fl_ppae.stored_runs import find_run
+from fl_ppae.runs.stored import find_run
 
 
 def command(arguments: argparse.Namespace) -> int:

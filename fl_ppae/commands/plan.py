@@ -9,7 +9,7 @@ from typing import Any
 from fl_ppae.commands.output import notes, show
 from fl_ppae.commands.prepared import choose, prepare
 from fl_ppae.config import RunConfig
-from fl_ppae.planning import make_plan, shared_noise_plan
+from fl_ppae.privacy.plan import make_plan, shared_noise_plan
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import plan_table, title
 

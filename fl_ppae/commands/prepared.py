@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fl_ppae.catalogue import Simulation, find, parse_overrides
 from fl_ppae.config import RunConfig, Scalar
 from fl_ppae.errors import UserError
-from fl_ppae.simulations import Simulation, find, parse_overrides
 
 if TYPE_CHECKING:
     from fl_ppae.data.cache import DataSource
@@ -55,9 +55,9 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     from fl_ppae.adversary import check_adversaries
     from fl_ppae.data.partition import partition
     from fl_ppae.data.sources import resolve
-    from fl_ppae.devices import device_of
+    from fl_ppae.hardware import device_of
     from fl_ppae.models.build import check_released, encoding_shape_of
-    from fl_ppae.reporting.tracking import check_trackers
+    from fl_ppae.runs.tracking import check_trackers
     from strategies.robust import check_enough
 
     check_trackers(chosen.config)

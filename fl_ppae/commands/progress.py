@@ -11,7 +11,7 @@ from typing import Self
 from rich import progress as rich_progress
 from rich.console import Console
 
-from fl_ppae.run_status import summary_so_far
+from fl_ppae.runs.status import summary_so_far
 
 
 class Progress:

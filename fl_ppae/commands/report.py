@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError
-from fl_ppae.reporting.study_report import find_study, write_study_report
-from fl_ppae.stored_runs import find_run
+from fl_ppae.runs.stored import find_run
+from fl_ppae.studies.report import find_study, write_study_report
 
 
 def command(arguments: argparse.Namespace) -> int:

@@ -16,17 +16,17 @@ from types import FrameType
 
 from rich.console import Console
 
+from fl_ppae.catalogue import PATH_KEYS
 from fl_ppae.commands.output import notes, show
 from fl_ppae.commands.prepared import Prepared, choose, prepare
 from fl_ppae.commands.progress import Progress
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.planning import make_plan
-from fl_ppae.reporting.run_directory import check_free, new_run_path
+from fl_ppae.privacy.plan import make_plan
 from fl_ppae.reporting.tables import run_tables, title
-from fl_ppae.run_status import RunFailed, mark_failed, one_line, summary_so_far
-from fl_ppae.simulations import PATH_KEYS
-from fl_ppae.stored_runs import open_run
+from fl_ppae.runs.directory import check_free, new_run_path
+from fl_ppae.runs.status import RunFailed, mark_failed, one_line, summary_so_far
+from fl_ppae.runs.stored import open_run
 
 _POLL_SECONDS = 0.25
 
@@ -94,8 +94,8 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
 
 
 def _run_on_superlink(start: _Start, progress: Progress) -> None:
-    from fl_ppae.devices import device_of
-    from fl_ppae.superlink import Submission, run_simulation
+    from fl_ppae.hardware import device_of
+    from fl_ppae.simulation.superlink import Submission, run_simulation
 
     config = start.config
     values = {key: value for key, value in config.to_flat().items() if key in start.given}
@@ -108,7 +108,7 @@ def _run_on_superlink(start: _Start, progress: Progress) -> None:
 def _run_in_process(start: _Start, progress: Progress) -> None:
     from flwr.common.logger import update_console_handler
 
-    from fl_ppae.in_process import run_in_process
+    from fl_ppae.simulation.in_process import run_in_process
 
     update_console_handler(level="WARNING")  # progress tells the rest
     logging.getLogger("flwr").propagate = False  # some libraries give the root logger a handler too

@@ -6,7 +6,7 @@ import argparse
 
 from fl_ppae.commands.output import show
 from fl_ppae.reporting.tables import data_table, run_tables, runs_table
-from fl_ppae.stored_runs import all_runs, find_run
+from fl_ppae.runs.stored import all_runs, find_run
 
 
 def runs(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@
 
 from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift, hospital_shift
 from fl_ppae.data.cache import Dataset, DataSource, Split, open_cache
-from fl_ppae.data.hospital import HospitalRecords, to_float
 from fl_ppae.data.official import Availability, describe_available
 from fl_ppae.data.partition import partition, share_out
+from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.data.sources import resolve
 

@@ -21,8 +21,7 @@ from filelock import FileLock
 from fl_ppae.data.npz import SPLITS, Arrays
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
-from fl_ppae.files import read_json, write_json
-from fl_ppae.paths import home
+from fl_ppae.files import home, read_json, write_json
 
 # Part of every digest: raise it when the files' layout or the carving of a validation split changes.
 _FORMAT = 1

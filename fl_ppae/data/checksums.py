@@ -8,8 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fl_ppae.files import read_json, write_json
-from fl_ppae.paths import home
+from fl_ppae.files import home, read_json, write_json
 
 # A file changed this recently could change again within one tick of the clock that stamps it.
 _SETTLED_NS = 2_000_000_000

@@ -19,7 +19,7 @@ from fl_ppae.data.checksums import file_md5, md5_of
 from fl_ppae.data.npz import Arrays, carve_val, check_images, check_labels, read_npz
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
-from fl_ppae.paths import home
+from fl_ppae.files import home
 
 State = Literal["present", "missing", "wrong MD5"]
 

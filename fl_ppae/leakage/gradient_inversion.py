@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fl_ppae.leakage.gradients import encoder_gradient
-from fl_ppae.training import LocalModel
+from fl_ppae.models.objectives import LocalModel
 
 _RATE = 0.03  # of Adam, pixels in [0, 1]
 _DROPS = (3 / 8, 5 / 8, 7 / 8)  # of the steps; the rate falls to a tenth at each

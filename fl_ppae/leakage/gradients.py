@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from fl_ppae.models.objectives import LocalModel, per_sample_loss
 from fl_ppae.privacy.clipping import clipped_sum
-from fl_ppae.training import LocalModel, per_sample_loss
 
 _NUMBERS_AT_ONCE = 2**23  # of per-record gradients: 32 MiB
 _RECORDS_AT_ONCE = 128

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_ppae.devices import CPU
+from fl_ppae.hardware import CPU
 
 
 @dataclass(frozen=True, eq=False)

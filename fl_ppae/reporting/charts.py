@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from fl_ppae.reporting.figures import OKABE_ITO
-from fl_ppae.run_status import is_loud, marked_source
+from fl_ppae.plotting import OKABE_ITO
+from fl_ppae.source_label import is_loud, marked_source
 
 _WIDTH, _PLOT_HEIGHT = 400.0, 170.0
 _LEFT, _RIGHT, _LINE = 62.0, 14.0, 14.0

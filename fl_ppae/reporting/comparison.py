@@ -13,8 +13,8 @@ from rich.text import Text
 from fl_ppae.files import finite, read_json
 from fl_ppae.reporting.audit_report import number
 from fl_ppae.reporting.tables import EPSILON, format_epsilon
-from fl_ppae.run_status import is_loud, marked_source
-from fl_ppae.stored_runs import StoredRun
+from fl_ppae.runs.stored import StoredRun
+from fl_ppae.source_label import is_loud, marked_source
 
 _NOTHING = "-"
 _OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where it goes, not what it is

@@ -25,7 +25,7 @@ from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
-from fl_ppae.stored_runs import StoredRun
+from fl_ppae.runs.stored import StoredRun
 
 SHOWN = 8
 _GAP, _ZOOM = 2, 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from fl_ppae.files import read_json
 from fl_ppae.privacy.randomness import FROM_ENTROPY
-from fl_ppae.run_status import attack_in_words
+from fl_ppae.source_label import attack_in_words
 
 _TITLES = {
     "updates": "encoder updates",

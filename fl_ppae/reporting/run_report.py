@@ -16,10 +16,10 @@ from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
 from fl_ppae.reporting.evidence import Evidence, Inversion, LabelMix, gather
 from fl_ppae.reporting.page import HtmlTable, Picture, as_html, embedded, markdown, picture, write_page
-from fl_ppae.reporting.rerun import changed_keys, rerun_command
 from fl_ppae.reporting.tables import EPSILON, format_epsilon, run_tables, verdict
-from fl_ppae.run_status import is_loud, marked_source
-from fl_ppae.stored_runs import StoredRun
+from fl_ppae.runs.rerun import changed_keys, rerun_command
+from fl_ppae.runs.stored import StoredRun
+from fl_ppae.source_label import is_loud, marked_source
 
 NAME = "report.html"
 _SIMILARITIES = ("cosine", "cosine_centred", "cosine_mismatched")

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.run_status import ATTACK_MARK
-from fl_ppae.stored_runs import Row, StoredRun
+from fl_ppae.runs.stored import Row, StoredRun
+from fl_ppae.source_label import ATTACK_MARK
 
 EPSILON = "epsilon (encoder updates)"
 _NOTHING = "-"

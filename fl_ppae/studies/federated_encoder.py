@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import nn
 
 from fl_ppae.config import RunConfig
-from fl_ppae.in_process import simulated_grid
 from fl_ppae.models.build import autoencoder_of
+from fl_ppae.privacy.guarantees import spending_of
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.reporting.guarantees import spending_of
-from fl_ppae.reporting.run_directory import create_run_directory
-from fl_ppae.rounds import train_all_rounds
-from fl_ppae.server_evaluation import Measured
-from fl_ppae.session import Session, start_session
+from fl_ppae.runs.directory import create_run_directory
+from fl_ppae.server.evaluation import Measured
+from fl_ppae.server.rounds import train_all_rounds
+from fl_ppae.server.session import Session, start_session
+from fl_ppae.simulation.in_process import simulated_grid
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fl_ppae.reporting.figures import OKABE_ITO
+from fl_ppae.plotting import OKABE_ITO
 from fl_ppae.studies.statistics import Mean
 from fl_ppae.studies.summary import Group
 

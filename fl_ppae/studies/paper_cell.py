@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl_ppae.classification import fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import encode, images_to_tensor
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.inversion import Pairs, fit_inverters
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of
+from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.server.classification import fit_and_score
 from fl_ppae.studies.baselines import pca_components, pca_encode, scatter_encode
 from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
 from fl_ppae.studies.paper_grid import CLASSIFIERS, TUNED, PaperCell, PaperScale

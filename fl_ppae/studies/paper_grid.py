@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fl_ppae.classification import RESNET_BATCH, RESNET_STEPS, ResnetTraining
+from fl_ppae.server.classification import RESNET_BATCH, RESNET_STEPS, ResnetTraining
 
 CLASSIFIERS = ("lr", "resnet18")
 HOSPITALS = (1, 5)

@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_ppae.classification import FittedClassifier, fit_and_score
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.hospital import HospitalRecords, to_float
+from fl_ppae.data.deal import make_deal
+from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
-from fl_ppae.evaluation import encode
-from fl_ppae.hospital import planned_terms
+from fl_ppae.hospital.training import Moments, round_terms, train_round
 from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.planning import HospitalPlan, make_plan, plan_hospital
+from fl_ppae.models.encoding import encode
+from fl_ppae.models.objectives import LocalModel
+from fl_ppae.privacy.plan import HospitalPlan, make_plan, plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.simulator import make_deal
+from fl_ppae.server.classification import FittedClassifier, fit_and_score
 from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
 from fl_ppae.studies.partition_grid import ALONE, CENTRAL, DATASET, PARTITIONS, SHARED, PartitionCell
 from fl_ppae.studies.study_data import StudyData
-from fl_ppae.training import LocalModel, Moments, round_terms, train_round
 
 Array = NDArray[Any]
 

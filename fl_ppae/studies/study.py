@@ -19,9 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import finite, read_json, write_json
-from fl_ppae.paths import home
-from fl_ppae.reporting.run_directory import versions
+from fl_ppae.files import finite, home, read_json, write_json
+from fl_ppae.runs.directory import versions
 from fl_ppae.studies import table
 from fl_ppae.studies.verdict import Verdict
 from fl_ppae.studies.workers import NamedCell, Outcome, Work, work_off

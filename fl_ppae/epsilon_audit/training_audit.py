@@ -1,0 +1,89 @@
+"""One audit: a hospital's training as its plan has it, with canaries, and what guesses about them show.
+
+Threat model: the adversary sees every noised sum of the hospital's training and the model at each step,
+knows the canaries and all other records, but not which canaries are in, nor the batches. That is more
+than the server sees, which has one encoder update a round. The guarantee covers this adversary, so a
+bound above the ledger's epsilon is always a bug; what is found here may be weaker for the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import psutil
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data.records import HospitalRecords
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.epsilon_audit.bounds import Bound, best_bound
+from fl_ppae.epsilon_audit.canaries import AuditedRecords, draw_canaries
+from fl_ppae.epsilon_audit.scores import SPREAD, CanaryScores, gradient_numbers
+from fl_ppae.errors import UserError
+from fl_ppae.hardware import CPU, limited_threads
+from fl_ppae.hospital.training import Moments, round_terms, train_round
+from fl_ppae.models.build import autoencoder_of, partner_of
+from fl_ppae.models.objectives import LocalModel
+from fl_ppae.privacy.plan import HospitalPlan, planned_terms
+from fl_ppae.privacy.randomness import streams
+
+CANARY_ROUND = 0  # training draws from the streams of round 1 on
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedHospital:
+    """Who is audited.
+
+    Attributes:
+        index: among the hospitals, from 0; its randomness goes by it.
+        own: its records.
+        plan: for its own records and all canaries together.
+    """
+
+    index: int
+    own: HospitalRecords
+    plan: HospitalPlan
+
+
+def audit_hospital(
+    hospital: AuditedHospital,
+    config: RunConfig,
+    *,
+    canaries: int,
+    confidence: float,
+    after_round: Callable[[int], None] = lambda _: None,
+) -> Bound:
+    """Train the hospital alone over all rounds that its plan affords and bound epsilon at its delta.
+
+    The model is thrown away; nothing is written or sent.
+
+    Raises:
+        UserError: the canaries' gradients don't fit into memory.
+    """
+    autoencoder = autoencoder_of(config)
+    model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    terms = planned_terms(hospital.plan, config, run="audit")
+    work = replace(round_terms(terms, config), device=CPU)  # the adversary's arithmetic is done there
+    _check_memory(canaries + SPREAD, gradient_numbers(model, work))
+    coins = streams(config.seed, hospital.index, CANARY_ROUND)
+    drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
+    included = coins.sampling.random(canaries) < 0.5
+    records = AuditedRecords(hospital.own, drawn, included)
+    moments: Moments | None = None
+    with limited_threads(config.threads_per_hospital):
+        scores = CanaryScores(model, hospital.own, drawn, work)
+        for server_round in range(1, hospital.plan.rounds + 1):
+            draws = streams(config.seed, hospital.index, server_round)
+            moments, _ = train_round(model, records, work, draws, moments, observe=scores)
+            after_round(server_round)
+        found = scores.scores()
+    return best_bound(found, included, confidence=confidence, delta=hospital.plan.delta)
+
+
+def _check_memory(rows: int, numbers: int) -> None:
+    needed, free = 4 * rows * numbers, psutil.virtual_memory().available
+    if needed > 0.8 * free:
+        raise UserError(
+            f"{rows} gradients of {numbers:,} numbers take {needed / 2**30:.1f} GiB and "
+            f"{free / 2**30:.1f} GiB are free: take fewer --canaries or a smaller autoencoder"
+        )

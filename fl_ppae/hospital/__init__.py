@@ -1,0 +1,1 @@
+"""A hospital: who it is, what it refuses, its records and state, its training, its releases."""

@@ -1,0 +1,64 @@
+"""What a hospital refuses, whatever the run asks: its node configuration decides, and no message does."""
+
+from __future__ import annotations
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.hardware import device_of
+from fl_ppae.hospital.identity import NodeConfig
+from fl_ppae.privacy.scopes import SCOPES
+
+
+def refusal(node: NodeConfig, config: RunConfig) -> str | None:
+    """Why this hospital's own ceiling forbids the run; None if it doesn't.
+
+    The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated; where there is a
+    `max-epsilon`, by default the scopes with a guarantee), and `allow-plain-encodings` (it covers labels
+    in the clear too) and `allow-diagnostics` (by default true in a simulation, false where the node has
+    a data file of its own). The run's configuration comes from elsewhere and can't raise them. What the
+    records spend in all is held against `max-epsilon` by `budget.over_ceiling`.
+    """
+    impossible = _impossible(node, config)
+    if impossible is not None:
+        return impossible
+    ceiling = ceiling_of(node)
+    if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > ceiling):
+        asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
+        return f"the run asks for {asked}, this hospital allows at most epsilon {ceiling:g}"
+    guaranteed = ", ".join(scope.name for scope in SCOPES.values() if scope.formal)
+    allowed = node.get("allowed-scopes", guaranteed if ceiling is not None else None)
+    if allowed is not None:
+        scopes = [scope.strip() for scope in str(allowed).split(",")]
+        if config.dp_scope not in scopes:
+            return f"the run asks for dp-scope {config.dp_scope}, this hospital allows {', '.join(scopes)}"
+    simulated = "data-file" not in node
+    if config.diagnostics and not node.get("allow-diagnostics", simulated):
+        return "the run asks for diagnostics, this hospital does not allow them (allow-diagnostics)"
+    plain = [
+        what
+        for what, noised in (
+            ("encodings", config.encoding_noise_epsilon),
+            ("labels", config.label_epsilon),
+        )
+        if not noised
+    ]
+    if config.share != "updates" and plain and not node.get("allow-plain-encodings", simulated):
+        asked = " and ".join(plain)
+        return f"the run asks for plain {asked}, this hospital does not allow that (allow-plain-encodings)"
+    return None
+
+
+def _impossible(node: NodeConfig, config: RunConfig) -> str | None:
+    if config.adversary != "none" and "data-file" in node:
+        return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
+    try:
+        device_of(config.device)
+    except UserError as problem:
+        return str(problem)
+    return None
+
+
+def ceiling_of(node: NodeConfig) -> float | None:
+    """The most that this hospital's records may spend in all; None for no limit of its own."""
+    ceiling = node.get("max-epsilon")
+    return None if ceiling is None else float(ceiling)

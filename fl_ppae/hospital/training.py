@@ -1,0 +1,281 @@
+"""One round of a hospital's local training: Poisson batches, per-sample gradients, clip, noise, step.
+
+Per-sample gradients come from `privacy.per_sample`, clipping and noise from `privacy.clipping`; the step
+is Adam on the noised mean, which is post-processing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_ppae.config import RunConfig
+from fl_ppae.data.records import Records, resident
+from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
+from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
+from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
+from fl_ppae.privacy.randomness import Streams, poisson_batch
+from fl_ppae.privacy.scopes import SCOPES, Scope
+
+# Records whose per-sample gradients are in memory at once: what a processor's cache holds; on a CUDA
+# device enough to keep it busy, in about a gigabyte.
+PHYSICAL_BATCH = {"cpu": 128, "cuda": 2048}
+
+
+@dataclass(frozen=True)
+class TrainingTerms:
+    """What one round does, fixed by the plan.
+
+    Attributes:
+        noise_multiplier: ignored by a scope that noises nothing.
+        sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
+        steps: optimiser steps this round; an empty batch is a step too.
+        bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
+        device: where; batches and noise are drawn on the processor all the same.
+    """
+
+    scope: Scope
+    objective: Literal["reconstruction", "task"]
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    steps: int
+    learning_rate: float
+    bfloat16: bool = False
+    device: torch.device = CPU
+
+
+Moments = dict[str, Tensor]
+"""Adam's moments and step counts, by "optimiser.parameter.name"."""
+
+# Told of every step before it is taken: the model, and the noised sums that the step is made of.
+Observer = Callable[[LocalModel, list[Tensor]], None]
+
+
+def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
+    """The work of each of a run's rounds.
+
+    Raises:
+        UserError: as `device_of`.
+    """
+    device = device_of(config.device)
+    return TrainingTerms(
+        SCOPES[terms.scope],
+        config.objective,
+        terms.noise_multiplier or 0.0,
+        terms.max_grad_norm,
+        terms.sample_rate,
+        terms.steps,
+        config.learning_rate,
+        uses_bfloat16(config.precision, device),
+        device,
+    )
+
+
+def uses_bfloat16(precision: str, device: torch.device = CPU) -> bool:
+    """What the key `precision` means on `device`."""
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Un-noised statistics of a round, averaged over its steps. They have no guarantee.
+
+    Attributes:
+        loss: per record. clipped_fraction: of records, in [0, 1].
+        signal_to_noise: L2 norm of the clipped sum / expected L2 norm of the noise on it.
+    """
+
+    loss: float
+    clipped_fraction: float
+    signal_to_noise: float
+
+
+def train_round(
+    model: LocalModel,
+    records: Records,
+    terms: TrainingTerms,
+    streams: Streams,
+    moments: Moments | None = None,
+    observe: Observer | None = None,
+) -> tuple[Moments, Diagnostics]:
+    """Train `model`, which is on the processor before and after, in place for `terms.steps` steps.
+
+    Guarantee (scopes with `formal`): the trained parameters are one release of `terms.steps`
+    Poisson-sampled Gaussian mechanisms, add-or-remove-one record, at `terms.noise_multiplier`.
+    The diagnostics and Adam's moments are outside it and stay in the hospital.
+
+    Args:
+        moments: what the last round returned.
+        observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums), on
+            `terms.device`.
+
+    Returns:
+        The moments for the next round, and diagnostics.
+    """
+    expected_batch = terms.sample_rate * len(records)
+    records = resident(records, terms.device)
+    trainer = LocalTrainer(model, terms, expected_batch, moments)
+    signal_to_noise = 0.0
+    for _ in range(terms.steps):
+        batch = poisson_batch(streams.sampling, len(records), terms.sample_rate)
+        sums = trainer.clipped_sums(records, batch)
+        signal_to_noise += _signal_to_noise(sums, terms)
+        released = noised(sums, terms, streams.noise)
+        if observe is not None:
+            observe(model, released or trainer.plain_sums())
+        trainer.step(released)
+    moments = trainer.moments()
+    trainer.close()
+    loss, clipped, seen = trainer.totals.tolist()
+    seen = max(seen, 1.0)
+    diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
+    return moments, diagnostics
+
+
+class LocalTrainer:
+    """A model while it trains, on `terms.device`. One step: `clipped_sums`, noise on them, `step`.
+
+    Attributes:
+        totals: loss, clipped records and records of all batches so far, un-noised.
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        terms: TrainingTerms,
+        expected_batch: float,
+        moments: Moments | None = None,
+    ) -> None:
+        exact_float32(terms.device)
+        model.to(terms.device).partner.requires_grad_(terms.scope.trains_partner)
+        noised, plain = _split(model, terms.scope)
+        self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if noised else None
+        self._model = model
+        self._layout = _layout(model)
+        groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
+        self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate, fused=True) for group in groups]
+        _restore(self._optimisers, moments or {})
+        self._noised = list(noised.parameters()) if noised is not None else []
+        self._plain = list(plain.parameters()) if plain is not None else []
+        self._terms = terms
+        self._expected_batch = expected_batch
+        self.totals = np.zeros(3)
+
+    def clipped_sums(self, records: Records, batch: np.ndarray) -> list[Tensor]:
+        """The clipped gradient sum of the positions `batch`: a tensor each parameter that is to be noised.
+
+        The gradients of modules that learn without noise stay inside, for `step`.
+        """
+        sums = [torch.zeros_like(parameter) for parameter in self._noised]
+        device = self._terms.device
+        for positions in _physical_batches(batch, device):
+            images = records.images(positions).to(device).contiguous(memory_format=self._layout)
+            labels = records.labels(positions).to(device)
+            with half_precision(self._terms.bfloat16, device):
+                outputs = self._model(images)
+            losses = per_sample_loss(outputs.float(), images, labels, self._terms.objective)
+            losses.sum().backward()
+            clipped = 0
+            if self._gradients is not None:
+                clipped = _accumulate(self._gradients.take(), sums, self._terms.max_grad_norm)
+            self.totals += (float(losses.detach().sum()), clipped, len(positions))
+        return sums
+
+    def plain_sums(self) -> list[Tensor]:
+        """The last batch's gradient sums of what learns without noise; zeros for an empty batch."""
+        return [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self._plain
+        ]
+
+    def step(self, released: list[Tensor]) -> None:
+        """One Adam step: on the noised sums `released`, and on the plain gradients of the last batch."""
+        for parameter, total in zip(self._noised, released, strict=True):
+            parameter.grad = total / self._expected_batch
+        for parameter, total in zip(self._plain, self.plain_sums(), strict=True):
+            parameter.grad = total / self._expected_batch
+        for optimiser in self._optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def moments(self) -> Moments:
+        """Adam's moments, on the processor: of what is noised, then of what isn't."""
+        return {
+            f"{which}.{number}.{name}": value.to(CPU)
+            for which, optimiser in enumerate(self._optimisers)
+            for number, values in optimiser.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+
+    def close(self) -> None:
+        """Give the model back without hooks, on the processor."""
+        if self._gradients is not None:
+            self._gradients.remove()
+        self._model.to(CPU)
+
+
+def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
+    """Give back the moments, and nothing else: a whole state dict would bring the last learning rate too."""
+    states: list[dict[int, Moments]] = [{} for _ in optimisers]
+    for key, value in moments.items():
+        which, number, name = key.split(".")
+        states[int(which)].setdefault(int(number), {})[name] = value
+    for optimiser, state in zip(optimisers, states, strict=True):
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:
+    """Clipped sums with Gaussian noise of std noise_multiplier * max_grad_norm: one step's release."""
+    if not sums:
+        return []
+    noise = gaussian_noise([total.shape for total in sums], _noise_std(terms), rng)
+    return [total + draw.to(total.device) for total, draw in zip(sums, noise, strict=True)]
+
+
+def _noise_std(terms: TrainingTerms) -> float:
+    return terms.noise_multiplier * terms.max_grad_norm
+
+
+def _split(model: LocalModel, scope: Scope) -> tuple[nn.Module | None, nn.Module | None]:
+    """The modules whose gradients are noised, and those that learn without noise."""
+    if scope.noises_encoder:
+        if scope.noises_partner:
+            return model, None
+        return model.encoder, model.partner if scope.trains_partner else None
+    return None, model
+
+
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Channels last where something convolves."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolves else torch.contiguous_format
+
+
+def _physical_batches(batch: np.ndarray, device: torch.device) -> Iterator[np.ndarray]:
+    size = PHYSICAL_BATCH[device.type]
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float) -> int:
+    """Add the clipped per-sample gradients of one physical batch to `sums`; how many were clipped."""
+    clipped = clipped_sum(gradients, max_grad_norm)
+    for total, part in zip(sums, clipped.total, strict=True):
+        total.add_(part)
+    return int((clipped.norms > max_grad_norm).sum())
+
+
+def _signal_to_noise(sums: list[Tensor], terms: TrainingTerms) -> float:
+    if not sums:
+        return 0.0
+    signal = float(torch.stack([total.square().sum() for total in sums]).sum().sqrt())
+    size = sum(total.numel() for total in sums)
+    return signal / (_noise_std(terms) * size**0.5)

@@ -1,0 +1,53 @@
+"""What an encoder gives and keeps: encodings, and a probe of how much of the image is in them.
+
+Functions over arrays and modules; they compute where the module is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fl_ppae.hardware import CPU
+
+Array = NDArray[Any]
+
+# Not tuned.
+
+
+def images_to_tensor(images: Array | Tensor) -> Tensor:
+    """uint8 (N, H, W, C) as float (N, C, H, W) in [0, 1]; a float tensor as it is."""
+    if isinstance(images, Tensor):
+        return images
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+@torch.inference_mode()
+def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDArray[np.float32]:
+    """The encodings (N, *encoding), float32, of uint8 (N, H, W, C) or float (N, C, H, W) images.
+
+    The array may be memory-mapped: only `batch` images at a time are read.
+    """
+    training, device = encoder.training, _device(encoder)
+    encoder.eval()
+    try:
+        parts = [
+            encoder(images_to_tensor(part).to(device)).float().cpu().numpy() for part in _parts(images, batch)
+        ]
+    finally:
+        encoder.train(training)
+    return np.concatenate(parts)
+
+
+def _device(module: nn.Module) -> torch.device:
+    first = next(module.parameters(), None)
+    return CPU if first is None else first.device
+
+
+def _parts(items: Any, batch: int) -> Iterator[Any]:
+    return (items[start : start + batch] for start in range(0, len(items), batch))

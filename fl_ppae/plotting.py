@@ -1,0 +1,146 @@
+"""Figures in colours that colour-blind eyes tell apart. Each names its data source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+from fl_ppae.source_label import is_loud, marked_source
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+
+
+_HATCHES = ("", "///", "...")
+
+
+_DOTS_PER_INCH = 150
+
+
+_BARS = 40
+
+
+def plot_label_distributions(
+    labels_per_hospital: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    source_label: str,
+    path: Path,
+) -> None:
+    """How many train records of each class each hospital holds, as stacked bars."""
+    counts = np.array(
+        [
+            np.bincount(np.asarray(labels, int), minlength=len(class_names))
+            for labels in labels_per_hospital.values()
+        ]
+    )
+    # Up to 40 hospitals a name and a bar of 0.4 inches each; then the bars get thin, and 40 have a name.
+    height = 1.6 + 0.4 * min(len(counts), _BARS)
+    with figure_file(path, "Train records by class", source_label, (9, height)) as figure:
+        axes = figure.subplots()
+        left = np.zeros(len(counts))
+        for index, name in enumerate(class_names):
+            lap, colour = divmod(index, len(OKABE_ITO))
+            axes.barh(
+                list(labels_per_hospital),
+                counts[:, index],
+                left=left,
+                label=name,
+                color=OKABE_ITO[colour],
+                hatch=_HATCHES[lap % len(_HATCHES)],
+                edgecolor="white",
+                linewidth=0.5 if len(counts) <= _BARS else 0,
+            )
+            left += counts[:, index]
+        axes.invert_yaxis()
+        if len(counts) > _BARS:
+            axes.yaxis.set_major_locator(FixedLocator(range(0, len(counts), -(-len(counts) // _BARS))))
+        axes.set_xlabel("train records")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
+
+
+def plot_image_rows(
+    rows: Mapping[str, np.ndarray[Any, Any]], path: Path, title: str, source_label: str
+) -> None:
+    """Rows of images (N, C, H, W) in 0 to 1, one under the other, each with its name."""
+    count = len(next(iter(rows.values())))
+    with figure_file(path, title, source_label, (1.0 * count + 1.6, 1.0 * len(rows) + 0.9)) as figure:
+        grid = figure.subplots(len(rows), count, squeeze=False)
+        for (name, images), line in zip(rows.items(), grid, strict=True):
+            for image, axes in zip(images, line, strict=True):
+                pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+                axes.imshow(
+                    pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1
+                )
+                axes.set_xticks([])
+                axes.set_yticks([])
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+
+
+def plot_extraction(
+    queries: Sequence[int],
+    by_queries: Mapping[str, Sequence[float]],
+    own_accuracy: float,
+    path: Path,
+    source_label: str,
+) -> None:
+    """A surrogate's agreement and accuracy (0 to 1) by number of queries, and the original's accuracy."""
+    with figure_file(path, "Classifier copied through its answers", source_label, (6, 4)) as figure:
+        axes = figure.subplots()
+        for (name, values), colour, style in zip(by_queries.items(), OKABE_ITO, ("o-", "s--"), strict=False):
+            axes.plot(queries, values, style, color=colour, label=f"surrogate's {name}")
+        axes.axhline(own_accuracy, color=OKABE_ITO[5], linestyle=":", label="the classifier's accuracy")
+        axes.set_xscale("log")
+        axes.set_xlabel("queries")
+        axes.set_ylabel("share of test images (0 to 1)")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small")
+
+
+def plot_roc(
+    curves: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+    path: Path,
+    title: str,
+    source_label: str,
+) -> None:
+    """False- and true-positive rates of each attacker, both on log axes, beside guessing."""
+    with figure_file(path, title, source_label, (5.5, 5)) as figure:
+        axes = figure.subplots()
+        styles = ("-", "--", "-.", ":")
+        for index, (name, (false, true)) in enumerate(curves.items()):
+            colour, style = OKABE_ITO[index % len(OKABE_ITO)], styles[index % len(styles)]
+            axes.plot(false, true, style, color=colour, label=name, drawstyle="steps-post")
+        axes.plot([1e-4, 1], [1e-4, 1], color="#777777", linewidth=0.8, label="guessing")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(1e-4, 1)
+        axes.set_ylim(1e-4, 1)
+        axes.set_xlabel("false-positive rate")
+        axes.set_ylabel("true-positive rate")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small", loc="lower right")
+
+
+@contextmanager
+def figure_file(path: Path, title: str, source_label: str, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure of its own, without pyplot's global state, saved at the end. A stand-in or an attack
+    is marked in red."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    yield figure
+    loud = is_loud(source_label)
+    figure.suptitle(title)
+    figure.supxlabel(
+        f"data: {marked_source(source_label)}",
+        fontsize="small",
+        color="#C00000" if loud else "#333333",
+        weight="bold" if loud else "normal",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DOTS_PER_INCH)

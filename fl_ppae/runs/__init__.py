@@ -1,0 +1,1 @@
+"""Run directories: written as a run goes on, read back afterwards."""

@@ -1,0 +1,160 @@
+"""A run's directory: made once, never overwritten, complete after every round."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from logging import WARNING
+from pathlib import Path
+from typing import Any
+
+from flwr.common.logger import log
+
+from fl_ppae.errors import UserError
+from fl_ppae.files import finite, home, write_json
+from fl_ppae.runs.tracking import Tracker
+
+ROUND_COLUMNS = (
+    "round",
+    "hospitals_trained",
+    "hospitals_declined",
+    "hospitals_excluded",
+    "epsilon_max",
+    "epsilon_formal",
+    "accuracy",
+    "auc",
+    "reconstruction_loss",
+    "cosine",
+    "cosine_centred",
+    "cosine_mismatched",
+    "retrieval_top1",
+)
+HOSPITAL_COLUMNS = (
+    "round",
+    "hospital",
+    "records",
+    "noise_multiplier",
+    "sample_rate",
+    "steps",
+    "epsilon",
+    "epsilon_formal",
+    "status",
+    "reason",
+    "loss",
+    "clipped_fraction",
+    "signal_to_noise",
+)
+_PACKAGES = ("flwr", "torch", "opacus", "dp-accounting", "ray", "numpy", "scikit-learn")
+
+
+@dataclass
+class RunDirectory:
+    """Writes a run's artefacts under `path`; `summary.json` is whole at any moment.
+
+    `seconds` is the time by phase; clocks go to `timing.csv` and there only, so that the tables of two
+    runs of one seed are the same bytes. `trackers` are told each round as it is appended.
+    """
+
+    path: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    trackers: tuple[Tracker, ...] = ()
+
+    def update(self, **values: Any) -> None:
+        """Change `summary.json`."""
+        self.summary |= values
+        self.summary["seconds"] = {phase: round(spent, 2) for phase, spent in self.seconds.items()}
+        write_json(self.path / "summary.json", finite(self.summary))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name what is going on, and time it."""
+        self.update(phase=name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self._append("timing.csv", ("phase", "seconds"), {"phase": name, "seconds": round(spent, 3)})
+
+    def append_round(self, row: Mapping[str, Any]) -> None:
+        """One row of `rounds.csv`; columns without a value stay empty."""
+        self._append("rounds.csv", ROUND_COLUMNS, row)
+        self._tell(lambda tracker: tracker.log_round(row))
+
+    def append_hospital(self, row: Mapping[str, Any]) -> None:
+        """One row of `hospitals.csv`."""
+        self._append("hospitals.csv", HOSPITAL_COLUMNS, row)
+
+    def close_trackers(self) -> None:
+        """Tell the trackers how the run ended."""
+        self._tell(lambda tracker: tracker.close(self.summary))
+
+    def _tell(self, what: Callable[[Tracker], None]) -> None:
+        """A tracker that fails is left out from then on: its server's trouble must not end a run."""
+        for tracker in self.trackers:
+            try:
+                what(tracker)
+            except Exception as problem:
+                log(WARNING, "%s is told no more of this run: %s", type(tracker).__name__, problem)
+                self.trackers = tuple(other for other in self.trackers if other is not tracker)
+
+    def _append(self, name: str, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
+        path = self.path / name
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+
+
+def new_run_path(output_dir: str, simulation: str, run_id: str) -> Path:
+    """Where a run goes: `output_dir`, or a name of its own under `~/.fl_ppae/runs`."""
+    if output_dir:
+        return Path(output_dir).expanduser().resolve()
+    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return home() / "runs" / f"{simulation}-{started}-{run_id}"
+
+
+def check_free(path: Path) -> None:
+    """Refuse a directory that holds anything: a run is never overwritten.
+
+    Raises:
+        UserError: it is taken.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"output-dir {path} is taken; name a new or empty directory")
+
+
+def create_run_directory(path: Path, simulation: str) -> RunDirectory:
+    """Make `path` and say in its summary that the run is under way.
+
+    Raises:
+        UserError: it is taken.
+    """
+    check_free(path)
+    (path / "figures").mkdir(parents=True, exist_ok=True)
+    run = RunDirectory(path)
+    run.update(status="running", phase="starting", simulation=simulation)
+    return run
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result may depend on."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"fl-ppae": importlib.metadata.version("fl-ppae"), "python": platform.python_version(), **found}
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return format(value, ".6g") if isinstance(value, float) else value

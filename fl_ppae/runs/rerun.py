@@ -1,0 +1,49 @@
+"""How to run a run again: the command, and the keys that differ from the simulation's own values."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from fl_ppae.catalogue import find
+from fl_ppae.config import RunConfig, Scalar
+from fl_ppae.errors import UserError
+from fl_ppae.runs.stored import StoredRun
+
+_OF_A_RUN = {"output-dir"}  # each run has its own
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A key that was not left at the simulation's value."""
+
+    key: str
+    value: Scalar
+    default: Scalar
+    meaning: str
+
+
+def changed_keys(run: StoredRun) -> list[Changed]:
+    """Keys in which a run differs from its simulation, or from the keys' defaults if that isn't known."""
+    try:
+        base = RunConfig.from_flat(find(str(run.config.get("simulation"))).values).to_flat()
+    except UserError:
+        base = RunConfig.from_flat({}).to_flat()
+    fields = {name.replace("_", "-"): field for name, field in RunConfig.model_fields.items()}
+    return [
+        Changed(key, value, base[key], str(fields[key].description))
+        for key, value in run.values.items()
+        if key in base and key not in _OF_A_RUN and value != base[key]
+    ]
+
+
+def rerun_command(run: StoredRun) -> str | None:
+    """The command line that repeats a simulation; None if its configuration was never written."""
+    if "config" not in run.config or run.config.get("deployed"):
+        return None
+    name = shlex.quote(str(run.config["simulation"]))
+    parts = [f"fl-ppae run {name} --hospitals {run.config['hospitals']}"]
+    for change in changed_keys(run):
+        value = str(change.value).lower() if isinstance(change.value, bool) else change.value
+        parts.append("-c " + shlex.quote(f"{change.key}={value}"))
+    return " \\\n    ".join(parts)

@@ -1,0 +1,37 @@
+"""How a run ended: the `status` in its `summary.json`, and the exception for a run that failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fl_ppae.files import read_json, write_json
+
+
+class RunFailed(Exception):
+    """A run that did not complete; its message is the cause, in one line."""
+
+
+def summary_so_far(run_directory: Path) -> dict[str, Any]:
+    """A run's `summary.json`; empty while there is none."""
+    try:
+        summary: dict[str, Any] = read_json(run_directory / "summary.json")
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return summary
+
+
+def mark_failed(run_directory: Path, cause: str) -> str:
+    """Let the summary of a run that is over say so. Returns the cause; the run's own comes before `cause`."""
+    summary = summary_so_far(run_directory)
+    if summary.get("status") == "failed" and summary.get("error"):
+        return one_line(summary["error"])
+    if summary.get("status") != "completed":
+        write_json(run_directory / "summary.json", {**summary, "status": "failed", "error": cause})
+    return cause
+
+
+def one_line(text: object) -> str:
+    """The text with every run of white space, line ends too, as one space."""
+    return " ".join(str(text).split())

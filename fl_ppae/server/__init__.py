@@ -1,0 +1,1 @@
+"""The server: rounds, evaluation, uploads and the central classifier."""

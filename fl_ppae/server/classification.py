@@ -1,0 +1,264 @@
+"""The central classifier: logistic regression or ResNet18 on encodings, fitted, scored, kept and read back.
+
+Functions over arrays; the network computes where it is. On a processor the same seed and thread count give
+the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_ppae.errors import UserError
+from fl_ppae.hardware import CPU, SKLEARN, limited_threads
+from fl_ppae.models.classifiers import as_image_shape, resnet18
+
+Array = NDArray[Any]
+
+# Compared on BloodMNIST, from train to validation.
+LR_C = 0.02  # of standardised inputs; 0.003 to 0.1 differ by 0.05 at most
+LR_ITERATIONS = 200
+RESNET_STEPS = 450  # a fixed number, so that the time is bounded whatever the number of records
+RESNET_BATCH = 128
+RESNET_RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class ClassifierScore:
+    """A classifier on a test part: `accuracy` in [0, 1], `auc` as `macro_auc`."""
+
+    accuracy: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class ResnetTraining:
+    """How long ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number."""
+
+    steps: int = RESNET_STEPS
+    batch: int = RESNET_BATCH
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """A trained classifier with the standardisation it was trained behind: `network((x - mean) / scale)`.
+
+    `mean` and `scale` have the shape of an encoding, or one that broadcasts to it.
+    """
+
+    network: nn.Module
+    mean: Tensor
+    scale: Tensor
+
+    @torch.inference_mode()
+    def probabilities(self, encodings: Array, batch: int = 1024) -> Array:
+        """Class probabilities (N, num_classes), float32, of encodings (N, *encoding)."""
+        self.network.eval()
+        device = self.mean.device
+        scores = [
+            self.network((torch.from_numpy(np.ascontiguousarray(part)).to(device) - self.mean) / self.scale)
+            for part in (encodings[i : i + batch] for i in range(0, len(encodings), batch))
+        ]
+        return torch.cat(scores).softmax(1).cpu().numpy()
+
+    def to(self, device: torch.device) -> FittedClassifier:
+        """Itself on `device`."""
+        return FittedClassifier(self.network.to(device), self.mean.to(device), self.scale.to(device))
+
+
+def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
+    """Every tensor of a fitted classifier, by name, ready for `safetensors`."""
+    state = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
+    state |= {"mean": fitted.mean, "scale": fitted.scale}
+    return {name: value.detach().contiguous() for name, value in state.items()}
+
+
+def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
+    """The fitted classifier ('lr' or 'resnet18') of which `state` is the `classifier_state`.
+
+    Raises:
+        RuntimeError, KeyError: the state is another network's.
+    """
+    mean, scale = state["mean"], state["scale"]
+    weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
+    network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
+    if classifier == "resnet18":
+        network = _resnet18_network(tuple(mean.shape), num_classes, seed=0)
+    elif "weight" not in weights:  # noised encodings are vectors already: nothing to flatten
+        network = nn.Sequential(nn.Flatten(), network)
+    network.load_state_dict(weights)
+    return FittedClassifier(network.eval(), mean, scale)
+
+
+def macro_auc(labels: Array, probabilities: Array) -> float:
+    """The mean over classes of one-vs-rest areas under the ROC curve, as MedMNIST (arXiv:2110.14795).
+
+    labels (N,), probabilities (N, num_classes). A class that no label, or every label, names has no
+    curve and is left out; when none is left the result is NaN.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    areas = [
+        roc_auc_score(labels == label, probabilities[:, label])
+        for label in range(probabilities.shape[1])
+        if 0 < np.count_nonzero(labels == label) < len(labels)
+    ]
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def score(labels: Array, probabilities: Array) -> ClassifierScore:
+    """Accuracy and AUC of probabilities (N, num_classes) against labels (N,)."""
+    accuracy = float(np.mean(probabilities.argmax(1) == labels))
+    return ClassifierScore(accuracy, macro_auc(labels, probabilities))
+
+
+def fit_and_score(
+    classifier: str,
+    train_x: Array,
+    train_y: Array,
+    test_x: Array,
+    test_y: Array,
+    num_classes: int,
+    seed: int,
+    threads: int,
+    transition: Array | None = None,
+    resnet: ResnetTraining = ResnetTraining(),
+    device: torch.device = CPU,
+) -> tuple[FittedClassifier, ClassifierScore]:
+    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; it ends on the processor.
+
+    x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
+    records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
+    labels were replaced; the loss is then that of the released labels (forward correction, Patrini et
+    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` and `device` only
+    matter to 'resnet18'.
+
+    Raises:
+        UserError: as `check_fit`.
+    """
+    fits: dict[str, Callable[..., FittedClassifier]] = {
+        "lr": _fit_logistic,
+        "resnet18": partial(_fit_resnet18, training=resnet, device=device),
+    }
+    fit = fits.get(classifier)
+    if fit is None:
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+    importlib.import_module(SKLEARN)  # here, so that its threads are limited too
+    # A second thread gains the BLAS little here, and on a busy machine waiting for it costs tenfold.
+    with limited_threads(1 if classifier == "lr" else threads):
+        x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
+        fitted = fit(x, y, num_classes, seed, transition)
+        probabilities = fitted.probabilities(np.asarray(test_x, np.float32))
+        return fitted.to(CPU), score(np.ravel(test_y), probabilities)
+
+
+def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and standard deviation over `axes`; a constant gets 1.
+
+    The mean is summed in float64, or that of a constant is off by a rounding error, which then passes for
+    its deviation.
+    """
+    mean = inputs.mean(axes, np.float64, keepdims=True).astype(np.float32)
+    deviation = inputs.std(axes, mean=mean)
+    return mean.squeeze(axes), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+
+
+def released_label_loss(scores: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
+    """Mean cross-entropy, in nats, of released labels (N,) whose true ones are scored by (N, K)."""
+    return F.nll_loss((scores.softmax(1) @ transition).clamp(min=1e-12).log(), labels)
+
+
+def _fit_logistic(
+    inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
+) -> FittedClassifier:
+    """Multinomial logistic regression; `seed` is not needed, nothing is drawn."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, scale = _standardisation(inputs, (0,))
+    flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
+    linear = nn.utils.skip_init(nn.Linear, flat.shape[1], num_classes)  # draws nothing
+    if transition is not None:
+        _minimise(linear, torch.from_numpy(flat), torch.from_numpy(labels), torch.from_numpy(transition))
+        return FittedClassifier(
+            nn.Sequential(nn.Flatten(), linear), torch.from_numpy(mean), torch.from_numpy(scale)
+        )
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.bias.fill_(-1e4)  # probability 0, for a class that was not there
+        present = np.unique(labels)
+        if len(present) == 1:
+            linear.bias[present] = 0
+        else:
+            model = LogisticRegression(C=LR_C, max_iter=LR_ITERATIONS, tol=1e-3).fit(flat, labels)
+            # For two classes scikit-learn keeps one row, the scores' difference.
+            both = len(present) == 2
+            rows = present[1:] if both else present
+            linear.bias[present] = 0
+            linear.weight[rows] = torch.from_numpy(model.coef_).float()
+            linear.bias[rows] = torch.from_numpy(model.intercept_).float()
+    return FittedClassifier(
+        nn.Sequential(nn.Flatten(), linear), torch.from_numpy(mean), torch.from_numpy(scale)
+    )
+
+
+def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
+    """The same objective as scikit-learn's, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
+    parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
+    optimiser = torch.optim.LBFGS(parameters, max_iter=LR_ITERATIONS, line_search_fn="strong_wolfe")
+    penalty = 1 / (2 * LR_C * len(inputs))
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        fit = released_label_loss(linear(inputs), labels, transition.float())
+        loss = fit + penalty * linear.weight.square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    optimiser.step(closure)
+
+
+def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) -> nn.Sequential:
+    channels, height, width = as_image_shape(encoding)
+    view = nn.Unflatten(1, (channels, height, width)) if len(encoding) == 1 else nn.Identity()
+    return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
+
+
+def _fit_resnet18(
+    inputs: Array,
+    labels: Array,
+    num_classes: int,
+    seed: int,
+    transition: Array | None,
+    training: ResnetTraining,
+    device: torch.device,
+) -> FittedClassifier:
+    network = _resnet18_network(inputs.shape[1:], num_classes, seed)
+    mean, scale = _standardisation(inputs, (0,))
+    fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale)).to(device)
+    x = (torch.from_numpy(inputs).to(device) - fitted.mean) / fitted.scale
+    y = torch.from_numpy(labels).to(device)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RESNET_RATE, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=training.steps)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    for _ in range(training.steps):
+        rows = torch.randint(len(x), (training.batch,), generator=generator)
+        optimiser.zero_grad()
+        scores = network(x[rows])
+        if transition is None:
+            loss = F.cross_entropy(scores, y[rows])
+        else:
+            loss = released_label_loss(scores, y[rows], torch.from_numpy(transition).float().to(device))
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return fitted

@@ -1,0 +1,145 @@
+"""What the server measures of an encoder, and of encodings, on data that it may look at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_ppae.adversary import BACKDOOR, stamp, success_rate
+from fl_ppae.config import RunConfig
+from fl_ppae.data.cache import Dataset
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.hardware import device_of, server_threads
+from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
+from fl_ppae.leakage.similarity import similarity
+from fl_ppae.models.build import autoencoder_of, public_seed
+from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score
+
+LEAKAGE_IMAGES = 1000  # a fixed number, because retrieval gets harder with every further image
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a classifier learns from: images (N, H, W, C) uint8 or (N, C, H, W) in [0, 1]; labels (N,)."""
+
+    images: np.ndarray | Tensor
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Encoder or encodings, measured; None where there is nothing to measure it by.
+
+    Attributes:
+        score: of the central classifier on the official test split.
+        reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
+        leakage: similarity of the first 1,000 test images and their encodings.
+        noised_score: where encodings are noised, of the classifier on test encodings noised likewise, as
+            a new patient's would be.
+        attack_success: as `attack_success`, in a run with a backdoor.
+    """
+
+    score: ClassifierScore
+    reconstruction_loss: float | None
+    leakage: dict[str, float]
+    classifier: FittedClassifier
+    noised_score: ClassifierScore | None = None
+    attack_success: Mapping[str, float] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, float | None]:
+        """The measured columns of `rounds.csv`."""
+        return {**asdict(self.score), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
+
+
+def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, labelled: Labelled) -> Measured:
+    """Train the classifier on `labelled`, encoded, and test it on the encoded official test split.
+
+    No decoder leaves a hospital, so the reconstruction loss is that of a fresh one fitted to the
+    server's split; a random encoder is measured in the same way beside it.
+    """
+    device = device_of(config.device)
+    encoder = copy.deepcopy(encoder).to(device)
+    server_split = encode(encoder, dataset.val.images)
+    train = server_split if labelled.images is dataset.val.images else encode(encoder, labelled.images)
+    test = encode(encoder, dataset.test.images)
+    loss = probe_reconstruction_loss(
+        server_split,
+        dataset.val.images,
+        autoencoder_of(config).decoder.to(device),
+        public_seed(config),
+        server_threads(),
+    )
+    classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
+    originals = images_to_tensor(dataset.test.images[:LEAKAGE_IMAGES])
+    attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
+    return Measured(score, loss, similarity_of(originals, test), classifier, attack_success=attack)
+
+
+def attack_success(
+    config: RunConfig,
+    classifier: FittedClassifier,
+    dataset: Dataset,
+    encoded: Callable[[Tensor], np.ndarray],
+) -> dict[str, float]:
+    """How often the backdoor opens: the share of triggered test images of other classes that are given the
+    target class, and the same images' share without the trigger. Empty in a run without a backdoor.
+
+    `encoded`: images (N, C, H, W) in [0, 1] to what the classifier takes.
+    """
+    if config.adversary != BACKDOOR:
+        return {}
+    images, labels = images_to_tensor(dataset.test.images), np.ravel(dataset.test.labels)
+
+    def rate(shown: Tensor) -> float:
+        return success_rate(classifier.probabilities(encoded(shown)).argmax(1), labels)
+
+    return {"attack_success_rate": rate(stamp(images)), "attack_success_rate_untriggered": rate(images)}
+
+
+def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:
+    """The same classifier on the images themselves: what is to be had without any privacy."""
+    train, test = (images_to_tensor(images).numpy() for images in (labelled.images, dataset.test.images))
+    return fit(config, train, labelled.labels, test, dataset.test.labels)[1]
+
+
+def fit(
+    config: RunConfig,
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    test_labels: np.ndarray,
+    transition: np.ndarray | None = None,
+) -> tuple[FittedClassifier, ClassifierScore]:
+    """The run's classifier trained on `train` (N, *encoding) and scored on `test`.
+
+    `transition`: how train labels were randomised; None if they are true.
+    """
+    classes = DATASETS[config.dataset].num_classes
+    seed, threads = public_seed(config), server_threads()
+    device = device_of(config.device)
+    return fit_and_score(
+        config.classifier,
+        train,
+        labels,
+        test,
+        test_labels,
+        classes,
+        seed,
+        threads,
+        transition,
+        device=device,
+    )
+
+
+def similarity_of(images: Tensor, encodings: np.ndarray) -> dict[str, float]:
+    """Similarity of the first 1,000 pairs of images (N, C, H, W) and encodings (N, *encoding)."""
+    count = min(LEAKAGE_IMAGES, len(images))
+    report = asdict(similarity(images[:count], torch.from_numpy(encodings[:count])))
+    del report["records"]
+    return report

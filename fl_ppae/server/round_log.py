@@ -1,0 +1,87 @@
+"""Writes each round as it ends: what became of every hospital, what was spent, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from fl_ppae.files import write_json
+from fl_ppae.messages import DIAGNOSTICS, METRICS, TRAINED
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.events import as_dict, updates
+from fl_ppae.privacy.guarantees import Spending
+from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.runs.directory import RunDirectory
+from strategies.replies import RoundReport, TrainReply
+from strategies.server_ledger import EXCLUDED, STOPPED, Book
+
+
+@dataclass(frozen=True)
+class RoundLog:
+    """The tables of one run."""
+
+    run: RunDirectory
+    book: Book
+    scope: str
+    delta: float
+
+    def write(self, report: RoundReport, measured: Mapping[str, float | None]) -> None:
+        """Append a round to `rounds.csv` and `hospitals.csv`, and rewrite `ledger.json`."""
+        spent = self.book.spent()
+        for name in self.book.accounts:
+            reply = report.replies.get(name)
+            self.run.append_hospital(self._hospital_row(name, report.server_round, reply, spent[name]))
+        known = [value for value in spent.values() if value is not None]
+        statuses = [account.status for account in self.book.accounts.values()]
+        self.run.append_round(
+            {
+                "round": report.server_round,
+                "hospitals_trained": sum(reply.status == TRAINED for reply in report.replies.values()),
+                "hospitals_declined": statuses.count(STOPPED),
+                "hospitals_excluded": statuses.count(EXCLUDED),
+                "epsilon_max": max(known) if known else None,
+                "epsilon_formal": SCOPES[self.scope].formal,
+                **measured,
+            }
+        )
+        self.write_ledger()
+
+    def write_ledger(self, spent: Mapping[str, Spending] | None = None) -> None:
+        """`ledger.json`: every hospital's events, what its updates cost by both accountants, and, once
+        all is `spent`, the total under replace-one neighbours."""
+        hospitals = {}
+        for name, account in self.book.accounts.items():
+            events = account.dearer()
+            both: dict[str, float | None] = {"prv": None, "pld": None}
+            if account.plan.noise_multiplier is not None:
+                both = asdict(epsilon(updates(events), self.delta))
+            hospitals[name] = {
+                "events": [as_dict(event) for event in events],
+                "epsilon": {**both, "replace_one": spent[name].total if spent is not None else None},
+                "formal": SCOPES[self.scope].formal,
+            }
+        note = SCOPES[self.scope].note
+        document = {"delta": self.delta, "scope": self.scope, "note": note, "hospitals": hospitals}
+        write_json(self.run.path / "ledger.json", document)
+
+    def _hospital_row(
+        self, name: str, server_round: int, reply: TrainReply | None, spent: float | None
+    ) -> dict[str, object]:
+        account = self.book.accounts[name]
+        trained = reply is not None and reply.status == TRAINED
+        row: dict[str, object] = {
+            "round": server_round,
+            "hospital": name,
+            "records": account.plan.records,
+            "noise_multiplier": account.plan.noise_multiplier,
+            "sample_rate": account.plan.sample_rate,
+            "steps": account.plan.steps_per_round if trained else 0,
+            "epsilon": spent,
+            "epsilon_formal": SCOPES[self.scope].formal,
+            "status": reply.status if reply is not None else account.status,
+            "reason": reply.reason if reply is not None else account.reason,
+        }
+        if reply is not None and reply.content is not None:
+            metrics = reply.content.metric_records[METRICS]
+            row |= {key.replace("-", "_"): metrics[key] for key in DIAGNOSTICS if key in metrics}
+        return row

@@ -1,0 +1,94 @@
+"""The rounds of a run: federated training with its log, its evaluations and, if asked for, its messages."""
+
+from __future__ import annotations
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from safetensors.numpy import save_file
+from torch import nn
+
+from fl_ppae import messages
+from fl_ppae.config import RunConfig
+from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
+from fl_ppae.server.round_log import RoundLog
+from fl_ppae.server.session import Session
+from strategies.private_fedavg import PrivateFedAvg
+from strategies.replies import RoundReport
+
+ROUND_TIMEOUT_SECONDS = 24 * 3600.0
+
+
+def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = True) -> Measured | None:
+    """All rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
+
+    `evaluate`: False leaves out the server's evaluations, for timing the rounds alone.
+
+    Raises:
+        RuntimeError: every hospital failed or was excluded in every round. Where they declined, the encoder
+            stays as it is, and that is the run's result.
+    """
+    config, run = session.config, session.run
+    shapes = messages.shapes_of(encoder.state_dict())
+    log_book = RoundLog(run, session.book, config.dp_scope, config.target_delta)
+    reports: list[RoundReport] = []
+    measured: list[Measured] = []
+
+    def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        if server_round == 0:
+            return None
+        row: dict[str, float | None] = {}
+        if evaluate and config.share != "encodings" and _is_evaluated(server_round, config):
+            encoder.load_state_dict(messages.from_arrays(arrays, shapes))
+            with run.phase("evaluating"):
+                split = Labelled(session.dataset.val.images, session.dataset.val.labels)
+                measured.append(measure_encoder(encoder, session.dataset, config, split))
+            row = measured[-1].as_row()
+        log_book.write(reports[-1], row)
+        return MetricRecord({key: value for key, value in row.items() if value is not None}) if row else None
+
+    strategy = PrivateFedAvg(
+        session.nodes,
+        session.book,
+        shapes,
+        shares_updates=config.share != "encodings",
+        diagnostics=config.diagnostics,
+        report=lambda report: _keep(report, reports, session),
+        aggregation=config.aggregation,
+    )
+    where = ConfigRecord({"run-directory": str(run.path)})
+    strategy.start(
+        session.grid,
+        messages.to_arrays(encoder.state_dict()),
+        num_rounds=config.num_server_rounds,
+        timeout=ROUND_TIMEOUT_SECONDS,
+        train_config=where,
+        evaluate_config=where,
+        evaluate_fn=after_round,
+    )
+    _check_that_somebody_trained(reports)
+    return measured[-1] if measured else None
+
+
+def _check_that_somebody_trained(reports: list[RoundReport]) -> None:
+    replies = [(name, reply) for report in reports for name, reply in report.replies.items()]
+    if replies and all(reply.status in ("failed", "excluded") for _, reply in replies):
+        name, reply = replies[0]
+        raise RuntimeError(f"no hospital trained in any round; {name} {reply.status}: {reply.reason}")
+
+
+def _is_evaluated(server_round: int, config: RunConfig) -> bool:
+    last = server_round == config.num_server_rounds
+    return last or (config.evaluate_every > 0 and server_round % config.evaluate_every == 0)
+
+
+def _keep(report: RoundReport, reports: list[RoundReport], session: Session) -> None:
+    """Remember the round for its table row, and with `record-messages` every update as it was received."""
+    reports.append(report)
+    if not session.config.record_messages:
+        return
+    folder = session.run.path / "received" / f"round-{report.server_round}"
+    for name, reply in report.replies.items():
+        arrays = reply.content.array_records.get(messages.ARRAYS) if reply.content is not None else None
+        if arrays is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            tensors = {key: array.numpy() for key, array in arrays.items()}
+            save_file(tensors, folder / f"{name}.safetensors")

@@ -1,0 +1,122 @@
+"""A run before round 1: its data, its hospitals, what they enrolled with, the book opened for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from logging import WARNING
+
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from fl_ppae.adversary import HONEST, check_adversaries
+from fl_ppae.config import RunConfig
+from fl_ppae.data.cache import Dataset
+from fl_ppae.data.deal import Deal, make_deal, pooled
+from fl_ppae.data.sources import resolve
+from fl_ppae.errors import UserError
+from fl_ppae.files import write_json
+from fl_ppae.hospital.site import write_deal
+from fl_ppae.models.build import check_released
+from fl_ppae.plotting import plot_label_distributions
+from fl_ppae.privacy.plan import make_plan
+from fl_ppae.runs.directory import RunDirectory, versions
+from fl_ppae.server.evaluation import Labelled
+from fl_ppae.source_label import data_label
+from strategies.enrolment import Enrolment, Member, enrol, meet
+from strategies.robust import check_enough
+from strategies.server_ledger import ACTIVE, STOPPED, Account, Book
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a run holds on to, made before round 1. `deal` is the simulator's; None if deployed."""
+
+    grid: Grid
+    config: RunConfig
+    run: RunDirectory
+    dataset: Dataset
+    members: tuple[Member, ...]
+    enrolments: dict[str, Enrolment]
+    book: Book
+    deal: Deal | None
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """Hospital name to node id, in the hospitals' order."""
+        return {member.name: member.node_id for member in self.members}
+
+    @property
+    def labelled(self) -> Labelled:
+        """What the classifier learns from, for baselines on the same records as the encodings.
+
+        Encodings of hospitals' records are only matched by those records, which the simulator has;
+        else it is the server's own split.
+        """
+        if self.deal is not None and self.config.share != "updates":
+            return Labelled(*pooled(self.deal.train))
+        return Labelled(self.dataset.val.images, self.dataset.val.labels)
+
+
+def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirectory) -> Session:
+    """Meet the hospitals, deal out their records (simulation only), enrol them and open the book.
+
+    Raises:
+        UserError: data, partition, plan or a hospital is not as it must be.
+    """
+    dataset = resolve(config, warn=lambda text: log(WARNING, "%s", text))
+    check_released(config, len(dataset.val))
+    run.update(data_source=dataset.source.label)
+    members = meet(grid)
+    check_enough(config.aggregation, len(members))
+    if config.adversary != HONEST:
+        _note_adversaries(run, config, members)
+    deal = None
+    if not any(member.deployed for member in members):
+        deal = make_deal(dataset, config, [member.name for member in members])
+        write_deal(deal, dataset, run.path)
+        labels = {name: records.labels().tolist() for name, records in deal.train.items()}
+        figure = run.path / "figures" / "label_distributions.png"
+        plot_label_distributions(labels, dataset.spec.class_names, data_label(run.summary), figure)
+    elif config.share == "encodings":
+        raise UserError(
+            'share = "encodings" is tested on encodings of the official test split, which only a simulation '
+            'can hand to hospitals; deployed, use share = "updates" or "updates+encodings"'
+        )
+    enrolments = enrol(grid, members, str(run.path))
+    plan = make_plan(config, {name: enrolment.records for name, enrolment in enrolments.items()})
+    for warning in plan.warnings:
+        log(WARNING, "%s", warning)
+    accounts = {}
+    for hospital_plan in plan.hospitals:
+        enrolment = enrolments[hospital_plan.name]
+        accounts[hospital_plan.name] = Account(
+            hospital_plan,
+            enrolment.history,
+            status=STOPPED if enrolment.declined else ACTIVE,
+            reason=enrolment.declined,
+        )
+    source = dataset.source
+    document = {
+        "simulation": simulation,
+        "config": config.to_flat(),
+        "data_source": {"label": source.label, "kind": source.kind, "file": source.file, "md5": source.md5},
+        "hospitals": len(members),
+        "records": {name: enrolment.records for name, enrolment in enrolments.items()},
+        "deployed": deal is None,
+        "seed": config.seed,
+        "versions": versions(),
+    }
+    write_json(run.path / "config.json", document)
+    return Session(grid, config, run, dataset, members, enrolments, Book(accounts), deal)
+
+
+def _note_adversaries(run: RunDirectory, config: RunConfig, members: tuple[Member, ...]) -> None:
+    """Write into the summary who will misbehave, before anything is made that could look ordinary."""
+    if any(member.deployed for member in members):
+        raise UserError(
+            f'adversary = "{config.adversary}" is for simulations; with hospitals that have data files of '
+            'their own use "none"'
+        )
+    check_adversaries(config, len(members))
+    names = [members[number].name for number in sorted(config.adversary_numbers())]
+    run.update(adversary={"behaviour": config.adversary, "hospitals": names})

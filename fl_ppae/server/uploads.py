@@ -1,0 +1,171 @@
+"""The final classifier where encodings are shared: collected once, pooled, trained on, tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+
+from fl_ppae import messages
+from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import pooled
+from fl_ppae.models.build import public_seed, released_shape_of
+from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
+from fl_ppae.privacy.events import TEST, TRAIN
+from fl_ppae.privacy.labels import transition
+from fl_ppae.privacy.plan import upload_terms
+from fl_ppae.server.classification import score
+from fl_ppae.server.evaluation import Measured, attack_success, fit, similarity_of
+from fl_ppae.server.noised_classifier import classifier_of, moments
+from fl_ppae.server.session import Session
+from strategies.encoding_upload import Refused, Request, Upload, collect
+from strategies.server_ledger import EXCLUDED
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the classifier is tested on.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1], the originals.
+        labels: (N,).
+        plain: un-noised encodings, projected where the run projects; None if the server has no encoder.
+        released: encodings as they leave a hospital.
+    """
+
+    images: torch.Tensor
+    labels: np.ndarray
+    plain: np.ndarray | None
+    released: np.ndarray
+
+
+def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured | None) -> Measured:
+    """Collect the hospitals' encodings, train the final classifier on them and test it.
+
+    `encoder` is the common one or, with `share = encodings`, the public start from which each hospital
+    trained its own; then `trained` is None.
+    """
+    config = session.config
+    projection = _projection(session, encoder)
+    train = _ask(session, TRAIN, encoder, projection)
+    uploads = {
+        name: {"records": 0, "refused": upload.reason}
+        if isinstance(upload, Refused)
+        else {"records": len(upload.encodings)}
+        for name, upload in train.items()
+    }
+    session.run.update(uploads=uploads)
+    taken = _accepted(train)
+    if not taken:
+        raise RuntimeError("no hospital uploaded encodings; summary.json says why, by hospital")
+    known = np.concatenate([upload.encodings for upload in taken.values()])
+    labels = np.concatenate([upload.labels for upload in taken.values() if upload.labels is not None])
+    if trained is not None:
+        tested = _server_test(session, encoder, projection)
+    else:
+        tested = _hospitals_test(session, encoder, projection)
+    result = _learn(config, known, labels, tested)
+    if trained is None:
+        return result
+
+    def encoded(images: torch.Tensor) -> np.ndarray:
+        return _plain(encoder, images, projection).astype(np.float32)
+
+    attack = attack_success(config, result.classifier, session.dataset, encoded)
+    return replace(result, reconstruction_loss=trained.reconstruction_loss, attack_success=attack)
+
+
+def _learn(config: RunConfig, known: np.ndarray, labels: np.ndarray, tested: _Tested) -> Measured:
+    leakage = similarity_of(tested.images, tested.released)
+    terms = upload_terms(config)
+    assert terms is not None  # this run shares encodings
+    classes, noise = terms.classes, terms.encoding_noise_multiplier
+    if noise is None:
+        spread = transition(config.label_epsilon, classes) if config.label_epsilon else None
+        classifier, found = fit(config, known, labels, tested.released, tested.labels, spread)
+        return Measured(found, None, leakage, classifier)
+    learned = moments(known, labels, classes, noise, config.label_epsilon)
+    classifier = classifier_of(learned, noised_input=True)
+    noised_score = score(tested.labels, classifier.probabilities(tested.released))
+    if tested.plain is None:
+        return Measured(noised_score, None, leakage, classifier, noised_score)
+    classifier = classifier_of(learned, noised_input=False)
+    plain_score = score(tested.labels, classifier.probabilities(tested.plain))
+    return Measured(plain_score, None, leakage, classifier, noised_score)
+
+
+def _projection(session: Session, encoder: nn.Module) -> Projection | None:
+    """Fitted on the server's own split; None where nothing is noised."""
+    config = session.config
+    if not config.encoding_noise_epsilon:
+        return None
+    found = public_projection(encode(encoder, session.dataset.val.images), config.projection_size)
+    arrays = {
+        "centre": found.centre,
+        "components": found.components,
+        "clip_norm": np.array([found.clip_norm]),
+    }
+    save_file(arrays, session.run.path / "projection.safetensors")
+    return found
+
+
+def _ask(
+    session: Session, part: str, encoder: nn.Module, projection: Projection | None
+) -> dict[str, Upload | Refused]:
+    """Every hospital's encodings of `part`, but for those that were excluded."""
+    config = session.config
+    book = session.book
+    nodes = {name: node for name, node in session.nodes.items() if book.accounts[name].status != EXCLUDED}
+    held = {name: session.enrolments[name] for name in nodes}
+    records = {name: told.records if part == TRAIN else told.test_records for name, told in held.items()}
+    common = config.share == "updates+encodings"
+    request = Request(
+        part,
+        config.num_server_rounds,
+        released_shape_of(config),
+        session.dataset.spec.num_classes,
+        str(session.run.path),
+        messages.to_arrays(encoder.state_dict()) if common else None,
+        messages.projection_record(projection) if projection is not None else None,
+    )
+    return collect(session.grid, book, nodes, records, request)
+
+
+def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
+    """The official test split, encoded by the server, and noised by it as a new patient's would be."""
+    test = session.dataset.test
+    images, rows = images_to_tensor(test.images), _plain(encoder, test.images, projection)
+    if projection is None:
+        return _Tested(images, test.labels, rows, rows)
+    terms = upload_terms(session.config)
+    assert terms is not None and terms.encoding_noise_multiplier is not None  # it has a projection
+    rng = np.random.default_rng(public_seed(session.config))
+    released = noised(rows, terms.encoding_noise_multiplier, rng)
+    return _Tested(images, test.labels, rows.astype(np.float32), released)
+
+
+def _plain(
+    encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None
+) -> np.ndarray:
+    """Images encoded by the common encoder, un-noised; projected where the run projects."""
+    encoded = encode(encoder, images)
+    return encoded if projection is None else project_and_clip(encoded, projection)
+
+
+def _hospitals_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
+    """The hospitals' shares of the official test split, as they released them."""
+    assert session.deal is not None  # share = encodings is refused in a deployment
+    tested = _accepted(_ask(session, TEST, encoder, projection))
+    if not tested:
+        raise RuntimeError("no hospital uploaded encodings of its test part; the log says why, by hospital")
+    images, labels = pooled({name: session.deal.test[name] for name in tested})
+    return _Tested(images, labels, None, np.concatenate([upload.encodings for upload in tested.values()]))
+
+
+def _accepted(uploads: Mapping[str, Upload | Refused]) -> dict[str, Upload]:
+    return {name: upload for name, upload in uploads.items() if isinstance(upload, Upload)}

@@ -1,0 +1,246 @@
+"""Runs a simulation on a SuperLink of its own, and leaves no process behind.
+
+`flwr run` alone starts a background SuperLink that stays up, keeps the first caller's environment, and
+exits 0 whatever became of the run. Here each run has its SuperLink, port, `FLWR_HOME` and Ray folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_ppae.config import Scalar
+from fl_ppae.files import home
+from fl_ppae.runs.status import RunFailed, mark_failed, one_line
+from fl_ppae.simulation import guard
+
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.25
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What `flwr run` is asked to run.
+
+    Attributes:
+        directory: the simulation's folder.
+        values: what differs from its own configuration; `output-dir` among them.
+        hospitals: how many.
+        threads: CPU threads of each.
+        gpus: share of a CUDA device of each; 0 for none.
+    """
+
+    directory: Path
+    values: Mapping[str, Scalar]
+    hospitals: int
+    threads: int
+    gpus: float = 0.0
+
+    @property
+    def output_dir(self) -> Path:
+        """The run directory."""
+        return Path(str(self.values["output-dir"]))
+
+
+@dataclass(frozen=True)
+class SuperLink:
+    """A running SuperLink: its process, the environment of its commands, and its log."""
+
+    process: subprocess.Popen[bytes]
+    environment: Mapping[str, str]
+    scratch: Path
+    log: Path
+
+    def flwr(self, *arguments: str) -> str:
+        """Standard output of a `flwr` command against this SuperLink."""
+        done = subprocess.run(
+            [_script("flwr"), *arguments],
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+
+@contextlib.contextmanager
+def superlink(log: Path) -> Iterator[SuperLink]:
+    """A SuperLink in simulation mode on a free port, and its end: with all its processes and scratch files.
+
+    Raises:
+        RunFailed: it doesn't start.
+    """
+    # Ray's sockets lie under here, and a socket's path must stay below about 100 characters.
+    scratch = Path(tempfile.mkdtemp(prefix="fl-ppae-", dir="/tmp"))
+    mark = uuid.uuid4().hex
+    watcher = guard.start(mark, str(scratch))
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        port = _free_port()
+        environment = _environment(scratch, mark)
+        (scratch / "config.toml").write_text(
+            f'[superlink]\ndefault = "own"\n[superlink.own]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+            encoding="utf-8",
+        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [
+                    *(_script("flower-superlink"), "--simulation", "--insecure"),
+                    *("--host", "127.0.0.1", "--port", str(port)),
+                    "--disable-runtime-dependency-installation",  # all is in this environment already
+                ],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        _wait_until_up(process, port, log)
+        yield SuperLink(process, environment, scratch, log)
+    finally:
+        if watcher.stdin is not None:
+            watcher.stdin.close()
+        if process is not None:
+            process.wait()
+        watcher.wait()
+
+
+def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
+    """Run a simulation to its end, calling `on_poll` several times a second meanwhile.
+
+    The log is in the run directory afterwards, as `flower.log`.
+
+    Raises:
+        RunFailed: naming the cause, and where the log is.
+    """
+    output_dir = submission.output_dir
+    log = home() / "logs" / f"{output_dir.name}.log"
+    cause: str | None = "interrupted"
+    try:
+        with superlink(log) as link:
+            cause = _submit_and_follow(link, submission, on_poll)
+    except RunFailed as error:
+        cause = str(error)
+    finally:
+        if cause is not None:
+            cause = mark_failed(output_dir, cause)
+        if log.exists():
+            log = Path(shutil.move(log, output_dir / "flower.log"))
+    if cause is not None:
+        raise RunFailed(f"{cause} (log: {log})")
+
+
+def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callable[[], None]) -> str | None:
+    """Why the run failed, or None if it completed."""
+    overrides = link.scratch / "run-config.toml"
+    overrides.write_text(_toml(submission.values), encoding="utf-8")
+    command = [
+        *(_script("flwr"), "run", str(submission.directory), "--stream"),
+        *("--run-config", str(overrides), "--federation-config", _federation(submission)),
+    ]
+    with link.log.open("ab") as output:
+        submitted = subprocess.Popen(
+            command, env=dict(link.environment), stdout=output, stderr=output, start_new_session=True
+        )
+    while submitted.poll() is None:
+        on_poll()
+        time.sleep(_POLL_SECONDS)
+    on_poll()
+    if submitted.returncode != 0:
+        return _last_error(link.log)
+    return _outcome(link)
+
+
+def _federation(submission: Submission) -> str:
+    """How many nodes there are, and what Ray reserves for each."""
+    # A hospital that asked for more CPUs than there are would never start.
+    cpus = min(submission.threads, os.cpu_count() or 1)
+    federation = f"num-supernodes={submission.hospitals} client-resources-num-cpus={cpus}"
+    return federation + (f" client-resources-num-gpus={submission.gpus:.6f}" if submission.gpus else "")
+
+
+def _outcome(link: SuperLink) -> str | None:
+    """Wait until the SuperLink calls its only run finished; why it failed, or None."""
+    while link.process.poll() is None:
+        with contextlib.suppress(json.JSONDecodeError, LookupError):
+            run = json.loads(link.flwr("list", "--format", "json"))["runs"][0]
+            status = str(run["status"])
+            if status == "finished:completed":
+                return None
+            if status.startswith("finished"):
+                return one_line(run["status-details"]).removeprefix("Simulation failed with exception: ")
+        time.sleep(_POLL_SECONDS)
+    return _last_error(link.log)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RunFailed(f"the SuperLink did not start: {_last_error(log)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise RunFailed(f"the SuperLink did not start within {_START_SECONDS:.0f} s")
+
+
+def _environment(scratch: Path, mark: str) -> dict[str, str]:
+    """The caller's environment without its Flower settings, and with the run's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FLWR_")}
+    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
+    return {
+        **kept,
+        guard.MARK: mark,
+        "FLWR_HOME": str(scratch),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_TMPDIR": str(scratch),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        # Flower starts its own commands by name.
+        "PATH": _path(),
+    }
+
+
+def _path() -> str:
+    return os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
+
+
+def _script(name: str) -> str:
+    return shutil.which(name, path=_path()) or name
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _toml(values: Mapping[str, Scalar]) -> str:
+    """Flat values as TOML; JSON's spelling of strings, numbers and booleans is TOML's too."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+
+
+def _last_error(log: Path) -> str:
+    """What the log says last of an error: in the frame that `flwr` draws around its own, or in a line."""
+    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    if frames := re.findall(r"^╭─ Error ─.*?^╰─", text, re.MULTILINE | re.DOTALL):
+        return one_line(" ".join(re.findall(r"^│(.*)│$", frames[-1], re.MULTILINE)))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["no reason was given"])[-1]

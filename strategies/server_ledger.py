@@ -1,0 +1,142 @@
+"""The server's book: what each hospital was charged, whether its claim follows from its events.
+
+The server charges a round's planned cost when it *sends* the train message, an upload's when it first
+asks for it, and never lowers it but for a hospital that declined: such a reply carried nothing. Epsilon
+is recomputed here from the events; of the server's charges and the hospital's own the dearer counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fl_ppae.messages import DECLINED, Claim
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.events import PARTS, Event, PoissonGaussian, updates
+from fl_ppae.privacy.plan import HospitalPlan
+
+ACTIVE, STOPPED, EXCLUDED = "active", "stopped", "excluded"
+
+
+@dataclass
+class Account:
+    """One hospital in the book.
+
+    Attributes:
+        history: events its records had paid before this run.
+        charges: this run's rounds and uploads as the server charged them.
+        claimed: the events of its last accepted claim.
+        status: active, stopped (it declined) or excluded (its claim did not hold).
+    """
+
+    plan: HospitalPlan
+    history: tuple[Event, ...] = ()
+    charges: list[Event] = field(default_factory=list)
+    claimed: tuple[Event, ...] = ()
+    status: str = ACTIVE
+    reason: str = ""
+
+    def dearer(self) -> tuple[Event, ...]:
+        """The events that cost more, charged or claimed."""
+        charged = (*self.history, *self.charges)
+        if not self.claimed or len(self.claimed) == len(charged):
+            return charged
+        both = (charged, self.claimed)
+        return max(both, key=lambda events: (epsilon(updates(events), self.plan.delta).spent, len(events)))
+
+
+@dataclass(frozen=True)
+class Book:
+    """All hospitals' accounts by name, in the order of their index."""
+
+    accounts: Mapping[str, Account]
+
+    def active(self) -> list[str]:
+        """Hospitals that may be asked to train."""
+        return [name for name, account in self.accounts.items() if account.status == ACTIVE]
+
+    def charge(self, name: str, server_round: int) -> None:
+        """Note the cost of a round that is about to be asked for."""
+        event = self.accounts[name].plan.event(server_round)
+        if event is not None:
+            self.accounts[name].charges.append(event)
+
+    def charge_upload(self, name: str, part: str, server_round: int) -> None:
+        """Note the cost of encodings of `part` that are about to be asked for."""
+        account = self.accounts[name]
+        account.charges += account.plan.upload_events(part, server_round)
+
+    def settle_upload(
+        self, name: str, events: tuple[Event, ...], part: str, server_round: int, *, declined: bool
+    ) -> str:
+        """Take the events that came with an upload: why it can't be used, or empty. May exclude."""
+        account = self.accounts[name]
+        costs = account.plan.upload_events(part, server_round)
+        problem = _unfounded(account, events)
+        if not (problem or declined) and any(cost not in events for cost in costs):
+            problem = f"it uploaded encodings of its {part} part without an event for them"
+        if problem:
+            self.exclude(name, problem)
+            return problem
+        if declined:
+            account.charges = [event for event in account.charges if event not in costs]
+        account.claimed = events
+        return ""
+
+    def settle(self, name: str, claim: Claim, server_round: int) -> None:
+        """Take a hospital's claim for `server_round`: accept it, stop or exclude the hospital."""
+        account = self.accounts[name]
+        if problem := _problem(account, claim, server_round):
+            self.exclude(name, problem)
+            return
+        account.claimed = claim.events
+        if claim.status == DECLINED:
+            asked = account.plan.event(server_round)
+            account.charges = [event for event in account.charges if event != asked]
+            account.status, account.reason = STOPPED, claim.reason
+
+    def exclude(self, name: str, reason: str) -> None:
+        """Neither ask `name` any more nor use what it sent."""
+        self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason
+
+    def spent(self) -> dict[str, float | None]:
+        """Epsilon by hospital, the larger of both accountants and both event lists; None without DP."""
+        return {
+            name: epsilon(updates(account.dearer()), account.plan.delta).spent
+            if account.plan.noise_multiplier is not None
+            else None
+            for name, account in self.accounts.items()
+        }
+
+
+def _problem(account: Account, claim: Claim, server_round: int) -> str:
+    """Why a claim does not follow from its events or from the plan; empty if it does."""
+    plan = account.plan
+    if unfounded := _unfounded(account, claim.events):
+        return unfounded
+    if plan.noise_multiplier is None:
+        return ""
+    now = claim.events[len(account.history) :]
+    if claim.status != DECLINED and plan.event(server_round) not in now:
+        return f"it trained in round {server_round} without an event for it"
+    recomputed = epsilon(updates(claim.events), plan.delta).spent
+    if abs(claim.epsilon - recomputed) > max(0.02, 0.01 * recomputed):
+        return f"it claims epsilon {claim.epsilon:.3f}, its events cost {recomputed:.3f}"
+    return ""
+
+
+def _unfounded(account: Account, events: tuple[Event, ...]) -> str:
+    """Why these events can't be this hospital's; empty if they can."""
+    before, now = events[: len(account.history)], events[len(account.history) :]
+    if before != account.history:
+        return "its events no longer hold what it enrolled with"
+    for event in now:
+        if isinstance(event, PoissonGaussian):
+            planned = event == account.plan.event(event.round)
+        else:
+            planned = any(event in account.plan.upload_events(part, event.round) for part in PARTS)
+        if not planned:
+            return (
+                f"its {event.mechanism} event for round {event.round} differs from the plan it enrolled with"
+            )
+    return ""

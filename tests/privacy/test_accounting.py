@@ -1,0 +1,332 @@
+"""Epsilon against dp-accounting's own accountant, over a grid, and over the rounds of a real run."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from dp_accounting import (
+    GaussianDpEvent,
+    NeighboringRelation,
+    PoissonSampledDpEvent,
+    RandomizedResponseDpEvent,
+)
+from dp_accounting.pld import PLDAccountant
+from opacus.accountants import PRVAccountant
+from scipy.stats import norm
+from support import Run
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.privacy import accounting
+from fl_ppae.privacy.accounting import (
+    calibrate_encoding_noise,
+    calibrate_noise_multiplier,
+    epsilon,
+    replace_one_epsilon,
+)
+from fl_ppae.privacy.events import (
+    Event,
+    Gaussian,
+    PoissonGaussian,
+    RandomisedResponse,
+    as_dict,
+    from_dict,
+    merge,
+)
+from fl_ppae.privacy.plan import plan_hospital
+
+DELTA = 1e-5
+GRID = list(itertools.product((0.6, 1.0, 2.5, 8.0), (0.01, 0.2, 1.0), (1, 40, 400)))
+
+
+def oracle(parts: Sequence[tuple[float, float, int]], delta: float = DELTA) -> float:
+    """Epsilon by dp-accounting's PLDAccountant, called as its documentation says."""
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for sigma, rate, steps in parts:
+        accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(sigma)), steps)
+    return float(accountant.get_epsilon(delta))
+
+
+def agrees(spent: float, expected: float) -> bool:
+    """Never below the oracle, and above it by at most 1 % or 0.02 (PRV adds about 0.01)."""
+    return expected - 1e-6 <= spent <= expected + max(0.02, 0.01 * expected)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps"), [point for point in GRID if point[0] >= 1 or point[2] < 400]
+)
+def test_epsilon_is_that_of_an_independent_accountant_and_never_below_it(
+    sigma: float, rate: float, steps: int
+) -> None:
+    found = epsilon([PoissonGaussian(sigma, rate, steps, 1)], DELTA)
+    expected = oracle([(sigma, rate, steps)])
+    assert agrees(found.spent, expected), (found, expected)
+    assert found.spent == max(found.prv, found.pld)
+
+
+def test_rounds_compose_as_one_accountant_fed_all_of_them() -> None:
+    rounds = [PoissonGaussian(1.1, 0.05, 20, number) for number in range(1, 9)]
+    spent = [epsilon(rounds[:count], DELTA).spent for count in range(1, 9)]
+    assert all(agrees(value, oracle([(1.1, 0.05, 20)] * count)) for count, value in enumerate(spent, start=1))
+    assert all(later > earlier for earlier, later in itertools.pairwise(spent))
+    assert spent[-1] > 1.5 * epsilon(rounds[7:], DELTA).spent, "a fresh accountant each round would say less"
+
+
+def test_events_of_different_noise_compose_and_their_order_does_not_matter() -> None:
+    parts = [(1.0, 0.1, 5), (2.0, 0.02, 30), (1.0, 0.1, 7)]
+    events = [PoissonGaussian(*part, number) for number, part in enumerate(parts, start=1)]
+    found = {epsilon(order, DELTA) for order in itertools.permutations(events)}
+    assert len(found) == 1
+    assert agrees(found.pop().spent, oracle([(1.0, 0.1, 12), (2.0, 0.02, 30)]))
+    assert merge(events) == merge(reversed(events)) == ((1.0, 0.1, 12), (2.0, 0.02, 30))
+
+
+def test_more_noise_costs_less_and_a_higher_sample_rate_costs_more() -> None:
+    by_noise = [epsilon([PoissonGaussian(sigma, 0.1, 40, 1)], DELTA).spent for sigma in (0.8, 1.0, 2.0, 4.0)]
+    by_rate = [epsilon([PoissonGaussian(1.0, rate, 40, 1)], DELTA).spent for rate in (0.01, 0.1, 0.5, 1.0)]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert by_rate == sorted(by_rate)
+
+
+def test_nothing_released_costs_nothing() -> None:
+    assert epsilon([], DELTA).spent == 0.0
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan])
+def test_a_delta_that_is_none_is_refused(delta: float) -> None:
+    with pytest.raises(ValueError, match="delta"):
+        epsilon([], delta)
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "target", "delta"),
+    [(0.05, 60, 1.0, 1e-5), (0.25, 40, 8.0, 1e-3), (1.0, 10, 3.0, 1e-4), (0.01, 500, 0.5, 1e-5)],
+)
+def test_calibrated_noise_meets_the_target_and_one_per_cent_less_would_miss_it(
+    rate: float, steps: int, target: float, delta: float
+) -> None:
+    sigma = calibrate_noise_multiplier(rate, steps, target, delta)
+    assert epsilon([PoissonGaussian(sigma, rate, steps, 1)], delta).spent <= target
+    assert oracle([(sigma, rate, steps)], delta) <= target
+    assert epsilon([PoissonGaussian(0.99 * sigma, rate, steps, 1)], delta).spent > target
+
+
+@pytest.mark.parametrize("target", [0.7, 8.0])
+@pytest.mark.parametrize("nudge", [1 - 1e-3, 1 - 1e-10, 1 + 1e-10, 1 + 1e-3])
+def test_server_and_hospital_come_to_one_noise_whatever_their_last_digits(
+    nudge: float, target: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another processor or number of threads moves the root that Brent's method finds by about 1e-12."""
+    expected = calibrate_noise_multiplier(0.2578125, 40, target, 1e-5)
+    honest = accounting.brentq
+    monkeypatch.setattr(accounting, "brentq", lambda *given, **more: honest(*given, **more) + math.log(nudge))
+    calibrate_noise_multiplier.cache_clear()
+    assert calibrate_noise_multiplier(0.2578125, 40, target, 1e-5) == expected
+    assert float(f"{expected:.3e}") == expected
+    less = PoissonGaussian(expected - 0.001, 0.2578125, 40, 1)
+    assert epsilon([less], 1e-5).spent > target, "more noise than four digits need"
+
+
+def test_an_impossible_target_is_a_mistake_told_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"target-epsilon = 0\.001 can't be reached") as told:
+        calibrate_noise_multiplier(1.0, 30, 1e-3, 1e-6)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"noise_multiplier": 0.0},
+        {"noise_multiplier": -1.0},
+        {"noise_multiplier": math.nan},
+        {"noise_multiplier": math.inf},
+        {"sample_rate": 0.0},
+        {"sample_rate": 1.0001},
+        {"sample_rate": math.nan},
+        {"steps": 0},
+        {"round": 0},
+    ],
+)
+def test_an_event_refuses_values_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(PoissonGaussian(1.0, 0.1, 5, 1), **wrong)
+
+
+def test_an_event_comes_back_from_its_json_form() -> None:
+    event = PoissonGaussian(1.25, 0.1, 5, 3)
+    assert from_dict(as_dict(event)) == event
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 1.5}, {"steps": True}, {"noise_multiplier": "1"}, {"sample_rate": None}, {"extra": 1}],
+)
+def test_an_event_of_wrong_types_or_keys_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="an event"):
+        from_dict({**as_dict(PoissonGaussian(1.0, 0.1, 5, 1)), **wrong})
+
+
+def test_a_noise_multiplier_too_large_for_a_float_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="noise_multiplier"):
+        from_dict({**as_dict(PoissonGaussian(1.0, 0.1, 5, 1)), "noise_multiplier": 10**400})
+
+
+def test_every_hospitals_epsilon_in_a_real_run_composes_over_its_rounds(federate: Callable[..., Run]) -> None:
+    run = federate("three-rounds", num_server_rounds=3, target_epsilon=100.0, partition="quantity-skew")
+    for name, account in run.ledger["hospitals"].items():
+        rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == name]
+        told = [float(row["epsilon"]) for row in rows]
+        sigma, rate, steps = (float(rows[0][key]) for key in ("noise_multiplier", "sample_rate", "steps"))
+        exact_rate = account["events"][0]["sample_rate"]
+        assert rate == pytest.approx(exact_rate, rel=1e-5)
+        composed = [oracle([(sigma, exact_rate, int(steps) * count)], 1e-3) for count in (1, 2, 3)]
+        assert all(agrees(*pair) for pair in zip(told, composed, strict=True)), (name, told, composed)
+        assert told[0] < told[1] < told[2]
+        assert not agrees(told[2], composed[0]), "the accountant was restarted"
+        assert run.summary["epsilon"][name] == pytest.approx(told[2], rel=1e-5)
+    assert run.summary["epsilon_max"] == max(run.summary["epsilon"].values())
+
+
+UPLOAD = (Gaussian(1.2, "train", 3), RandomisedResponse(2.0, 8, 3))
+
+
+def replace_one_oracle(events: Sequence[Event]) -> float:
+    """Epsilon by dp-accounting's own accountant under replace-one; its clipping norm is 1, as ours."""
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_ONE)
+    for event in events:
+        if isinstance(event, PoissonGaussian):
+            step = PoissonSampledDpEvent(event.sample_rate, GaussianDpEvent(event.noise_multiplier))
+            accountant.compose(step, event.steps)
+        elif isinstance(event, Gaussian):
+            accountant.compose(GaussianDpEvent(event.noise_multiplier))
+        else:
+            # dp-accounting's parameter: the chance that the answer is drawn from all buckets.
+            chance = event.classes / (math.exp(event.epsilon) + event.classes - 1)
+            accountant.compose(RandomizedResponseDpEvent(chance, event.classes))
+    return float(accountant.get_epsilon(DELTA))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (),
+        (PoissonGaussian(1.5, 0.2, 40, 1),),
+        UPLOAD,
+        UPLOAD[:1],
+        UPLOAD[1:],
+        (PoissonGaussian(1.5, 0.2, 40, 1), PoissonGaussian(3.0, 0.05, 10, 2), *UPLOAD),
+    ],
+)
+def test_the_total_of_all_releases_is_that_of_an_independent_accountant(events: tuple[Event, ...]) -> None:
+    found = replace_one_epsilon(events, DELTA)
+    assert found == pytest.approx(replace_one_oracle(events), rel=1e-3, abs=1e-9)
+    assert found >= replace_one_oracle(events) - 1e-6
+
+
+def test_randomised_response_alone_costs_at_most_its_epsilon() -> None:
+    assert 1.99 < replace_one_epsilon(UPLOAD[1:], 1e-9) <= 2.0 + 1e-3
+
+
+def test_replacing_a_record_costs_more_than_adding_one_and_an_upload_adds_to_it() -> None:
+    training = (PoissonGaussian(1.5, 0.2, 40, 1),)
+    added = epsilon(training, DELTA).spent
+    replaced = replace_one_epsilon(training, DELTA)
+    assert added < replaced < replace_one_epsilon((*training, *UPLOAD), DELTA)
+
+
+def test_records_of_the_test_part_pay_for_their_own_release_only() -> None:
+    training, test = (PoissonGaussian(1.5, 0.2, 40, 1),), Gaussian(0.6, "test", 3)
+    alone = replace_one_epsilon((test,), DELTA)
+    assert replace_one_epsilon((*training, test), DELTA) == max(replace_one_epsilon(training, DELTA), alone)
+
+
+@pytest.mark.parametrize("target", [0.1, 1.0, 8.0, 50.0])
+def test_noise_on_encodings_meets_its_budget_by_the_analytic_gaussian_mechanism(target: float) -> None:
+    """Balle and Wang 2018, theorem 8, written out again; two encodings are at most 2 clipping norms apart."""
+    sigma = calibrate_encoding_noise(target, DELTA)
+
+    def delta(noise: float) -> float:
+        far, near = 2 / (2 * noise) - target * noise / 2, -2 / (2 * noise) - target * noise / 2
+        return float(norm.cdf(far) - math.exp(target) * norm.cdf(near))
+
+    assert delta(sigma) <= DELTA
+    assert delta(0.995 * sigma) > DELTA, "more noise than is needed"
+    assert float(f"{sigma:.3e}") == sigma
+    assert replace_one_epsilon([Gaussian(sigma, "train", 1)], DELTA) <= target
+
+
+@pytest.mark.parametrize(
+    ("event", "wrong"),
+    [
+        (UPLOAD[0], {"noise_multiplier": 0.0}),
+        (UPLOAD[0], {"part": "val"}),
+        (UPLOAD[0], {"round": 0}),
+        (UPLOAD[1], {"epsilon": -1.0}),
+        (UPLOAD[1], {"epsilon": math.inf}),
+        (UPLOAD[1], {"classes": 1}),
+    ],
+)
+def test_an_uploads_event_refuses_values_out_of_range(event: Event, wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(event, **wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        from_dict({**as_dict(event), **wrong})
+
+
+@pytest.mark.parametrize("event", UPLOAD)
+def test_an_uploads_event_comes_back_from_its_json_form(event: Event) -> None:
+    assert from_dict(json.loads(json.dumps(as_dict(event)))) == event
+
+
+@pytest.mark.parametrize("mechanism", ["none", "", None, 3, ["gaussian"]])
+def test_an_unknown_mechanism_is_refused_by_its_name(mechanism: object) -> None:
+    with pytest.raises(
+        ValueError, match="is unknown; valid: poisson-gaussian, gaussian, randomised-response"
+    ):
+        from_dict({**as_dict(UPLOAD[0]), "mechanism": mechanism})
+
+
+RECORDS_BATCH = [(300, 64), (300, 512), (2392, 1024), (2392, 64), (17_999, 256), (89_996, 256)]
+ROUNDS_NOISE = [(1, 0.7), (20, 2.0), (40, 6.0)]
+
+
+@pytest.mark.parametrize(("records", "batch"), RECORDS_BATCH)
+@pytest.mark.parametrize(("rounds", "noise"), ROUNDS_NOISE)
+def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_oracle(
+    records: int, batch: int, rounds: int, noise: float
+) -> None:
+    config = RunConfig.from_flat(
+        {
+            "batch-size": batch,
+            "num-server-rounds": rounds,
+            "noise-multiplier": noise,
+            "target-epsilon": 1000.0,
+            "target-delta": DELTA,
+        }
+    )
+    plan = plan_hospital("hospital-0", records, config)
+    steps = rounds * math.ceil(records / batch)
+    assert plan.sample_rate >= min(1.0, batch / records), "never below what batch-size asks for"
+    expected = oracle([(noise, plan.sample_rate, steps)])
+    assert plan.epsilon_total is not None
+    assert plan.epsilon_total >= oracle([(noise, min(1.0, batch / records), steps)]) - 1e-6
+    assert agrees(plan.epsilon_total, expected), (plan.epsilon_total, expected)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(2.16, 0.428, 60)],
+        [(1.0, 1.0, 10)],
+        [(1.0, 0.01, 400)],
+        [(1.5, 0.2, 7), (1.1, 0.05, 3), (4.0, 0.2, 90)],
+    ],
+)
+def test_prv_is_opacus_own_to_a_ten_thousandth(parts: list[tuple[float, float, int]]) -> None:
+    accountant = PRVAccountant()
+    accountant.history = sorted(parts)
+    found = epsilon([PoissonGaussian(*part, 1) for part in parts], DELTA).prv
+    assert found == pytest.approx(float(accountant.get_epsilon(DELTA)), abs=1e-4)

@@ -1,0 +1,95 @@
+"""A server's strategy with hand-made replies, as several tests drive it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from fl_ppae import client_app, messages
+from fl_ppae.messages import ARRAYS, CLAIM, METRICS, Claim
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.events import PoissonGaussian
+from fl_ppae.privacy.plan import HospitalPlan
+from fl_ppae.simulation.in_process import InProcessGrid
+from strategies.private_fedavg import PrivateFedAvg
+from strategies.replies import RoundReport
+from strategies.server_ledger import Account, Book
+
+SHAPES = {"weight": (3, 4), "bias": (3,)}
+RECORDS = (100, 200, 300, 400)
+DELTA = 1e-3
+START = ArrayRecord({name: Array(np.zeros(shape, np.float32)) for name, shape in SHAPES.items()})
+
+
+@dataclass
+class Server:
+    """Four hospitals' book and strategy; `ask` starts a round, `take` ends it."""
+
+    history: tuple[PoissonGaussian, ...] = ()
+    noise: float | None = 1.5
+    reports: list[RoundReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        nodes = {f"hospital-{index}": 1000 - index for index in range(4)}
+        InProcessGrid(client_app.app, {}, [{}] * 4)  # gives Flower the task that messages are stamped with
+        accounts = {
+            name: Account(
+                HospitalPlan(name, records, 0.25, self.noise, 4, 3, None, None, DELTA), self.history
+            )
+            for name, records in zip(nodes, RECORDS, strict=True)
+        }
+        self.book = Book(accounts)
+        self.strategy = PrivateFedAvg(
+            nodes, self.book, SHAPES, shares_updates=True, diagnostics=False, report=self.reports.append
+        )
+        self.names = {node: name for name, node in nodes.items()}
+
+    def ask(self, server_round: int = 1) -> list[Message]:
+        grid: Any = None
+        return list(self.strategy.configure_train(server_round, START, ConfigRecord(), grid))
+
+    def take(self, replies: Iterable[Message], server_round: int = 1) -> dict[str, np.ndarray] | None:
+        arrays, _ = self.strategy.aggregate_train(server_round, replies)
+        return None if arrays is None else {name: array.numpy() for name, array in arrays.items()}
+
+    def status(self, name: str) -> str:
+        return self.reports[-1].replies[name].status
+
+
+def events(*rounds: int) -> tuple[PoissonGaussian, ...]:
+    return tuple(PoissonGaussian(1.5, 0.25, 4, number) for number in rounds)
+
+
+def update(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def reply(
+    question: Message,
+    values: dict[str, np.ndarray],
+    *,
+    claimed: tuple[PoissonGaussian, ...] = events(1),
+    spent: float | None = None,
+    status: str = "trained",
+    metrics: dict[str, Any] | None = None,
+) -> Message:
+    cost = epsilon(claimed, DELTA).spent if spent is None else spent
+    content = {
+        CLAIM: messages.claim_record(Claim("hospital", status, "", claimed, 0.0)),
+        METRICS: MetricRecord(metrics or {"num-examples": 1}),
+        ARRAYS: ArrayRecord({name: Array(value) for name, value in values.items()}),
+    }
+    content[CLAIM]["epsilon"] = cost
+    return sent(Message(RecordDict(content), reply_to=question), question)
+
+
+def failure(question: Message) -> Message:
+    return sent(Message(Error(0, "it crashed"), reply_to=question), question)
+
+
+def sent(message: Message, question: Message) -> Message:
+    message.metadata.__dict__["_src_node_id"] = question.metadata.dst_node_id
+    return message

@@ -1,0 +1,319 @@
+"""Whole runs in this process: what they leave behind, what they promise, and that they repeat."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+from safetensors.torch import load_file
+from support import Run, simulated_nodes
+
+from fl_ppae import client_app
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.files import read_json
+from fl_ppae.privacy.ledger import read_ledger
+from fl_ppae.privacy.plan import HospitalPlan, plan_hospital
+from fl_ppae.simulation.in_process import InProcessGrid, run_in_process
+
+SHARES = ["updates", "encodings", "updates+encodings"]
+FILES = {
+    "config.json",
+    "rounds.csv",
+    "hospitals.csv",
+    "timing.csv",
+    "ledger.json",
+    "summary.json",
+    "privacy_card.md",
+    "report.html",
+    "classifier.safetensors",
+}
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize(
+    ("scope", "objective"),
+    [
+        ("none", "task"),
+        ("encoder", "reconstruction"),
+        ("frozen-decoder", "task"),
+        ("autoencoder", "reconstruction"),
+        ("autoencoder", "task"),
+    ],
+)
+def test_every_way_to_share_and_to_noise_runs_and_promises_only_what_holds(
+    federate: Callable[..., Run], share: str, scope: str, objective: str
+) -> None:
+    run = federate("run", share=share, dp_scope=scope, objective=objective)
+    summary = run.summary
+    assert summary["status"] == "completed"
+    left = {path.name for path in run.path.iterdir() if path.is_file()}
+    assert left == FILES | ({"encoder.safetensors"} if share != "encodings" else set())
+    assert {path.suffix for path in (run.path / "figures").iterdir()} == {".png"}
+    assert (run.path / "audit-only").exists() == (share == "encodings")
+    assert [row["round"] for row in run.rows("rounds.csv")] == ["1", "2"]
+    assert [row["hospital"] for row in run.rows("hospitals.csv")] == 2 * [f"hospital-{i}" for i in range(3)]
+    assert 0 <= summary["accuracy"] <= 1
+    assert set(summary["baselines"]) == {"trained_on", "raw_pixels", "random_encoder"}
+
+    formal_scope = scope in ("frozen-decoder", "autoencoder")
+    promised = summary["guarantees"]
+    assert set(promised) == {"updates", "encodings", "labels", "classifier", "total"}
+    assert promised["total"]["formal"] == summary["formal"]
+    assert summary["formal"] == (formal_scope and share == "updates")
+    assert promised["updates"]["formal"] == (formal_scope or share == "encodings")
+    assert promised["classifier"]["formal"] == summary["formal"]
+    for artefact in ("encodings", "labels"):
+        assert promised[artefact]["formal"] == (share == "updates")
+        if share != "updates":
+            assert promised[artefact]["epsilon"] is None
+    assert (summary["epsilon_max"] is None) == (scope == "none")
+    assert all(account["formal"] == formal_scope for account in run.ledger["hospitals"].values())
+    card = (run.path / "privacy_card.md").read_text()
+    assert ("**No guarantee for this run as a whole.**" in card) != summary["formal"]
+
+
+def test_every_epsilon_of_the_encoder_scope_is_marked_as_nominal_in_the_card(
+    federate: Callable[..., Run],
+) -> None:
+    run = federate("run", dp_scope="encoder")
+    card = (run.path / "privacy_card.md").read_text()
+    spent = f"{run.summary['epsilon_max']:.3f}"
+    assert spent in card
+    for line in card.splitlines():
+        if line.startswith("| hospital-"):
+            numbers = [cell for cell in line.split("|")[4:] if "." in cell]
+            assert all("nominal, not a guarantee" in cell for cell in numbers), line
+        assert spent not in line or "nominal" in line
+
+
+def test_diagnostics_fill_their_columns_and_cost_the_run_its_guarantee(federate: Callable[..., Run]) -> None:
+    without, with_them = federate("without"), federate("with", diagnostics=True)
+    columns = ("loss", "clipped_fraction", "signal_to_noise")
+    assert {row[column] for row in without.rows("hospitals.csv") for column in columns} == {""}
+    assert all(float(row[column]) > 0 for row in with_them.rows("hospitals.csv") for column in columns)
+    assert (without.summary["formal"], with_them.summary["formal"]) == (True, False)
+    assert with_them.summary["guarantees"]["diagnostics"]["formal"] is False
+    same = [load_file(run.path / "encoder.safetensors") for run in (without, with_them)]
+    assert all(torch.equal(same[0][name], same[1][name]) for name in same[0]), "looking changes nothing"
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_two_runs_of_one_seed_leave_the_same_bytes(federate: Callable[..., Run], share: str) -> None:
+    one, other = (
+        federate(name, share=share, diagnostics=True, partition="dirichlet") for name in ("one", "other")
+    )
+    for table in ("rounds.csv", "hospitals.csv", "ledger.json", "classifier.safetensors"):
+        assert (one.path / table).read_bytes() == (other.path / table).read_bytes(), table
+
+
+def test_noise_from_the_system_is_new_in_every_run(federate: Callable[..., Run]) -> None:
+    one, other = (federate(name, seed=-1, diagnostics=True) for name in ("one", "other"))
+    for table in ("rounds.csv", "hospitals.csv", "encoder.safetensors"):
+        assert (one.path / table).read_bytes() != (other.path / table).read_bytes(), table
+    assert one.summary["epsilon"] == other.summary["epsilon"]
+    assert "operating system's entropy" in (one.path / "privacy_card.md").read_text()
+
+
+def test_another_seed_gives_another_run(federate: Callable[..., Run]) -> None:
+    one, other = (federate(str(seed), seed=seed) for seed in (1, 2))
+    assert (one.path / "encoder.safetensors").read_bytes() != (
+        other.path / "encoder.safetensors"
+    ).read_bytes()
+
+
+def test_a_taken_output_directory_is_refused_and_left_alone(
+    federate: Callable[..., Run], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="taken"):
+        federate("taken")
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["precious.txt"]
+
+
+def failing(hospital: int, server_round: int) -> type[InProcessGrid]:
+    """A grid on which one hospital's handler raises in one round, before it has looked at anything."""
+
+    class Failing(InProcessGrid):
+        def _deliver(self, message: Message) -> Message:
+            config = message.content.config_records.get("config", {})
+            if (message.metadata.dst_node_id, config.get("server-round")) == (hospital + 2, server_round):
+                message = copy.deepcopy(message)  # the server sends one content to all
+                del message.content["config"]
+            return super()._deliver(message)
+
+    return Failing
+
+
+def test_a_hospital_that_raises_is_charged_and_the_run_goes_on(federate: Callable[..., Run]) -> None:
+    run = federate("run", grid=failing(hospital=1, server_round=2), num_server_rounds=3, target_epsilon=50.0)
+    rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == "hospital-1"]
+    assert [row["status"] for row in rows] == ["trained", "failed", "trained"]
+    assert [row["hospitals_trained"] for row in run.rows("rounds.csv")] == ["3", "2", "3"]
+    spent = [float(row["epsilon"]) for row in rows]
+    assert spent[0] < spent[1] < spent[2]
+    summary = run.summary
+    assert summary["status"] == "completed"
+    assert summary["epsilon"]["hospital-1"] == summary["epsilon"]["hospital-0"], (
+        "charged as if it had trained"
+    )
+    assert len(read_ledger(run.path / "hospitals" / "hospital-1" / "ledger.jsonl").events) == 2
+
+
+def test_a_hospital_that_crashes_after_paying_has_paid(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, calls = client_app.train_round, []
+
+    def crash_once(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:  # hospital-1 in round 2
+            raise RuntimeError("out of memory")
+        return train(*arguments)
+
+    monkeypatch.setattr(client_app, "train_round", crash_once)
+    run = federate("run", num_server_rounds=3, target_epsilon=50.0)
+    rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == "hospital-1"]
+    assert [row["status"] for row in rows] == ["trained", "failed", "trained"]
+    assert "out of memory" in rows[1]["reason"]
+    events = read_ledger(run.path / "hospitals" / "hospital-1" / "ledger.jsonl").events
+    assert [event.round for event in events] == [1, 2, 3]
+    assert run.summary["epsilon"]["hospital-1"] == run.summary["epsilon"]["hospital-0"]
+
+
+def test_a_round_asked_for_twice_is_paid_twice_and_draws_fresh_noise(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams, keys = client_app.streams, []
+
+    class Twice(InProcessGrid):
+        def _deliver(self, message: Message) -> Message:
+            if message.metadata.message_type == "train":
+                super()._deliver(message)
+            return super()._deliver(message)
+
+    def spy(*key: int) -> Any:
+        keys.append(key)
+        return streams(*key)
+
+    monkeypatch.setattr(client_app, "streams", spy)
+    run = federate("run", grid=Twice, target_epsilon=50.0)
+    assert len(keys) == len(set(keys)) == 3 * 2 * 2
+    for account in run.ledger["hospitals"].values():
+        assert [event["round"] for event in account["events"]] == [1, 1, 2, 2]
+
+
+def test_where_every_hospital_refuses_the_encoder_stays_and_the_run_ends_well(
+    federate: Callable[..., Run],
+) -> None:
+    nodes = [{**node, "max-epsilon": 0.1} for node in simulated_nodes(3)]
+    run = federate("run", nodes=nodes)
+    assert run.summary["status"] == "completed"
+    assert set(run.summary["epsilon"].values()) == {0.0}
+    assert {row["status"] for row in run.rows("hospitals.csv")} == {"stopped"}
+    assert "at most epsilon 0.1" in run.rows("hospitals.csv")[0]["reason"]
+    assert run.summary["accuracy"] == run.summary["baselines"]["random_encoder"]["accuracy"]
+    assert not list(run.path.glob("hospitals/*/ledger.jsonl")), "nobody agreed to anything"
+
+
+def test_a_run_in_which_nobody_trained_has_failed_and_says_why(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if hospitals' calibration differed from the server's in the last digit."""
+
+    def another(name: str, records: int, config: RunConfig) -> HospitalPlan:
+        plan = plan_hospital(name, records, config)
+        return replace(plan, noise_multiplier=math.nextafter(plan.noise_multiplier or 0.0, 100.0))
+
+    monkeypatch.setattr("fl_ppae.hospital.site.plan_hospital", another)
+    with pytest.raises(
+        RuntimeError, match="no hospital trained in any round; hospital-0 excluded: its poisson"
+    ):
+        federate("run")
+
+
+def test_a_spent_budget_declines_and_the_encoder_stays(federate: Callable[..., Run]) -> None:
+    run = federate("run", target_epsilon=2.5, num_server_rounds=5, evaluate_every=1)
+    rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == "hospital-0"]
+    statuses = [row["status"] for row in rows]
+    trained = statuses.count("trained")
+    assert 0 < trained < 5
+    assert statuses == ["trained"] * trained + ["stopped"] * (5 - trained)
+    assert [row["steps"] for row in rows][trained:] == ["0"] * (5 - trained)
+    assert all(value <= 2.5 for value in run.summary["epsilon"].values())
+    assert len(run.ledger["hospitals"]["hospital-0"]["events"]) == trained
+    losses = [row["reconstruction_loss"] for row in run.rows("rounds.csv")]
+    assert len(set(losses[trained - 1 :])) == 1
+
+
+def test_one_hospital_that_allows_no_encodings_is_left_out_of_them(federate: Callable[..., Run]) -> None:
+    nodes = simulated_nodes(3)
+    nodes[2]["allow-plain-encodings"] = False
+    run = federate("run", nodes=nodes, share="updates+encodings")
+    uploads = run.summary["uploads"]
+    assert [uploads[f"hospital-{index}"]["records"] for index in range(3)] == [100, 100, 0]
+    assert "allow-plain-encodings" in uploads["hospital-2"]["refused"]
+
+
+def test_encodings_in_many_chunks_are_those_in_one(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = federate("one", share="encodings")
+    monkeypatch.setattr(client_app, "CHUNK_BYTES", 7 * 16 * 4)
+    many = federate("many", share="encodings")
+    for key in ("accuracy", "auc", "leakage", "uploads"):
+        assert one.summary[key] == many.summary[key]
+    assert (one.path / "classifier.safetensors").read_bytes() == (
+        many.path / "classifier.safetensors"
+    ).read_bytes()
+
+
+def test_decoders_stay_out_of_everything_the_server_writes(federate: Callable[..., Run]) -> None:
+    run = federate("run", record_messages=True)
+    shapes = [(16,), (16, 784)]
+    received = sorted((run.path / "received").glob("round-*/hospital-*.safetensors"))
+    assert len(received) == 6
+    for file in [*received, run.path / "encoder.safetensors"]:
+        assert sorted(tuple(tensor.shape) for tensor in load_file(file).values()) == shapes
+
+
+def test_the_average_that_the_server_keeps_is_that_of_what_it_received(federate: Callable[..., Run]) -> None:
+    run = federate("run", record_messages=True, partition="quantity-skew", target_epsilon=50.0)
+    records = read_json(run.path / "config.json")["records"]
+    last = {name: load_file(run.path / "received" / "round-2" / f"{name}.safetensors") for name in records}
+    for name, kept in load_file(run.path / "encoder.safetensors").items():
+        total = sum(records[hospital] * update[name].double() for hospital, update in last.items())
+        np.testing.assert_allclose(kept, total / sum(records.values()), rtol=1e-4, atol=1e-6)
+
+
+def test_config_json_tells_the_whole_run(federate: Callable[..., Run], data_file: Path) -> None:
+    run = federate("run")
+    document = read_json(run.path / "config.json")
+    assert RunConfig.from_flat(document["config"]).to_flat() == document["config"]
+    assert document["data_source"]["file"] == data_file.name
+    assert len(document["data_source"]["md5"]) == 32
+    assert (document["hospitals"], document["seed"], document["deployed"]) == (3, 42, False)
+    assert {"flwr", "torch", "opacus", "dp-accounting", "fl-ppae"} <= set(document["versions"])
+
+
+def test_a_run_that_fails_says_so_and_why(federate: Callable[..., Run], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="target-delta"):
+        federate("run", target_delta=0.5)
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["status"] == "failed"
+    assert "target-delta" in summary["error"]
+
+
+def test_run_in_process_starts_as_many_hospitals_as_asked_for(
+    small: Callable[..., RunConfig], tmp_path: Path, federate: Callable[..., Run]
+) -> None:
+    run = Run(run_in_process(small(output_dir=str(tmp_path / "run"), num_server_rounds=1), 2, "tiny"))
+    assert [row["hospital"] for row in run.rows("hospitals.csv")] == ["hospital-0", "hospital-1"]
+    assert run.summary["simulation"] == "tiny"

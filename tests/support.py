@@ -1,0 +1,78 @@
+"""What tests of several packages share: a small configuration, a tiny data set, a run read back."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fl_ppae.data.cache import Split
+from fl_ppae.data.records import HospitalRecords
+from fl_ppae.files import read_json
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SMALL: dict[str, Any] = {
+    "dataset": "mnist",
+    "data-source": "file",
+    "autoencoder": "fc",
+    "encoding-size": 16,
+    "num-server-rounds": 2,
+    "batch-size": 25,
+    "min-records": 10,
+    "target-delta": 1e-3,
+    "noise-multiplier": 1.5,
+    "evaluate-every": 0,
+}
+
+
+def real_data(name: str) -> Path:
+    """A real data file; the test is skipped, by the file's name, where it is missing."""
+    path = REAL_DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in ../shared/data")
+    return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back from its own files."""
+
+    path: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return read_json(self.path / "summary.json")
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        return read_json(self.path / "ledger.json")
+
+    def rows(self, table: str) -> list[dict[str, str]]:
+        with (self.path / table).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def write_npz(path: Path, records: int = 333, seed: int = 0) -> Path:
+    """`records` learnable 28x28 images of 10 classes in `x_train`; a tenth becomes the server's split."""
+    rng = np.random.default_rng(seed)
+    prototypes = np.random.default_rng(7).integers(0, 200, (10, 28, 28))
+
+    def images(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(count) % 10
+        drawn = prototypes[labels] + rng.integers(0, 55, (count, 28, 28))
+        return drawn.astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = images(records), images(60)
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return path
+
+
+def simulated_nodes(count: int) -> list[dict[str, Any]]:
+    return [{"partition-id": index, "num-partitions": count} for index in range(count)]
+
+
+def records_of(images: np.ndarray, labels: np.ndarray) -> HospitalRecords:
+    """A hospital's records, of images (N, H, W, C) uint8 and labels (N,)."""
+    return HospitalRecords(Split(images, labels.astype(np.int64)), np.arange(len(labels)))
