@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: run test lint types
+.PHONY: run test lint imports types
 
 run: $(INSTALLED)
 	$(BIN)/fl-ppae run pathmnist_iid --hospitals 5
@@ -14,6 +14,9 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports --no-cache
 
 types: $(INSTALLED)
 	$(BIN)/python -m mypy

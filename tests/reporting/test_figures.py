@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from fl_ppae import plotting
 from fl_ppae.config import RunConfig
 from fl_ppae.files import write_json
 from fl_ppae.reporting import figures
@@ -35,7 +36,7 @@ def test_every_figure_is_drawn_and_marks_a_stand_in(
     names = [f"class {number}" for number in range(12)]
     labels = {f"hospital-{number}": rng.integers(0, 12, 50).tolist() for number in range(3)}
     images = rng.random((10, 1, 8, 8))
-    figures.plot_label_distributions(labels, names, label, tmp_path / "labels.png")
+    plotting.plot_label_distributions(labels, names, label, tmp_path / "labels.png")
     figures.plot_rounds(rounds_csv, tmp_path / "rounds.png", label, 8.0, formal=True)
     figures.plot_epsilon({"hospital-0": 4.5}, 8.0, tmp_path / "epsilon.png", label, formal=False)
     figures.plot_encodings(images, rng.normal(size=(10, 4, 3, 3)), tmp_path / "maps.png", label)
