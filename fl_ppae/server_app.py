@@ -1,4 +1,4 @@
-"""The server: meets the hospitals, keeps their book, runs the rounds, measures, and reports."""
+"""The server: meets the hospitals, keeps the server ledger, runs the rounds, measures, and reports."""
 
 from __future__ import annotations
 
@@ -101,10 +101,12 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
     config, run = session.config, session.run
     assert result is not None  # the last round is always evaluated
     spent = {
-        name: spending_of(account.dearer(), config.target_delta, private_training=config.dp_scope != "none")
-        for name, account in session.book.accounts.items()
+        name: spending_of(
+            account.counted_events(), config.target_delta, private_training=config.dp_scope != "none"
+        )
+        for name, account in session.server_ledger.accounts.items()
     }
-    RoundLog(run, session.book, config.dp_scope, config.target_delta).write_ledger(spent)
+    RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta).write_ledger(spent)
     known = [one.updates for one in spent.values() if one.updates is not None]
     promised = guarantees(config, spent)
     save_file(classifier_state(result.classifier), run.path / "classifier.safetensors")

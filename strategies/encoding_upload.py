@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
 from fl_ppae.privacy.events import TRAIN
-from strategies.server_ledger import Book
+from strategies.server_ledger import ServerLedger
 
 TIMEOUT_SECONDS = 3600.0
 
@@ -70,7 +70,11 @@ class Request:
 
 
 def collect(
-    grid: Grid, book: Book, nodes: Mapping[str, int], records: Mapping[str, int], request: Request
+    grid: Grid,
+    server_ledger: ServerLedger,
+    nodes: Mapping[str, int],
+    records: Mapping[str, int],
+    request: Request,
 ) -> dict[str, Upload | Refused]:
     """All hospitals' encodings of one part, by name, in the order of `nodes`; charged before asked for.
 
@@ -79,7 +83,7 @@ def collect(
     """
     part = request.part
     for name in nodes:
-        book.charge_upload(name, part, request.server_round)
+        server_ledger.charge_upload(name, part, request.server_round)
     chunks: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {name: [] for name in nodes}
     totals = dict.fromkeys(nodes, 1)
     refused: dict[str, Refused] = {}
@@ -92,7 +96,7 @@ def collect(
         }
         for name in pending:
             try:
-                encodings, labels, total = _read(replies.get(nodes[name]), name, book, request)
+                encodings, labels, total = _read(replies.get(nodes[name]), name, server_ledger, request)
                 if chunk > 0 and total != totals[name]:
                     raise Malformed(f"it announced {totals[name]} chunks, then {total}")
                 totals[name] = total
@@ -110,7 +114,7 @@ def collect(
 
 
 def _read(
-    reply: Message | None, name: str, book: Book, request: Request
+    reply: Message | None, name: str, server_ledger: ServerLedger, request: Request
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     if reply is None:
         raise Malformed("no reply in time")
@@ -122,7 +126,7 @@ def _read(
     declined = claim.get("status") == DECLINED
     events = messages.read_events(claim)
     part, server_round = request.part, request.server_round
-    if problem := book.settle_upload(name, events, part, server_round, declined=declined):
+    if problem := server_ledger.settle_upload(name, events, part, server_round, declined=declined):
         raise Malformed(problem)
     if declined:
         raise Malformed(f"it declined: {claim.get('reason')!s}")

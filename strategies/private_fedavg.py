@@ -14,7 +14,7 @@ from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine
-from strategies.server_ledger import Book
+from strategies.server_ledger import ServerLedger
 
 ReportFn = Callable[[RoundReport], None]
 
@@ -24,7 +24,7 @@ class PrivateFedAvg(FedAvg):
 
     Args:
         nodes: hospital name to Flower node id, in the order of the hospitals' index.
-        book: what each hospital was charged; decides who is asked.
+        server_ledger: what each hospital was charged; decides who is asked.
         shapes: of the encoder's arrays. An update with others is excluded, not averaged.
         shares_updates: False if hospitals train alone; then no arrays are expected or kept.
         aggregation: "average", weighted by records, or a rule of `robust`.
@@ -35,7 +35,7 @@ class PrivateFedAvg(FedAvg):
     def __init__(
         self,
         nodes: Mapping[str, int],
-        book: Book,
+        server_ledger: ServerLedger,
         shapes: Shapes,
         *,
         shares_updates: bool,
@@ -46,7 +46,7 @@ class PrivateFedAvg(FedAvg):
         super().__init__(fraction_evaluate=1.0 if diagnostics else 0.0, min_available_nodes=1)
         self.diagnostics = diagnostics
         self.nodes = nodes
-        self.book = book
+        self.server_ledger = server_ledger
         self.shapes = shapes
         self.shares_updates = shares_updates
         self.report = report
@@ -56,9 +56,9 @@ class PrivateFedAvg(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every hospital that has budget; the round is charged before its message exists."""
-        asked = self.book.active()
+        asked = self.server_ledger.active()
         for name in asked:
-            self.book.charge(name, server_round)
+            self.server_ledger.charge(name, server_round)
         log(INFO, "configure_train: asking %s of %s hospitals", len(asked), len(self.nodes))
         return self._ask(asked, server_round, arrays, config, MessageType.TRAIN)
 
@@ -69,7 +69,7 @@ class PrivateFedAvg(FedAvg):
 
         Declined replies, errors, malformed updates and claims that don't hold are set aside first.
         """
-        asked = self.book.active()
+        asked = self.server_ledger.active()
         sorted_replies = by_hospital(replies, self.nodes)
         taken = {name: self._take(name, sorted_replies.get(name), server_round) for name in asked}
         self.report(RoundReport(server_round, taken))
@@ -106,7 +106,9 @@ class PrivateFedAvg(FedAvg):
             except Malformed as problem:
                 log(WARNING, "no loss from %s: %s", name, problem)
                 continue
-            weighed = MetricRecord({**metrics, messages.RECORDS: self.book.accounts[name].plan.records})
+            weighed = MetricRecord(
+                {**metrics, messages.RECORDS: self.server_ledger.accounts[name].plan.records}
+            )
             taken.append(_weighed(RecordDict({METRICS: weighed})))
         return super().aggregate_evaluate(server_round, taken)
 
@@ -125,14 +127,14 @@ class PrivateFedAvg(FedAvg):
             return TrainReply("failed", reason)
         try:
             claim = messages.read_claim(message.content)
-            self.book.settle(name, claim, server_round)
-            account = self.book.accounts[name]
+            self.server_ledger.settle(name, claim, server_round)
+            account = self.server_ledger.accounts[name]
             if claim.status != TRAINED or account.reason:
                 log(WARNING, "%s %s in round %s: %s", name, account.status, server_round, account.reason)
                 return TrainReply(account.status, account.reason)
             content = self._checked(name, message.content)
         except Malformed as problem:
-            self.book.exclude(name, f"malformed reply: {problem}")
+            self.server_ledger.exclude(name, f"malformed reply: {problem}")
             log(WARNING, "%s excluded in round %s: %s", name, server_round, problem)
             return TrainReply("excluded", f"malformed reply: {problem}")
         return TrainReply(TRAINED, "", content)
@@ -146,7 +148,7 @@ class PrivateFedAvg(FedAvg):
                 raise Malformed("it holds no arrays")
             records[ARRAYS] = messages.to_arrays(messages.from_arrays(arrays, self.shapes))
         metrics = messages.read_metrics(content, messages.DIAGNOSTICS if self.diagnostics else ())
-        weight = self.book.accounts[name].plan.records
+        weight = self.server_ledger.accounts[name].plan.records
         records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})
         return RecordDict(dict(records))
 

@@ -1,8 +1,8 @@
-"""The server's book: what each hospital was charged, whether its claim follows from its events.
+"""The server ledger: what each hospital was charged, and whether its claim follows from its events.
 
-The server charges a round's planned cost when it *sends* the train message, an upload's when it first
-asks for it, and never lowers it but for a hospital that declined: such a reply carried nothing. Epsilon
-is recomputed here from the events; of the server's charges and the hospital's own the dearer counts.
+The server charges a round when it *sends* the train message, and an upload when it first asks for it.
+Only a hospital that declined gets the charge back, because its reply carried nothing. The server computes
+epsilon itself, from its own charges or from the events that the hospital claims, whichever cost more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACTIVE, STOPPED, EXCLUDED = "active", "stopped", "excluded"
 
 @dataclass
 class Account:
-    """One hospital in the book.
+    """One hospital in the server ledger.
 
     Attributes:
         history: events its records had paid before this run.
@@ -36,8 +36,8 @@ class Account:
     status: str = ACTIVE
     reason: str = ""
 
-    def dearer(self) -> tuple[Event, ...]:
-        """The events that cost more, charged or claimed."""
+    def counted_events(self) -> tuple[Event, ...]:
+        """The events that count: charged or claimed, whichever cost more."""
         charged = (*self.history, *self.charges)
         if not self.claimed or len(self.claimed) == len(charged):
             return charged
@@ -46,7 +46,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Book:
+class ServerLedger:
     """All hospitals' accounts by name, in the order of their index."""
 
     accounts: Mapping[str, Account]
@@ -102,7 +102,7 @@ class Book:
     def spent(self) -> dict[str, float | None]:
         """Epsilon by hospital, the larger of both accountants and both event lists; None without DP."""
         return {
-            name: epsilon(updates(account.dearer()), account.plan.delta).spent
+            name: epsilon(updates(account.counted_events()), account.plan.delta).spent
             if account.plan.noise_multiplier is not None
             else None
             for name, account in self.accounts.items()

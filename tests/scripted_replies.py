@@ -15,7 +15,7 @@ from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.simulation.in_process import InProcessGrid
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
-from strategies.server_ledger import Account, Book
+from strategies.server_ledger import Account, ServerLedger
 
 SHAPES = {"weight": (3, 4), "bias": (3,)}
 RECORDS = (100, 200, 300, 400)
@@ -25,7 +25,7 @@ START = ArrayRecord({name: Array(np.zeros(shape, np.float32)) for name, shape in
 
 @dataclass
 class Server:
-    """Four hospitals' book and strategy; `ask` starts a round, `take` ends it."""
+    """The server ledger and the strategy for four hospitals; `ask` starts a round, `take` ends it."""
 
     history: tuple[PoissonGaussian, ...] = ()
     noise: float | None = 1.5
@@ -40,9 +40,14 @@ class Server:
             )
             for name, records in zip(nodes, RECORDS, strict=True)
         }
-        self.book = Book(accounts)
+        self.server_ledger = ServerLedger(accounts)
         self.strategy = PrivateFedAvg(
-            nodes, self.book, SHAPES, shares_updates=True, diagnostics=False, report=self.reports.append
+            nodes,
+            self.server_ledger,
+            SHAPES,
+            shares_updates=True,
+            diagnostics=False,
+            report=self.reports.append,
         )
         self.names = {node: name for name, node in nodes.items()}
 

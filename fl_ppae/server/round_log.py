@@ -13,7 +13,7 @@ from fl_ppae.privacy.guarantees import Spending
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.runs.directory import RunDirectory
 from strategies.replies import RoundReport, TrainReply
-from strategies.server_ledger import EXCLUDED, STOPPED, Book
+from strategies.server_ledger import EXCLUDED, STOPPED, ServerLedger
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class RoundLog:
     """The tables of one run."""
 
     run: RunDirectory
-    book: Book
+    server_ledger: ServerLedger
     scope: str
     delta: float
 
     def write(self, report: RoundReport, measured: Mapping[str, float | None]) -> None:
         """Append a round to `rounds.csv` and `hospitals.csv`, and rewrite `ledger.json`."""
-        spent = self.book.spent()
-        for name in self.book.accounts:
+        spent = self.server_ledger.spent()
+        for name in self.server_ledger.accounts:
             reply = report.replies.get(name)
             self.run.append_hospital(self._hospital_row(name, report.server_round, reply, spent[name]))
         known = [value for value in spent.values() if value is not None]
-        statuses = [account.status for account in self.book.accounts.values()]
+        statuses = [account.status for account in self.server_ledger.accounts.values()]
         self.run.append_round(
             {
                 "round": report.server_round,
@@ -50,8 +50,8 @@ class RoundLog:
         """`ledger.json`: every hospital's events, what its updates cost by both accountants, and, once
         all is `spent`, the total under replace-one neighbours."""
         hospitals = {}
-        for name, account in self.book.accounts.items():
-            events = account.dearer()
+        for name, account in self.server_ledger.accounts.items():
+            events = account.counted_events()
             both: dict[str, float | None] = {"prv": None, "pld": None}
             if account.plan.noise_multiplier is not None:
                 both = asdict(epsilon(updates(events), self.delta))
@@ -67,7 +67,7 @@ class RoundLog:
     def _hospital_row(
         self, name: str, server_round: int, reply: TrainReply | None, spent: float | None
     ) -> dict[str, object]:
-        account = self.book.accounts[name]
+        account = self.server_ledger.accounts[name]
         trained = reply is not None and reply.status == TRAINED
         row: dict[str, object] = {
             "round": server_round,

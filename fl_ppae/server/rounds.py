@@ -28,7 +28,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     """
     config, run = session.config, session.run
     shapes = messages.shapes_of(encoder.state_dict())
-    log_book = RoundLog(run, session.book, config.dp_scope, config.target_delta)
+    round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
     reports: list[RoundReport] = []
     measured: list[Measured] = []
 
@@ -42,12 +42,12 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
                 measured.append(measure_encoder(encoder, session.dataset, config, split))
             row = measured[-1].as_row()
-        log_book.write(reports[-1], row)
+        round_log.write(reports[-1], row)
         return MetricRecord({key: value for key, value in row.items() if value is not None}) if row else None
 
     strategy = PrivateFedAvg(
         session.nodes,
-        session.book,
+        session.server_ledger,
         shapes,
         shares_updates=config.share != "encodings",
         diagnostics=config.diagnostics,

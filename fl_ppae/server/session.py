@@ -1,4 +1,4 @@
-"""A run before round 1: its data, its hospitals, what they enrolled with, the book opened for them."""
+"""A run before round 1: its data, its hospitals, their enrolments and the server ledger."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
 from strategies.enrolment import Enrolment, Member, enrol, meet
 from strategies.robust import check_enough
-from strategies.server_ledger import ACTIVE, STOPPED, Account, Book
+from strategies.server_ledger import ACTIVE, STOPPED, Account, ServerLedger
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Session:
     dataset: Dataset
     members: tuple[Member, ...]
     enrolments: dict[str, Enrolment]
-    book: Book
+    server_ledger: ServerLedger
     deal: Deal | None
 
     @property
@@ -58,7 +58,7 @@ class Session:
 
 
 def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirectory) -> Session:
-    """Meet the hospitals, deal out their records (simulation only), enrol them and open the book.
+    """Meet the hospitals, deal out their records (simulation only), enrol them and open the server ledger.
 
     Raises:
         UserError: data, partition, plan or a hospital is not as it must be.
@@ -107,7 +107,7 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
         "versions": versions(),
     }
     write_json(run.path / "config.json", document)
-    return Session(grid, config, run, dataset, members, enrolments, Book(accounts), deal)
+    return Session(grid, config, run, dataset, members, enrolments, ServerLedger(accounts), deal)
 
 
 def _note_adversaries(run: RunDirectory, config: RunConfig, members: tuple[Member, ...]) -> None:

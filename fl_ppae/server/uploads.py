@@ -119,8 +119,10 @@ def _ask(
 ) -> dict[str, Upload | Refused]:
     """Every hospital's encodings of `part`, but for those that were excluded."""
     config = session.config
-    book = session.book
-    nodes = {name: node for name, node in session.nodes.items() if book.accounts[name].status != EXCLUDED}
+    server_ledger = session.server_ledger
+    nodes = {
+        name: node for name, node in session.nodes.items() if server_ledger.accounts[name].status != EXCLUDED
+    }
     held = {name: session.enrolments[name] for name in nodes}
     records = {name: told.records if part == TRAIN else told.test_records for name, told in held.items()}
     common = config.share == "updates+encodings"
@@ -133,7 +135,7 @@ def _ask(
         messages.to_arrays(encoder.state_dict()) if common else None,
         messages.projection_record(projection) if projection is not None else None,
     )
-    return collect(session.grid, book, nodes, records, request)
+    return collect(session.grid, server_ledger, nodes, records, request)
 
 
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:

@@ -62,7 +62,7 @@ def _epsilon(session: Session) -> dict[str, float]:
         return {}
     delta = session.config.target_delta
     spent = {
-        name: spending_of(account.dearer(), delta, private_training=True).updates
-        for name, account in session.book.accounts.items()
+        name: spending_of(account.counted_events(), delta, private_training=True).updates
+        for name, account in session.server_ledger.accounts.items()
     }
     return {name: value for name, value in spent.items() if value is not None}

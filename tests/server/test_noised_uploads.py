@@ -20,7 +20,7 @@ from fl_ppae.privacy.events import Gaussian, PoissonGaussian, RandomisedResponse
 from fl_ppae.privacy.ledger import Ledger, Terms, UploadTerms, open_run, read_ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.simulation.in_process import InProcessGrid
-from strategies.server_ledger import EXCLUDED, Account, Book
+from strategies.server_ledger import EXCLUDED, Account, ServerLedger
 
 NOISED = {"encoding_noise_epsilon": 4.0, "label_epsilon": 2.0, "projection_size": 5}
 UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
@@ -249,7 +249,7 @@ def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path:
     assert read_ledger(path) == found
 
 
-def account(**changes: Any) -> tuple[Account, Book]:
+def account(**changes: Any) -> tuple[Account, ServerLedger]:
     config = RunConfig.from_flat(
         {
             "dataset": "mnist",
@@ -262,23 +262,23 @@ def account(**changes: Any) -> tuple[Account, Book]:
         }
     )
     found = Account(plan_hospital("hospital-0", 100, config), **changes)
-    return found, Book({"hospital-0": found})
+    return found, ServerLedger({"hospital-0": found})
 
 
-def settled(book: Book, events: tuple[Any, ...], *, declined: bool = False) -> str:
-    return book.settle_upload("hospital-0", events, "train", 10, declined=declined)
+def settled(server_ledger: ServerLedger, events: tuple[Any, ...], *, declined: bool = False) -> str:
+    return server_ledger.settle_upload("hospital-0", events, "train", 10, declined=declined)
 
 
 def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined() -> None:
-    own, book = account()
-    book.charge_upload("hospital-0", "train", 10)
+    own, server_ledger = account()
+    server_ledger.charge_upload("hospital-0", "train", 10)
     costs = own.plan.upload_events("train", 10)
-    assert own.dearer() == costs
+    assert own.counted_events() == costs
     assert len(costs) == 2
-    assert settled(book, (), declined=True) == ""
-    assert own.dearer() == ()
-    book.charge_upload("hospital-0", "train", 10)
-    assert own.dearer() == costs, "silence is not refunded"
+    assert settled(server_ledger, (), declined=True) == ""
+    assert own.counted_events() == ()
+    server_ledger.charge_upload("hospital-0", "train", 10)
+    assert own.counted_events() == costs, "silence is not refunded"
 
 
 @pytest.mark.parametrize(
@@ -294,21 +294,21 @@ def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined
 def test_an_upload_whose_events_do_not_hold_is_excluded_and_stays_charged(
     change: Callable[..., tuple[Any, ...]], words: str
 ) -> None:
-    own, book = account()
-    book.charge_upload("hospital-0", "train", 10)
+    own, server_ledger = account()
+    server_ledger.charge_upload("hospital-0", "train", 10)
     costs = own.plan.upload_events("train", 10)
-    assert words in settled(book, change(costs))
+    assert words in settled(server_ledger, change(costs))
     assert own.status == EXCLUDED
-    assert own.dearer() == costs
+    assert own.counted_events() == costs
 
 
 def test_an_upload_that_forgets_its_history_is_excluded() -> None:
     history = (PoissonGaussian(2.0, 0.1, 7, 1),)
-    own, book = account(history=history)
+    own, server_ledger = account(history=history)
     costs = own.plan.upload_events("train", 10)
-    assert "no longer hold" in settled(book, costs)
-    own, book = account(history=history)
-    assert settled(book, (*history, *costs)) == ""
+    assert "no longer hold" in settled(server_ledger, costs)
+    own, server_ledger = account(history=history)
+    assert settled(server_ledger, (*history, *costs)) == ""
 
 
 @pytest.mark.parametrize(

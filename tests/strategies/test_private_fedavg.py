@@ -43,7 +43,7 @@ def test_the_average_is_the_same_bits_in_whatever_order_replies_arrive() -> None
 
 def test_hospitals_are_asked_in_their_order_whatever_their_node_ids() -> None:
     server = Server()
-    assert [server.names[q.metadata.dst_node_id] for q in server.ask()] == list(server.book.accounts)
+    assert [server.names[q.metadata.dst_node_id] for q in server.ask()] == list(server.server_ledger.accounts)
 
 
 BAD_UPDATES = {
@@ -90,7 +90,7 @@ def test_a_claim_that_does_not_hold_is_excluded_and_not_averaged(kind: str) -> N
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-0") == EXCLUDED
-    assert server.book.spent()["hospital-0"] == epsilon(events(1), DELTA).spent, "it stays charged"
+    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1), DELTA).spent, "it stays charged"
 
 
 def test_a_claim_that_forgets_its_history_is_excluded() -> None:
@@ -101,20 +101,20 @@ def test_a_claim_that_forgets_its_history_is_excluded() -> None:
         [reply(first, update(0), claimed=events(1)), reply(second, update(1), claimed=earlier + events(1))]
     )
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
-    assert server.book.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
+    assert server.server_ledger.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
 
 
 def test_a_restarted_accountant_does_not_lower_what_the_server_counts() -> None:
     server = Server()
     for number in (1, 2):
         server.take([reply(q, update(0), claimed=events(number)) for q in server.ask(number)], number)
-    assert server.book.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
 
 
 def test_events_that_a_hospital_paid_and_the_server_did_not_charge_are_counted() -> None:
     server = Server()
     server.take([reply(q, update(0), claimed=events(1, 1)) for q in server.ask()])
-    assert server.book.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
 
 
 def test_events_in_a_run_without_dp_are_excluded() -> None:
@@ -122,7 +122,7 @@ def test_events_in_a_run_without_dp_are_excluded() -> None:
     first, second, *_ = server.ask()
     server.take([reply(first, update(0)), reply(second, update(1), claimed=(), spent=-1.0)])
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
-    assert set(server.book.spent().values()) == {None}
+    assert set(server.server_ledger.spent().values()) == {None}
 
 
 def test_a_run_without_dp_takes_hospitals_whose_records_paid_in_earlier_runs() -> None:
@@ -135,7 +135,7 @@ def test_a_run_without_dp_takes_hospitals_whose_records_paid_in_earlier_runs() -
 def test_a_round_is_charged_when_it_is_sent() -> None:
     server = Server()
     server.ask()
-    assert set(server.book.spent().values()) == {epsilon(events(1), DELTA).spent}
+    assert set(server.server_ledger.spent().values()) == {epsilon(events(1), DELTA).spent}
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -147,8 +147,8 @@ def test_an_error_or_silence_is_set_aside_is_not_refunded_and_may_train_again(an
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in range(3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-3") == "failed"
-    assert server.book.spent()["hospital-3"] == epsilon(events(1), DELTA).spent
-    assert server.book.accounts["hospital-3"].status == ACTIVE
+    assert server.server_ledger.spent()["hospital-3"] == epsilon(events(1), DELTA).spent
+    assert server.server_ledger.accounts["hospital-3"].status == ACTIVE
     assert len(server.ask(2)) == 4
 
 
@@ -160,7 +160,7 @@ def test_a_decline_is_refunded_not_averaged_and_not_asked_again() -> None:
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-0") == STOPPED
-    assert server.book.spent()["hospital-0"] == 0.0
+    assert server.server_ledger.spent()["hospital-0"] == 0.0
     assert len(server.ask(2)) == 3
 
 
@@ -169,7 +169,7 @@ def test_a_decline_refunds_nothing_that_was_paid_before() -> None:
     server.take([reply(q, update(i)) for i, q in enumerate(server.ask())])
     question = server.ask(2)[0]
     server.take([reply(question, {}, claimed=events(1), status="declined")], 2)
-    assert server.book.spent()["hospital-0"] == epsilon(events(1), DELTA).spent
+    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1), DELTA).spent
 
 
 def test_where_all_decline_nothing_is_aggregated() -> None:
