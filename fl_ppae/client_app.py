@@ -148,7 +148,7 @@ def train(message: Message, context: Context) -> Message:
             metrics[key] = value
     claim = _train_claim(hospital.identity, ledger, TRAINED, "")
     records: Records = {CLAIM: claim, METRICS: metrics}
-    if config.share != "encodings":
+    if config.shares_updates:
         sent = update_to_send(behaviour, received, state.encoder, drawn.noise)
         records[ARRAYS] = messages.to_arrays(sent)
     return messages.reply(message, records)
@@ -163,7 +163,7 @@ def encodings(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
     reason = refusal(context.node_config, config) or ""
-    if config.share == "updates" or part not in PARTS or chunk < 0:
+    if not config.shares_encodings or part not in PARTS or chunk < 0:
         reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
         return messages.reply(message, {CLAIM: _upload_claim(hospital.identity, 0, reason=reason)})
@@ -262,7 +262,7 @@ def _local_model(
     if saved is not None:
         model.partner.load_state_dict(saved.partner)
     arrays = message.content.array_records.get(ARRAYS)
-    if saved is not None and config.share == "encodings":
+    if saved is not None and not config.shares_updates:
         model.encoder.load_state_dict(saved.encoder)
     elif arrays is not None:
         shapes = messages.shapes_of(model.encoder.state_dict())
@@ -294,7 +294,7 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
         encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
     labels = labels_to_release(records, upload, rng) if part == TRAIN else None
     hospital.state.save_release(run, part, encoded, labels)
-    if config.share == "encodings" and not hospital.identity.deployed:
+    if not config.shares_updates and not hospital.identity.deployed:
         _leave_for_audit(model.encoder, hospital, _text(message, "run-directory"))
 
 
@@ -310,7 +310,7 @@ def _outgoing(config: RunConfig) -> Outgoing:
     return Outgoing(
         encoder=encoder_shapes_of(config),
         encoding=released_shape_of(config),
-        shares_updates=config.share != "encodings",
-        shares_encodings=config.share != "updates",
+        shares_updates=config.shares_updates,
+        shares_encodings=config.shares_encodings,
         diagnostics=config.diagnostics,
     )

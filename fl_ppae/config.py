@@ -208,7 +208,7 @@ class RunConfig(BaseModel):
             )
         _check_noised_upload(self)
         _check_adversary(self)
-        if self.aggregation != "average" and self.share == "encodings":
+        if self.aggregation != "average" and not self.shares_updates:
             raise ValueError(
                 f'aggregation = "{self.aggregation}" combines encoder updates, and with share = "encodings" '
                 'none leaves a hospital; use "average"'
@@ -232,6 +232,16 @@ class RunConfig(BaseModel):
         except ValidationError as error:
             raise UserError(_one_line(error.errors()[0])) from None
 
+    @property
+    def shares_updates(self) -> bool:
+        """True if encoder updates leave the hospitals."""
+        return "updates" in shared_artefacts(self.share)
+
+    @property
+    def shares_encodings(self) -> bool:
+        """True if encodings leave the hospitals, with their labels."""
+        return "encodings" in shared_artefacts(self.share)
+
     def adversary_numbers(self) -> tuple[int, ...]:
         """The numbers in adversary-hospitals."""
         return tuple(int(number) for number in self.adversary_hospitals.split(",") if number.strip())
@@ -241,6 +251,11 @@ class RunConfig(BaseModel):
         return self.model_dump(by_alias=True)
 
 
+def shared_artefacts(share: str) -> tuple[str, ...]:
+    """What leaves a hospital under this value of the key `share`: "updates", "encodings" or both."""
+    return tuple(share.split("+"))
+
+
 def _check_noised_upload(config: RunConfig) -> None:
     """Noise on what doesn't leave, or on what its classifier can't learn from, is a mistake."""
     asked = {
@@ -248,7 +263,7 @@ def _check_noised_upload(config: RunConfig) -> None:
         "label-epsilon": config.label_epsilon,
     }
     for key, value in asked.items():
-        if value and config.share == "updates":
+        if value and not config.shares_encodings:
             raise ValueError(
                 f'{key} = {value:g} needs share = "encodings" or "updates+encodings"; '
                 'with "updates" no encodings or labels leave a hospital'
@@ -280,12 +295,12 @@ def _check_adversary(config: RunConfig) -> None:
             f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of those who do it: "0,3"'
         )
     on_labels = behaviour in ("label-flip", "backdoor")
-    if on_labels and config.objective == "reconstruction" and config.share == "updates":
+    if on_labels and config.objective == "reconstruction" and not config.shares_encodings:
         raise ValueError(
             f'adversary = "{behaviour}" changes labels, which play no role with objective = "reconstruction" '
             'and share = "updates"; use objective = "task", or a share with encodings'
         )
-    if not on_labels and config.share == "encodings":
+    if not on_labels and not config.shares_updates:
         raise ValueError(
             f'adversary = "{behaviour}" changes encoder updates, and with share = "encodings" none leaves a '
             'hospital; use "updates" or "updates+encodings"'

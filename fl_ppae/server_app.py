@@ -83,7 +83,7 @@ def _carry_out(session: Session) -> None:
     with run.phase("training"):
         trained = train_all_rounds(session, encoder)
     with run.phase("encodings"):
-        result = trained if config.share == "updates" else learn_from_uploads(session, encoder, trained)
+        result = learn_from_uploads(session, encoder, trained) if config.shares_encodings else trained
     with run.phase("baselines"):  # last, because no hospital waits for them
         labelled = session.labelled
         random = measure_encoder(autoencoder_of(config).encoder, session.dataset, config, labelled)
@@ -110,7 +110,7 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
     known = [one.updates for one in spent.values() if one.updates is not None]
     promised = guarantees(config, spent)
     save_file(classifier_state(result.classifier), run.path / "classifier.safetensors")
-    if config.share != "encodings":
+    if config.shares_updates:
         save_file(encoder.state_dict(), run.path / "encoder.safetensors")
     run.update(
         rounds=config.num_server_rounds,
@@ -127,7 +127,7 @@ def _report(session: Session, encoder: nn.Module, result: Measured | None) -> No
     )
     with run.phase("reporting"):
         write_figures(run.path)
-        if config.share != "encodings":
+        if config.shares_updates:
             shown = session.dataset.test.images[:8]
             figure = run.path / "figures" / "encodings.png"
             images = images_to_tensor(shown).numpy()

@@ -95,7 +95,7 @@ class AuditedRun:
         """
         if self.deal is None:
             return ()
-        if self.config.share == "updates":
+        if not self.config.shares_encodings:
             return tuple(self.deal.train)
         return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
 

@@ -51,7 +51,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
             control = _losses(_control(audited), encodings, labels)
             unseen["RMIA on a classifier of the server's split"] = relative_likelihood(control, shadows)
     words = words_of(audited, threat_model)
-    if audited.config.share == "encodings" and not plain:
+    if not audited.config.shares_updates and not plain:
         words += ", has the very encodings that were released, STRONGER than one who has the image"
     attackers, controls = (
         {name: _split(scores, members, undefended=plain) for name, scores in scored.items()}
@@ -70,9 +70,9 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why the classifier has no members; None if it learned from hospitals' encodings."""
-    if audited.config.share == "updates":
+    if not audited.config.shares_encodings:
         return "the classifier learned from the server's split alone (share = updates)"
-    alone = audited.config.share == "encodings"
+    alone = not audited.config.shares_updates
     if alone and not all(_test_upload(audited, name) for name in audited.hospitals):
         return "not every hospital uploaded encodings of its test part"
     return None
@@ -87,11 +87,11 @@ def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
     labels = np.concatenate([records.labels().numpy() for records in train.values()])
     others = np.concatenate([records.labels().numpy() for records in test.values()])
     rows = matched(labels, others, len(labels))
-    if audited.config.share == "encodings" or audited.release is None:
+    if not audited.config.shares_updates or audited.release is None:
         members = np.concatenate([np.array(audited.uploaded(name)) for name in train])
     else:
         members = np.concatenate([_projected(audited, records) for records in train.values()])
-    if audited.config.share == "encodings":
+    if not audited.config.shares_updates:
         unseen = np.concatenate(
             [np.load(_test_upload(audited, name)[0], allow_pickle=False) for name in test]
         )

@@ -74,7 +74,7 @@ def simulated_updates(
 
 def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why there are no updates to attack; None if there are."""
-    if audited.config.share == "encodings":
+    if not audited.config.shares_updates:
         return "no updates left a hospital (share = encodings)"
     if not audited.config.record_messages:
         return "the updates were not kept: the run needs record-messages=true"

@@ -59,7 +59,7 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
         UserError: as `black_box_missing`.
     """
     _refuse(black_box_missing(audited, threat_model))
-    if audited.config.share == "updates":
+    if not audited.config.shares_encodings:
         known = _known(audited, threat_model, audited.encoder)
     elif threat_model == COLLUDING_HOSPITAL:
         known = _uploaded_pairs(audited, audited.hospitals[:1], audited.effort.pairs)
@@ -180,13 +180,13 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     if audited.deal is None:
         return "the hospitals were deployed: their records are not here"
     if len(audited.hospitals) < 2:
-        return "there are not two hospitals" + ("" if audited.config.share == "updates" else " with uploads")
+        return "there are not two hospitals" + (" with uploads" if audited.config.shares_encodings else "")
     return None
 
 
 def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why there are no uploads to attack in a run that shares encodings; None if there are."""
-    if audited.config.share == "updates":
+    if not audited.config.shares_encodings:
         return None
     if audited.deal is None:
         return "the hospitals were deployed: the images of their uploads are not here"
@@ -195,7 +195,7 @@ def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
 
 def _victims(audited: AuditedRun) -> Pairs:
     count = audited.effort.victims
-    if audited.config.share == "updates":
+    if not audited.config.shares_encodings:
         test = audited.dataset.test
         rows = _drawn(len(test), count)
         assert audited.encoder is not None

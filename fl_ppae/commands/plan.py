@@ -49,7 +49,7 @@ def command(arguments: argparse.Namespace) -> int:
     console = notes()
     if not scope.formal:
         console.print(f"dp-scope {scope.name}: {scope.note}", style="yellow", highlight=False)
-    if config.share != "updates" and not all_noised:
+    if config.shares_encodings and not all_noised:
         plain = [what for what, budget in _uploaded(config).items() if not budget]
         text = f"{' and '.join(plain)} leave plain: no guarantee for them, nor for what is learned from them"
         console.print(text, style="yellow", highlight=False)

@@ -42,7 +42,7 @@ def refusal(node: NodeConfig, config: RunConfig) -> str | None:
         )
         if not noised
     ]
-    if config.share != "updates" and plain and not node.get("allow-plain-encodings", simulated):
+    if config.shares_encodings and plain and not node.get("allow-plain-encodings", simulated):
         asked = " and ".join(plain)
         return f"the run asks for plain {asked}, this hospital does not allow that (allow-plain-encodings)"
     return None

@@ -55,7 +55,7 @@ def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Gu
     trained = scope.guarantee(_largest(one.updates for one in spent.values()), delta)
     total = _largest(one.total for one in spent.values())
     result = {"updates": trained, "encodings": _NOTHING, "labels": _NOTHING}
-    if config.share == "updates":
+    if not config.shares_encodings:
         result["classifier"] = Guarantee(
             trained.epsilon,
             trained.delta,
@@ -64,7 +64,7 @@ def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Gu
             "the server's own training split is not protected",
         )
     else:
-        if config.share == "encodings":
+        if not config.shares_updates:
             result["updates"] = _NOTHING
         result["encodings"] = _encodings(config, scope, _largest(one.encodings for one in spent.values()))
         result["labels"] = _labels(config, _largest(one.labels for one in spent.values()))

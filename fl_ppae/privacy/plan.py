@@ -146,7 +146,7 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
 
 def upload_terms(config: RunConfig) -> UploadTerms | None:
     """What sharing encodings costs a hospital: the same in all; None if the run shares none."""
-    if config.share == "updates":
+    if not config.shares_encodings:
         return None
     budget = config.encoding_noise_epsilon
     sigma = calibrate_encoding_noise(budget, config.target_delta) if budget else None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
 from fl_ppae.privacy.randomness import FROM_ENTROPY
 from fl_ppae.source_label import attack_in_words
@@ -25,11 +26,12 @@ def privacy_card(run: Path) -> str:
     config, summary, ledger = (
         read_json(run / name) for name in ("config.json", "summary.json", "ledger.json")
     )
+    shared = shared_artefacts(config["config"]["share"])
     parts = [
         f"# Privacy card: {summary['simulation']}",
         f"Data: **{summary['data_source']}**. {config['hospitals']} hospitals, {summary['rounds']} rounds.",
         *_attack(summary),
-        _verdict(summary, ledger, config["config"]["share"]),
+        _verdict(summary, ledger, shared),
         "## Per artefact",
         _artefacts(summary["guarantees"]),
         "## Per hospital",
@@ -37,9 +39,9 @@ def privacy_card(run: Path) -> str:
         "## What these numbers mean",
         _meaning(config, ledger),
         "## Of encodings and labels",
-        _uploads(config["config"]),
+        _uploads(config["config"], shared),
         "## What the server learns besides",
-        _besides(config["config"]),
+        _besides(config["config"], shared),
         "## Randomness",
         _randomness(config["seed"], deployed=config["deployed"]),
     ]
@@ -59,11 +61,11 @@ def _attack(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], share: str) -> str:
+def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequence[str]) -> str:
     promised = summary["guarantees"]
     if summary["formal"]:
         total = f"epsilon {promised['total']['epsilon']:.3f} if one record is replaced by another"
-        if share == "updates":
+        if "encodings" not in shared:
             total = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed, {total}"
         return (
             f"**Guarantee: record-level differential privacy at delta {ledger['delta']:g}, for everything "
@@ -119,12 +121,12 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
     )
     values = config["config"]
     combined = (
-        []
-        if values["share"] == "encodings"
-        else [
+        [
             f"- Updates were combined by `{values['aggregation']}`, which is post-processing: what is done "
             "with an update after it has left costs nothing more."
         ]
+        if "updates" in shared_artefacts(values["share"])
+        else []
     )
     return "\n".join(
         [
@@ -144,8 +146,8 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
     )
 
 
-def _uploads(config: Mapping[str, Any]) -> str:
-    if config["share"] == "updates":
+def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
+    if "encodings" not in shared:
         return "None left a hospital."
     noise, label = config["encoding-noise-epsilon"], config["label-epsilon"]
     lines = []
@@ -173,13 +175,13 @@ def _uploads(config: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _besides(config: Mapping[str, Any]) -> str:
+def _besides(config: Mapping[str, Any], shared: Sequence[str]) -> str:
     lines = [
         "- The number of records of each hospital, taken to be public: it sets sample rate, noise, steps "
         "and averaging weight.",
         "- Which hospitals took part in a round, declined, or failed.",
     ]
-    if config["share"] != "updates":
+    if "encodings" in shared:
         lines.append("- One encoding and one label for each train record that was uploaded.")
     if config["diagnostics"]:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from rich.table import Table
 
+from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
@@ -61,6 +62,7 @@ def write_run_report(run: StoredRun, output: Path | None = None, data_file: str 
     path = output or run.path / NAME
     evidence = gather(run, data_file)
     audit = _audit(run)
+    uploads = "encodings" in shared_artefacts(run.values.get("share", ""))
     write_page(
         path,
         "run.html.j2",
@@ -81,7 +83,8 @@ def write_run_report(run: StoredRun, output: Path | None = None, data_file: str 
         mix=None if evidence.label_mix is None else _mix(evidence.label_mix),
         mix_picture=_mix_picture(run, evidence),
         inversion=evidence.inversion,
-        strips=[] if evidence.inversion is None else _strips(evidence.inversion, run.values["share"]),
+        strips=[] if evidence.inversion is None else _strips(evidence.inversion, uploads=uploads),
+        uploads=uploads,
         encodings_picture=_encodings_picture(run),
         missing=evidence.missing,
         deployed=bool(run.config.get("deployed")),
@@ -245,11 +248,9 @@ def _encodings_picture(run: StoredRun) -> Picture | None:
     )
 
 
-def _strips(inversion: Inversion, share: str) -> list[Strip]:
+def _strips(inversion: Inversion, *, uploads: bool) -> list[Strip]:
     words = {
-        "original": "official test images"
-        if share == "updates"
-        else "train images whose encodings were uploaded",
+        "original": "train images whose encodings were uploaded" if uploads else "official test images",
         "encoding": "what the attacker sees: channels tiled, or a vector folded to a square",
         "attacker, linear": f"ridge regression from {inversion.pairs:,} pairs",
         "class-mean image": "a guess by one who knows only the label",

@@ -36,7 +36,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         if server_round == 0:
             return None
         row: dict[str, float | None] = {}
-        if evaluate and config.share != "encodings" and _is_evaluated(server_round, config):
+        if evaluate and config.shares_updates and _is_evaluated(server_round, config):
             encoder.load_state_dict(messages.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
@@ -49,7 +49,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         session.nodes,
         session.server_ledger,
         shapes,
-        shares_updates=config.share != "encodings",
+        shares_updates=config.shares_updates,
         diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,

@@ -52,7 +52,7 @@ class Session:
         Encodings of hospitals' records are only matched by those records, which the simulator has;
         else it is the server's own split.
         """
-        if self.deal is not None and self.config.share != "updates":
+        if self.deal is not None and self.config.shares_encodings:
             return Labelled(*pooled(self.deal.train))
         return Labelled(self.dataset.val.images, self.dataset.val.labels)
 
@@ -77,7 +77,7 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
         labels = {name: records.labels().tolist() for name, records in deal.train.items()}
         figure = run.path / "figures" / "label_distributions.png"
         plot_label_distributions(labels, dataset.spec.class_names, data_label(run.summary), figure)
-    elif config.share == "encodings":
+    elif not config.shares_updates:
         raise UserError(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
             'can hand to hospitals; deployed, use share = "updates" or "updates+encodings"'

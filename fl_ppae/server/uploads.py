@@ -125,14 +125,13 @@ def _ask(
     }
     held = {name: session.enrolments[name] for name in nodes}
     records = {name: told.records if part == TRAIN else told.test_records for name, told in held.items()}
-    common = config.share == "updates+encodings"
     request = Request(
         part,
         config.num_server_rounds,
         released_shape_of(config),
         session.dataset.spec.num_classes,
         str(session.run.path),
-        messages.to_arrays(encoder.state_dict()) if common else None,
+        messages.to_arrays(encoder.state_dict()) if config.shares_updates else None,
         messages.projection_record(projection) if projection is not None else None,
     )
     return collect(session.grid, server_ledger, nodes, records, request)
