@@ -81,7 +81,7 @@ def matched(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
 
 def words_of(audited: AuditedRun, threat_model: ThreatModel) -> str:
     """The threat model as printed, with what spoils the measurement."""
-    return threat_model.name + (SHIFTED if audited.config.dataset == "pathmnist" else "")
+    return threat_model.name + (SHIFTED if audited.dataset.spec.tested_elsewhere else "")
 
 
 def membership_rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]:

@@ -16,7 +16,11 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a dataset before any file is read. Images are `size` x `size` pixels, uint8."""
+    """What is known of a dataset before any file is read. Images are `size` x `size` pixels, uint8.
+
+    Attributes:
+        tested_elsewhere: the official test split was acquired at other centres than the train split.
+    """
 
     name: str
     title: str
@@ -26,6 +30,7 @@ class DatasetSpec:
     publisher: Literal["medmnist", "torchvision"]
     host: str
     files: tuple[OfficialFile, ...]
+    tested_elsewhere: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -43,46 +48,38 @@ class DatasetSpec:
         return self.files[0].md5 if len(self.files) == 1 else None
 
 
+def _medmnist(
+    name: str, title: str, class_names: tuple[str, ...], md5: str, *, tested_elsewhere: bool = False
+) -> DatasetSpec:
+    """One of MedMNIST's sets of 28 x 28 colour images."""
+    files = (OfficialFile(f"{name}.npz", md5),)
+    return DatasetSpec(name, title, 3, 28, class_names, "medmnist", "zenodo.org", files, tested_elsewhere)
+
+
+_TISSUES = (
+    "adipose",
+    "background",
+    "debris",
+    "lymphocytes",
+    "mucus",
+    "smooth muscle",
+    "normal colon mucosa",
+    "cancer-associated stroma",
+    "colorectal adenocarcinoma epithelium",
+)
+_CELLS = (
+    "basophil",
+    "eosinophil",
+    "erythroblast",
+    "immature granulocytes",
+    "lymphocyte",
+    "monocyte",
+    "neutrophil",
+    "platelet",
+)
 _SPECS = (
-    DatasetSpec(
-        name="pathmnist",
-        title="PathMNIST",
-        channels=3,
-        size=28,
-        class_names=(
-            "adipose",
-            "background",
-            "debris",
-            "lymphocytes",
-            "mucus",
-            "smooth muscle",
-            "normal colon mucosa",
-            "cancer-associated stroma",
-            "colorectal adenocarcinoma epithelium",
-        ),
-        publisher="medmnist",
-        host="zenodo.org",
-        files=(OfficialFile("pathmnist.npz", "a8b06965200029087d5bd730944a56c1"),),
-    ),
-    DatasetSpec(
-        name="bloodmnist",
-        title="BloodMNIST",
-        channels=3,
-        size=28,
-        class_names=(
-            "basophil",
-            "eosinophil",
-            "erythroblast",
-            "immature granulocytes",
-            "lymphocyte",
-            "monocyte",
-            "neutrophil",
-            "platelet",
-        ),
-        publisher="medmnist",
-        host="zenodo.org",
-        files=(OfficialFile("bloodmnist.npz", "7053d0359d879ad8a5505303e11de1dc"),),
-    ),
+    _medmnist("pathmnist", "PathMNIST", _TISSUES, "a8b06965200029087d5bd730944a56c1", tested_elsewhere=True),
+    _medmnist("bloodmnist", "BloodMNIST", _CELLS, "7053d0359d879ad8a5505303e11de1dc"),
     DatasetSpec(
         name="mnist",
         title="MNIST",

@@ -24,6 +24,7 @@ from fl_ppae.attacks import (
 from fl_ppae.attacks.attack import Attack, Findings, Result
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
 from fl_ppae.attacks.received import received_rounds, simulated_updates
+from fl_ppae.data.registry import DATASETS
 from fl_ppae.runs.stored import open_run
 
 EFFORT = Effort(50, 200, 20, 4, 60, 30, shadows=2, update_rounds=2, simulated=40, searches=30)
@@ -253,9 +254,8 @@ def test_quick_trains_no_model_for_comparison(federate: Callable[..., Run], monk
 def test_candidates_of_other_centres_are_marked(federate: Callable[..., Run]):
     audited = opened(federate("run"))
     assert membership.words_of(audited, membership_encoder.SERVER) == "server"
-    elsewhere = dataclasses.replace(
-        audited, config=audited.config.model_copy(update={"dataset": "pathmnist"})
-    )
+    dataset = dataclasses.replace(audited.dataset, spec=DATASETS["pathmnist"])
+    elsewhere = dataclasses.replace(audited, dataset=dataset)
     assert "other centres" in membership.words_of(elsewhere, membership_encoder.SERVER)
 
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data import NO_SHIFT, HospitalRecords, Split, hospital_shift, partition, share_out, to_float
+from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
+from fl_ppae.data.cache import Split
+from fl_ppae.data.partition import partition, share_out
+from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.errors import UserError
 
 KINDS = ["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"]
@@ -54,7 +57,7 @@ def test_another_process_deals_the_same() -> None:
     code = (
         "import hashlib, numpy as np\n"
         "from fl_ppae.config import RunConfig\n"
-        "from fl_ppae.data import partition\n"
+        "from fl_ppae.data.partition import partition\n"
         "labels = np.random.default_rng(0).integers(0, 9, 3_000)\n"
         "for kind in ('dirichlet', 'pathological'):\n"
         "    keys = RunConfig.from_flat({'partition': kind, 'min-records': 1})\n"

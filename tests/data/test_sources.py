@@ -16,19 +16,11 @@ from data.test_npz import medmnist_arrays, write
 from support import REAL_DATA, real_data
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data import (
-    DATASETS,
-    Dataset,
-    cache,
-    checksums,
-    describe_available,
-    official,
-    open_cache,
-    sources,
-)
-from fl_ppae.data.cache import DataSource, obtain
+from fl_ppae.data import cache, checksums, official, sources
+from fl_ppae.data.cache import Dataset, DataSource, obtain, open_cache
 from fl_ppae.data.npz import Arrays
-from fl_ppae.data.registry import DatasetSpec, OfficialFile
+from fl_ppae.data.official import describe_available
+from fl_ppae.data.registry import DATASETS, DatasetSpec, OfficialFile
 from fl_ppae.data.standin import stand_in
 from fl_ppae.errors import UserError
 
