@@ -42,13 +42,12 @@ from fl_ppae.messages import (
     Records,
 )
 from fl_ppae.models.build import (
-    autoencoder_of,
-    encoder_shapes_of,
     encoding_shape_of,
-    partner_of,
+    local_model_of,
     released_shape_of,
+    update_shapes_of,
 )
-from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.encodings import Projection
@@ -124,7 +123,8 @@ def train(message: Message, context: Context) -> Message:
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
         model, moments = _local_model(message, config, run, saved)
-        received = copy.deepcopy(model.encoder.state_dict())
+        shared = OBJECTIVES[config.objective].shared(model)
+        received = copy.deepcopy(shared.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
         drawn = _streams(hospital.identity, config, draw)
@@ -149,7 +149,7 @@ def train(message: Message, context: Context) -> Message:
     claim = _train_claim(hospital.identity, ledger, TRAINED, "")
     records: Records = {CLAIM: claim, METRICS: metrics}
     if config.shares_updates:
-        sent = update_to_send(behaviour, received, state.encoder, drawn.noise)
+        sent = update_to_send(behaviour, received, shared.state_dict(), drawn.noise)
         records[ARRAYS] = messages.to_arrays(sent)
     return messages.reply(message, records)
 
@@ -256,8 +256,7 @@ def _local_model(
     message: Message, config: RunConfig, run: str, saved: TrainingState | None
 ) -> tuple[LocalModel, Moments]:
     """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
-    autoencoder = autoencoder_of(config)
-    model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    model = local_model_of(config)
     saved = saved if saved is not None and saved.run == run else None
     if saved is not None:
         model.partner.load_state_dict(saved.partner)
@@ -265,17 +264,17 @@ def _local_model(
     if saved is not None and not config.shares_updates:
         model.encoder.load_state_dict(saved.encoder)
     elif arrays is not None:
-        shapes = messages.shapes_of(model.encoder.state_dict())
-        model.encoder.load_state_dict(messages.from_arrays(arrays, shapes))
+        received = messages.from_arrays(arrays, update_shapes_of(config))
+        OBJECTIVES[config.objective].shared(model).load_state_dict(received)
     return model, saved.moments if saved is not None else {}
 
 
 @torch.inference_mode()
 def _mean_loss(model: LocalModel, hospital: Hospital, config: RunConfig) -> float:
-    total = 0.0
+    total, loss = 0.0, OBJECTIVES[config.objective].loss
     for positions in batches(len(hospital.train)):
         images, labels = hospital.train.images(positions), hospital.train.labels(positions)
-        total += float(per_sample_loss(model(images), images, labels, config.objective).sum())
+        total += float(loss(model(images), images, labels).sum())
     return total / len(hospital.train)
 
 
@@ -308,7 +307,7 @@ def _leave_for_audit(encoder: nn.Module, hospital: Hospital, run_directory: str)
 def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
-        encoder=encoder_shapes_of(config),
+        encoder=update_shapes_of(config),
         encoding=released_shape_of(config),
         shares_updates=config.shares_updates,
         shares_encodings=config.shares_encodings,

@@ -242,6 +242,11 @@ class RunConfig(BaseModel):
         """True if encodings leave the hospitals, with their labels."""
         return "encodings" in shared_artefacts(self.share)
 
+    @property
+    def learns_labels(self) -> bool:
+        """True if the encoder learns from labels, as `models.objectives` has it."""
+        return self.objective == "task"
+
     def adversary_numbers(self) -> tuple[int, ...]:
         """The numbers in adversary-hospitals."""
         return tuple(int(number) for number in self.adversary_hospitals.split(",") if number.strip())
@@ -295,10 +300,10 @@ def _check_adversary(config: RunConfig) -> None:
             f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of those who do it: "0,3"'
         )
     on_labels = behaviour in ("label-flip", "backdoor")
-    if on_labels and config.objective == "reconstruction" and not config.shares_encodings:
+    if on_labels and not config.learns_labels and not config.shares_encodings:
         raise ValueError(
-            f'adversary = "{behaviour}" changes labels, which play no role with objective = "reconstruction" '
-            'and share = "updates"; use objective = "task", or a share with encodings'
+            f'adversary = "{behaviour}" changes labels, which play no role with objective = '
+            f'"{config.objective}" and share = "updates"; use objective = "task", or a share with encodings'
         )
     if not on_labels and not config.shares_updates:
         raise ValueError(

@@ -7,6 +7,12 @@ from typing import get_args
 import pytest
 
 from fl_ppae.config import RunConfig
+from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.scopes import SCOPES
+
+
+def choices_of(key: str) -> tuple[str, ...]:
+    return get_args(RunConfig.model_fields[key].annotation)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +25,20 @@ def test_share_says_what_leaves_a_hospital(share: str, updates: bool, encodings:
 
 
 def test_every_value_of_share_lets_something_leave() -> None:
-    for share in get_args(RunConfig.model_fields["share"].annotation):
+    for share in choices_of("share"):
         config = RunConfig.from_flat({"share": share})
         assert config.shares_updates or config.shares_encodings
+
+
+def test_every_objective_is_in_its_table_and_every_one_in_the_table_can_be_asked_for() -> None:
+    assert list(OBJECTIVES) == list(choices_of("objective"))
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_the_configuration_knows_which_objectives_learn_from_labels(name: str) -> None:
+    """`config` is below `models` and can't ask the table."""
+    assert RunConfig.from_flat({"objective": name}).learns_labels == OBJECTIVES[name].learns_labels
+
+
+def test_every_scope_is_in_its_table_and_every_one_in_the_table_can_be_asked_for() -> None:
+    assert list(SCOPES) == list(choices_of("dp_scope"))

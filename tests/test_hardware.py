@@ -22,7 +22,7 @@ from fl_ppae.hospital.training import TrainingTerms, train_round
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.models.autoencoders import NAMES, build_autoencoder
 from fl_ppae.models.encoding import encode
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy import per_sample
 from fl_ppae.privacy.clipping import clipped_sum, per_sample_norms
 from fl_ppae.privacy.per_sample import PerSampleGradients, half_precision
@@ -144,7 +144,7 @@ def test_per_sample_gradients_norms_and_sums_stay_on_the_device(name: str, bfloa
 
 def terms_on(device: torch.device, **changes: object) -> TrainingTerms:
     values = {"noise_multiplier": 0.5, "max_grad_norm": 0.01, "sample_rate": 0.5, "steps": 4}
-    values |= {"learning_rate": 1e-3, "objective": "reconstruction", "device": device}
+    values |= {"learning_rate": 1e-3, "objective": OBJECTIVES["reconstruction"], "device": device}
     return TrainingTerms(scope=SCOPES["autoencoder"], **{**values, **changes})  # type: ignore[arg-type]
 
 

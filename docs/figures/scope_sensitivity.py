@@ -25,7 +25,7 @@ from fl_ppae.epsilon_audit.realised_sensitivity import realised_sensitivity, whi
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.training import TrainingTerms
 from fl_ppae.models.autoencoders import build_autoencoder
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.plotting import OKABE_ITO
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
@@ -125,7 +125,7 @@ def measure(scope: str, records: HospitalRecords) -> np.ndarray:
     autoencoder = build_autoencoder("conv", 0, image_shape, SEED)
     terms = TrainingTerms(
         SCOPES[scope],
-        "reconstruction",
+        OBJECTIVES["reconstruction"],
         NOISE_MULTIPLIER,
         CLIPPING_NORM,
         SAMPLE_RATE,

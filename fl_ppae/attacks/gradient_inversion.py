@@ -16,13 +16,14 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.shadows import SEED, fresh_model
+from fl_ppae.attacks.shadows import SEED
 from fl_ppae.data.records import to_float
 from fl_ppae.leakage.gradient_inversion import in_order, invert_gradient
 from fl_ppae.leakage.gradients import encoder_gradient, noised_encoder_gradient
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.intervals import bootstrap_mean
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.plotting import plot_image_rows
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.scopes import SCOPES
@@ -45,7 +46,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
     Chance is the mean image. Details are batches of 2 to 8.
     """
-    model, (images, labels) = fresh_model(audited.config), _victims(audited)
+    model, (images, labels) = local_model_of(audited.config), _victims(audited)
     split = audited.dataset.val
     known, known_labels = to_float(split.images), torch.from_numpy(np.array(split.labels))
     floors = [
@@ -108,7 +109,7 @@ def _attack(
     private: bool,
 ) -> Tensor:
     """What comes back of each image, (N, C, H, W), from gradients of `size` images."""
-    objective = audited.config.objective
+    objective = OBJECTIVES[audited.config.objective]
     gradient = _private_gradient(audited) if private else encoder_gradient
     generator = torch.Generator().manual_seed(SEED)
     parts = []

@@ -1,7 +1,7 @@
 """Whose records did the common encoder learn from? By the attacker's own decoder or classifier.
 
 No decoder leaves a hospital. The attacker fits one to the server's split, as encoded by the encoder; its
-loss on a candidate is the signal. For objective = task the attacker fits a classifier likewise.
+loss on a candidate is the signal. If the objective learns labels, the attacker fits a classifier instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fl_ppae.data.records import Positions, to_float
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode
-from fl_ppae.models.objectives import per_sample_loss
+from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.server.classification import fit_and_score
 
 NAME = "membership-encoder"
@@ -124,17 +124,17 @@ def _attack(
         what = digest(candidates.members.indices, candidates.others.indices, half.rows)
         shadow = shadow_encoder(audited, config, half, what, index)
         shadows.append(attacker_losses(audited, shadow, images, labels))
-    scale = float(np.mean(shadows)) if config.objective == "reconstruction" else 1.0
+    scale = 1.0 if OBJECTIVES[config.objective].in_nats else float(np.mean(shadows))
     ratio = relative_likelihood(losses, np.array(shadows), scale)
     return {"loss threshold": -losses, f"RMIA, {len(halves)} shadows": ratio}
 
 
 def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
     """(N,): the loss of each image (N, C, H, W), by `encoder` and a partner fitted to the server's split."""
-    partner = fitted_partner(audited, encoder)
+    partner, loss = fitted_partner(audited, encoder), OBJECTIVES[audited.config.objective].loss
     with torch.inference_mode():
         parts = [
-            per_sample_loss(partner(encoder(some)), some, theirs, audited.config.objective)
+            loss(partner(encoder(some)), some, theirs)
             for some, theirs in zip(images.split(512), labels.split(512), strict=True)
         ]
     losses: np.ndarray = torch.cat(parts).double().numpy()
@@ -145,7 +145,7 @@ def fitted_partner(audited: AuditedRun, encoder: nn.Module) -> nn.Module:
     """The attacker's decoder, from the public start, or linear classifier, of this encoder's encodings."""
     split = audited.dataset.val
     encodings = encode(encoder, split.images)
-    if audited.config.objective == "task":
+    if OBJECTIVES[audited.config.objective].learns_labels:
         labels, classes = np.asarray(split.labels), audited.dataset.spec.num_classes
         fitted, _ = fit_and_score("lr", encodings, labels, encodings[:9], labels[:9], classes, 0, 1)
         return nn.Sequential(_Standardised(fitted.mean, fitted.scale), fitted.network).requires_grad_(False)

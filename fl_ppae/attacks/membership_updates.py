@@ -22,10 +22,11 @@ from fl_ppae.attacks.membership import (
 )
 from fl_ppae.attacks.membership_encoder import fitted_partner
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
-from fl_ppae.attacks.shadows import fresh_model, without_dp
+from fl_ppae.attacks.shadows import without_dp
 from fl_ppae.data.records import to_float
 from fl_ppae.leakage.gradients import alignment, record_gradients, whitened
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 
 NAME = "membership-updates"
 SERVER = ThreatModel(
@@ -98,7 +99,7 @@ def _aligned(
     audited: AuditedRun, candidates: Candidates, rounds: Sequence[ReceivedRound], runs: Sequence[list[Update]]
 ) -> list[dict[str, np.ndarray]]:
     """For each of `runs`, updates by round: scores (N,) of all candidates by attacker and span of rounds."""
-    objective, split = audited.config.objective, audited.dataset.val
+    objective, split = OBJECTIVES[audited.config.objective], audited.dataset.val
     images = torch.cat([candidates.members.images(), candidates.others.images()])
     labels = labels_of(candidates)
     spans = sorted({1, len(rounds)})
@@ -107,7 +108,7 @@ def _aligned(
     for position, each in enumerate(rounds):
         audited.say(f"{NAME}, round {each.number}")
         first = each.number == 1
-        partner = fresh_model(audited.config).partner if first else fitted_partner(audited, each.start)
+        partner = local_model_of(audited.config).partner if first else fitted_partner(audited, each.start)
         model = LocalModel(each.start, partner)
         numbers = sum(parameter.numel() for parameter in each.start.parameters())
         known = np.random.default_rng(0).permutation(len(split))[: min(_POPULATION, _NUMBERS // numbers)]

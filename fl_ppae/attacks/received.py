@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.attack import ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.shadows import SEED, averaged, fresh_model, ready, terms_like
+from fl_ppae.attacks.shadows import SEED, averaged, ready, terms_like
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.hospital.training import Moments, train_round
-from fl_ppae.models.build import autoencoder_of
+from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.randomness import streams
 
 
@@ -61,7 +61,7 @@ def simulated_updates(
     every hospital's does. Sample rate, steps and noise are those of a hospital of `hospital_records`.
     `index` says which simulated hospital; its randomness goes by it.
     """
-    model, updates = fresh_model(config), []
+    model, updates = local_model_of(config), []
     moments: Moments | None = None
     for each in rounds:
         model.encoder.load_state_dict(each.start.state_dict())

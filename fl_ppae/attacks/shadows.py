@@ -22,8 +22,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.files import home, write_atomically
 from fl_ppae.hospital.training import Moments, TrainingTerms, round_terms, train_round
-from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.plan import plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import streams
 
@@ -88,7 +87,7 @@ def shadow_encoder(
         what: a digest of the records.
         index: which of several; its randomness goes by it.
     """
-    model = fresh_model(config)
+    model = local_model_of(config)
 
     def train() -> State:
         audited.say(f"training shadow encoder {index + 1}, dp-scope {config.dp_scope}; kept for later audits")
@@ -112,7 +111,7 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
 
     def train() -> State:
         audited.say("training the same federation without DP; kept for later audits")
-        models = {name: fresh_model(config) for name in hospitals}
+        models = {name: local_model_of(config) for name in hospitals}
         moments: dict[str, Moments | None] = dict.fromkeys(hospitals)
         for server_round in range(1, config.num_server_rounds + 1):
             for index, (name, records) in enumerate(hospitals.items()):
@@ -128,12 +127,6 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "deal": dealt}
     encoder.load_state_dict(kept("federation", key, train))
     return ready(encoder)
-
-
-def fresh_model(config: RunConfig) -> LocalModel:
-    """Encoder and partner as every hospital starts with them."""
-    autoencoder = autoencoder_of(config)
-    return LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
 
 
 def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:

@@ -7,12 +7,13 @@ import time
 import numpy as np
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
+from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hardware import device_name, device_of
 from fl_ppae.hospital.training import TrainingTerms, train_round, uses_bfloat16
-from fl_ppae.models.autoencoders import build_autoencoder
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -31,7 +32,7 @@ def measure(size: Size) -> Measurement:
         for steps in (3, -(-count // size.batch)):
             terms = TrainingTerms(
                 SCOPES[scope],
-                "reconstruction",
+                OBJECTIVES["reconstruction"],
                 1.0,
                 1e-3,
                 min(1.0, size.batch / count),
@@ -40,8 +41,7 @@ def measure(size: Size) -> Measurement:
                 uses_bfloat16("auto", device),
                 device,
             )
-            autoencoder = build_autoencoder("conv", 0, (3, 28, 28), seed=0)
-            model = LocalModel(autoencoder.encoder, autoencoder.decoder)
+            model = local_model_of(RunConfig(seed=0))
             start = time.perf_counter()
             train_round(model, records, terms, streams(0, 0, 1))
             seconds[scope] = time.perf_counter() - start

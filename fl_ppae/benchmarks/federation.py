@@ -21,8 +21,7 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
 from fl_ppae.hardware import limited_threads
 from fl_ppae.hospital.training import round_terms, train_round
-from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, make_plan, planned_terms
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.runs.directory import create_run_directory
@@ -113,8 +112,7 @@ def _train(
     key: tuple[int, int],
 ) -> tuple[dict[str, torch.Tensor], tuple[dict[str, torch.Tensor], Any]]:
     index, server_round = key
-    autoencoder = autoencoder_of(config)
-    model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    model = local_model_of(config)
     model.encoder.load_state_dict(encoder)
     if kept is not None:
         model.partner.load_state_dict(kept[0])

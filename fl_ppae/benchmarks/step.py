@@ -22,7 +22,7 @@ from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised, uses_bfloat16
 from fl_ppae.models.autoencoders import build_autoencoder
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
 Step = Callable[[], None]
@@ -91,7 +91,7 @@ def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
     """What a hospital does, with the precision that `auto` takes on this machine."""
     bfloat16 = uses_bfloat16("auto")
     terms = TrainingTerms(
-        scope, "reconstruction", _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
+        scope, OBJECTIVES["reconstruction"], _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
     )
     trainer = LocalTrainer(_model(), terms, batch)
     draw, rng = _batches(records, batch), np.random.default_rng(2)

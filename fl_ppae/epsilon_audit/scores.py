@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital.training import TrainingTerms
-from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.clipping import per_sample_norms
 
 SPREAD = 128  # own records that stand for how a batch varies
@@ -103,7 +103,7 @@ class CanaryScores:
         images, labels = records.images(positions).contiguous(), records.labels(positions)
         whole = self._observed is self._model
         outputs = wrapped(images) if whole else self._model.partner(wrapped(images))
-        per_sample_loss(outputs, images, labels, self._terms.objective).sum().backward()
+        self._terms.objective.loss(outputs, images, labels).sum().backward()
         parameters = list(self._observed.parameters())
         grads = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
         flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)

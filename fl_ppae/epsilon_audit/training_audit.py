@@ -22,8 +22,7 @@ from fl_ppae.epsilon_audit.scores import SPREAD, CanaryScores, gradient_numbers
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, limited_threads
 from fl_ppae.hospital.training import Moments, round_terms, train_round
-from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, planned_terms
 from fl_ppae.privacy.randomness import streams
 
@@ -60,8 +59,7 @@ def audit_hospital(
     Raises:
         UserError: the canaries' gradients don't fit into memory.
     """
-    autoencoder = autoencoder_of(config)
-    model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    model = local_model_of(config)
     terms = planned_terms(hospital.plan, config, run="audit")
     work = replace(round_terms(terms, config), device=CPU)  # the adversary's arithmetic is done there
     _check_memory(canaries + SPREAD, gradient_numbers(model, work))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
-from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
 from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
@@ -42,7 +41,7 @@ class TrainingTerms:
     """
 
     scope: Scope
-    objective: Literal["reconstruction", "task"]
+    objective: Objective
     noise_multiplier: float
     max_grad_norm: float
     sample_rate: float
@@ -68,7 +67,7 @@ def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
     device = device_of(config.device)
     return TrainingTerms(
         SCOPES[terms.scope],
-        config.objective,
+        OBJECTIVES[config.objective],
         terms.noise_multiplier or 0.0,
         terms.max_grad_norm,
         terms.sample_rate,
@@ -181,7 +180,7 @@ class LocalTrainer:
             labels = records.labels(positions).to(device)
             with half_precision(self._terms.bfloat16, device):
                 outputs = self._model(images)
-            losses = per_sample_loss(outputs.float(), images, labels, self._terms.objective)
+            losses = self._terms.objective.loss(outputs.float(), images, labels)
             losses.sum().backward()
             clipped = 0
             if self._gradients is not None:

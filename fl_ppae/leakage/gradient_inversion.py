@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fl_ppae.leakage.gradients import encoder_gradient
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import LocalModel, Objective
 
 _RATE = 0.03  # of Adam, pixels in [0, 1]
 _DROPS = (3 / 8, 5 / 8, 7 / 8)  # of the steps; the rate falls to a tenth at each
@@ -21,7 +21,7 @@ def invert_gradient(
     model: LocalModel,
     seen: Tensor,
     labels: Tensor,
-    objective: str,
+    objective: Objective,
     start: Tensor,
     *,
     steps: int,
@@ -31,7 +31,7 @@ def invert_gradient(
 
     Args:
         model: the encoder and the partner with which the gradient was made.
-        labels: (N,) of the batch; only used where the objective is the task.
+        labels: (N,) of the batch; only used by an objective that learns them.
         start: (N, C, H, W), from where to search; only its number of images and their shape are known.
         steps: of Adam.
         tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.privacy.clipping import clipped_sum
 
 _NUMBERS_AT_ONCE = 2**23  # of per-record gradients: 32 MiB
@@ -20,18 +20,20 @@ _RIDGE = 0.1  # of the mean eigenvalue; on BloodMNIST 0.01 and 1 told members a 
 
 
 def encoder_gradient(
-    model: LocalModel, images: Tensor, labels: Tensor, objective: str, *, differentiable: bool = False
+    model: LocalModel, images: Tensor, labels: Tensor, objective: Objective, *, differentiable: bool = False
 ) -> Tensor:
     """(P,): the gradient of the batch's mean loss by the encoder's parameters, flat and in their order.
 
     `differentiable`: so that it can itself be differentiated by the images (N, C, H, W).
     """
-    loss = per_sample_loss(model(images), images, labels, objective).mean()
+    loss = objective.loss(model(images), images, labels).mean()
     parts = torch.autograd.grad(loss, list(model.encoder.parameters()), create_graph=differentiable)
     return torch.cat([part.flatten() for part in parts])
 
 
-def record_gradients(model: LocalModel, images: Tensor, labels: Tensor, objective: str) -> Iterator[Tensor]:
+def record_gradients(
+    model: LocalModel, images: Tensor, labels: Tensor, objective: Objective
+) -> Iterator[Tensor]:
     """Each record's encoder gradient, in parts (n, P) of up to 128 records, in the records' order."""
     parameters = {name: value.detach() for name, value in model.encoder.named_parameters()}
     size = sum(value.numel() for value in parameters.values())
@@ -46,7 +48,7 @@ def noised_encoder_gradient(
     model: LocalModel,
     images: Tensor,
     labels: Tensor,
-    objective: str,
+    objective: Objective,
     *,
     max_grad_norm: float,
     noise_std: float,
@@ -66,7 +68,7 @@ def noised_encoder_gradient(
     grads: list[list[Tensor]] = []
     for position in range(len(images)):
         row = slice(position, position + 1)
-        loss = per_sample_loss(model(images[row]), images[row], labels[row], objective).sum()
+        loss = objective.loss(model(images[row]), images[row], labels[row]).sum()
         grads.append(list(torch.autograd.grad(loss, parameters)))
     stacked = [torch.stack(parts) for parts in zip(*grads, strict=True)]
     total = clipped_sum(stacked, max_grad_norm).total
@@ -82,10 +84,10 @@ def alignment(gradients: Tensor, update: Tensor) -> Tensor:
     return -(gradients @ update) / norms.clamp(min=1e-30)
 
 
-def _per_record(encoder: nn.Module, partner: nn.Module, objective: str):  # type: ignore[no-untyped-def]
+def _per_record(encoder: nn.Module, partner: nn.Module, objective: Objective):  # type: ignore[no-untyped-def]
     def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         output = partner(functional_call(encoder, parameters, (image[None],)))
-        return per_sample_loss(output, image[None], label[None], objective).sum()
+        return objective.loss(output, image[None], label[None]).sum()
 
     return vmap(grad(loss), in_dims=(None, 0, 0))
 

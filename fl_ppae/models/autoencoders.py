@@ -80,12 +80,6 @@ def build_autoencoder(name: str, encoding_size: int, image_shape: ImageShape, se
     return copy.deepcopy(_drawn(name, encoding_size, image_shape, seed))
 
 
-def encoder_shapes(name: str, encoding_size: int, image_shape: ImageShape) -> dict[str, Shape]:
-    """The shape of each of an encoder's parameters, by name."""
-    weights = _drawn(name, encoding_size, image_shape, 0).encoder.state_dict()
-    return {key: tuple(value.shape) for key, value in weights.items()}
-
-
 @lru_cache(maxsize=8)  # drawing weights takes longer than copying them, and every message needs a network
 def _drawn(name: str, encoding_size: int, image_shape: ImageShape, seed: int) -> Autoencoder:
     shape = encoding_shape(name, encoding_size, image_shape)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
-
-from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
@@ -12,11 +12,10 @@ from fl_ppae.models.autoencoders import (
     Autoencoder,
     Shape,
     build_autoencoder,
-    build_head,
-    encoder_shapes,
     encoding_shape,
 )
 from fl_ppae.models.classifiers import check_fit
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection
 
 
@@ -58,14 +57,17 @@ def autoencoder_of(config: RunConfig) -> Autoencoder:
     return build_autoencoder(config.autoencoder, config.encoding_size, image, public_seed(config))
 
 
-def encoder_shapes_of(config: RunConfig) -> dict[str, Shape]:
-    """The shape of each of the encoder's parameters in this run, by name."""
-    return encoder_shapes(config.autoencoder, config.encoding_size, DATASETS[config.dataset].image_shape)
+def local_model_of(config: RunConfig) -> LocalModel:
+    """The untrained encoder and partner that every hospital starts from."""
+    autoencoder, spec = autoencoder_of(config), DATASETS[config.dataset]
+    encoding = encoding_shape(config.autoencoder, config.encoding_size, spec.image_shape)
+    build_partner = OBJECTIVES[config.objective].partner
+    partner = build_partner(autoencoder, encoding, spec.num_classes, public_seed(config))
+    return LocalModel(autoencoder.encoder, partner)
 
 
-def partner_of(config: RunConfig, autoencoder: Autoencoder) -> nn.Module:
-    """What the encoder learns with inside a hospital: the decoder, or for `objective = task` a head."""
-    if config.objective == "reconstruction":
-        return autoencoder.decoder
-    spec = DATASETS[config.dataset]
-    return build_head(encoding_shape_of(config), spec.num_classes, public_seed(config))
+@lru_cache(maxsize=8)  # every message is checked against them
+def update_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
+    """Name and shape of each array in an update: all that may leave of what a hospital trains."""
+    shared = OBJECTIVES[config.objective].shared(local_model_of(config))
+    return {name: tuple(value.shape) for name, value in shared.state_dict().items()}

@@ -1,8 +1,17 @@
-"""What an encoder learns inside a hospital: with which partner network, by which loss."""
+"""What an encoder learns inside a hospital: by which loss, with which partner, and what may leave of it.
+
+A new objective is one entry of `OBJECTIVES`, and its name in `config.RunConfig.objective`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
 from torch import Tensor, nn
+
+from fl_ppae.models.autoencoders import Autoencoder, Shape, build_head
 
 
 class LocalModel(nn.Module):
@@ -19,8 +28,57 @@ class LocalModel(nn.Module):
         return output
 
 
-def per_sample_loss(output: Tensor, images: Tensor, labels: Tensor, objective: str) -> Tensor:
-    """(N,): mean squared error over a record's pixels, or its cross-entropy in nats."""
-    if objective == "reconstruction":
-        return (output - images).square().flatten(1).mean(dim=1)
-    return nn.functional.cross_entropy(output, labels, reduction="none")
+@dataclass(frozen=True)
+class Objective:
+    """One value of the key `objective`.
+
+    Attributes:
+        loss: outputs of a `LocalModel`, images and labels of N records to their losses, (N,).
+        partner: the untrained partner, from the untrained autoencoder, the shape of an encoding, the number
+            of classes and a seed.
+        learns_labels: True if the loss depends on labels.
+        in_nats: True if exp(-loss) is the probability that the model gives to a record.
+        shared: of a hospital's model, the module whose update may leave the hospital.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    partner: Callable[[Autoencoder, Shape, int, int], nn.Module]
+    learns_labels: bool
+    in_nats: bool
+    shared: Callable[[LocalModel], nn.Module]
+
+
+def _squared_error(outputs: Tensor, images: Tensor, _labels: Tensor) -> Tensor:
+    """(N,): mean over a record's pixels."""
+    return (outputs - images).square().flatten(1).mean(dim=1)
+
+
+def _cross_entropy(outputs: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
+    """(N,), in nats."""
+    return nn.functional.cross_entropy(outputs, labels, reduction="none")
+
+
+OBJECTIVES = MappingProxyType(
+    {
+        objective.name: objective
+        for objective in (
+            Objective(
+                "reconstruction",
+                loss=_squared_error,
+                partner=lambda autoencoder, _encoding, _classes, _seed: autoencoder.decoder,
+                learns_labels=False,
+                in_nats=False,
+                shared=lambda model: model.encoder,
+            ),
+            Objective(
+                "task",
+                loss=_cross_entropy,
+                partner=lambda _autoencoder, encoding, classes, seed: build_head(encoding, classes, seed),
+                learns_labels=True,
+                in_nats=True,
+                shared=lambda model: model.encoder,
+            ),
+        )
+    }
+)

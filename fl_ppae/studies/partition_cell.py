@@ -22,9 +22,8 @@ from fl_ppae.data.deal import make_deal
 from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
 from fl_ppae.hospital.training import Moments, round_terms, train_round
-from fl_ppae.models.build import autoencoder_of, partner_of
+from fl_ppae.models.build import local_model_of
 from fl_ppae.models.encoding import encode
-from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.plan import HospitalPlan, make_plan, plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.server.classification import FittedClassifier, fit_and_score
@@ -169,8 +168,7 @@ def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecor
 
 
 def _train_alone(config: RunConfig, plan: HospitalPlan, records: HospitalRecords, index: int) -> nn.Module:
-    autoencoder = autoencoder_of(config)
-    model = LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
+    model = local_model_of(config)
     terms = round_terms(planned_terms(plan, config, run="alone"), config)
     moments: Moments | None = None
     for number in range(1, config.num_server_rounds + 1):

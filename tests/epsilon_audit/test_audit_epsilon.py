@@ -27,8 +27,8 @@ from fl_ppae.epsilon_audit.scores import CanaryScores
 from fl_ppae.epsilon_audit.training_audit import AuditedHospital, audit_hospital
 from fl_ppae.hospital import training
 from fl_ppae.hospital.training import TrainingTerms, train_round
-from fl_ppae.models.build import autoencoder_of, partner_of
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.clipping import ClippedSum, clipped_sum, per_sample_norms
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import streams
@@ -143,25 +143,22 @@ def test_a_slot_left_out_is_counted_and_holds_nothing() -> None:
 @pytest.mark.parametrize("name", ["fc", "fc-deep", "conv", "conv-image"])
 def test_a_batch_of_empty_slots_alone_is_a_step(name: str, scope: str, small: Small) -> None:
     records = AuditedRecords(hospital(0), canaries(), np.zeros(20, bool))
-    model = model_of(small(autoencoder=name, encoding_size=0))
+    model = local_model_of(small(autoencoder=name, encoding_size=0))
     train_round(model, records, terms_of(scope, sample_rate=1.0), streams(1, 0, 1))
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
-def model_of(config: RunConfig) -> LocalModel:
-    autoencoder = autoencoder_of(config)
-    return LocalModel(autoencoder.encoder, partner_of(config, autoencoder))
-
-
 def terms_of(scope: str, **changes: Any) -> TrainingTerms:
     values = {"noise_multiplier": 1.0, "max_grad_norm": 1e-3, "sample_rate": 0.3, "steps": 2}
-    return TrainingTerms(SCOPES[scope], "reconstruction", learning_rate=1e-3, **{**values, **changes})
+    return TrainingTerms(
+        SCOPES[scope], OBJECTIVES["reconstruction"], learning_rate=1e-3, **{**values, **changes}
+    )
 
 
 @pytest.mark.parametrize("scope", list(SCOPES))
 def test_watching_changes_no_bit_of_the_training(scope: str, small: Small) -> None:
     def trained(watched: bool) -> dict[str, Tensor]:
-        model, terms = model_of(small()), terms_of(scope)
+        model, terms = local_model_of(small()), terms_of(scope)
         watch = CanaryScores(model, hospital(), canaries(), terms) if watched else None
         train_round(model, hospital(), terms, streams(1, 0, 1), observe=watch)
         return model.state_dict()
@@ -182,7 +179,7 @@ def test_what_is_observed_is_what_the_step_is_made_of(
 
     monkeypatch.setattr(torch.optim.Adam, "step", spy)
     seen: list[list[Tensor]] = []
-    model, terms = model_of(small()), terms_of(scope, steps=1)
+    model, terms = local_model_of(small()), terms_of(scope, steps=1)
     train_round(model, hospital(), terms, streams(1, 0, 1), observe=lambda _, sums: seen.append(sums))
     for total, gradient in zip(seen[0], taken[0], strict=True):
         assert torch.equal(total / (0.3 * 40), gradient)
@@ -193,7 +190,7 @@ def test_without_noise_and_sampling_scores_are_the_coins(small: Small) -> None:
     coins = np.random.default_rng(3).random(20) < 0.5
     own, drawn = hospital(400), canaries()
     terms = terms_of("autoencoder", noise_multiplier=1e-6, sample_rate=1.0)
-    model = model_of(small())
+    model = local_model_of(small())
     watch = CanaryScores(model, own, drawn, terms)
     train_round(model, AuditedRecords(own, drawn, coins), terms, streams(1, 0, 1), observe=watch)
     np.testing.assert_allclose(watch.scores(), coins - 0.5, atol=0.02)
@@ -202,7 +199,7 @@ def test_without_noise_and_sampling_scores_are_the_coins(small: Small) -> None:
 def test_canaries_are_clipped_to_the_full_norm(small: Small) -> None:
     """A canary whose gradient is shorter than the bound would test less than the guarantee."""
     config = small()
-    model, terms = model_of(config), terms_of("autoencoder", max_grad_norm=config.max_grad_norm)
+    model, terms = local_model_of(config), terms_of("autoencoder", max_grad_norm=config.max_grad_norm)
     watch = CanaryScores(model, hospital(), canaries(), terms)
     train_round(model, hospital(), terms, streams(1, 0, 1), observe=watch)
     norms = per_sample_norms([watch._gradients[:20]])

@@ -12,8 +12,8 @@ from support import REAL_DATA, real_data, records_of
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.epsilon_audit.realised_sensitivity import realised_sensitivity, white_among_grey
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, train_round
-from fl_ppae.models.autoencoders import ImageShape, build_autoencoder, build_head, encoding_shape
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.autoencoders import ImageShape, build_autoencoder, encoding_shape
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.clipping import CLIP_MARGIN
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES, NoGuarantee
@@ -30,9 +30,8 @@ ROUNDING = 1e-6
 
 def model_of(name: str = "conv", objective: str = "reconstruction", image: ImageShape = GREY) -> LocalModel:
     autoencoder = build_autoencoder(name, SIZES[name], image, seed=1)
-    if objective == "reconstruction":
-        return LocalModel(autoencoder.encoder, autoencoder.decoder)
-    return LocalModel(autoencoder.encoder, build_head(encoding_shape(name, SIZES[name], image), 8, seed=1))
+    encoding = encoding_shape(name, SIZES[name], image)
+    return LocalModel(autoencoder.encoder, OBJECTIVES[objective].partner(autoencoder, encoding, 8, 1))
 
 
 def ratios(
@@ -46,7 +45,7 @@ def ratios(
 ) -> np.ndarray:
     """Realised sensitivity / clipping norm, one a step."""
     values = {
-        "objective": "reconstruction",
+        "objective": OBJECTIVES["reconstruction"],
         "noise_multiplier": 1.5,
         "max_grad_norm": 1e-3,
         "sample_rate": 0.25,
@@ -96,7 +95,9 @@ def test_the_papers_scope_fails_by_up_to_nearly_all_that_a_batch_can_move(common
 
 
 def test_with_a_task_head_that_learns_without_noise_it_is_the_same(pair: HospitalRecords) -> None:
-    found = ratios("encoder", pair, model=model_of(objective="task"), objective="task", learning_rate=1e-2)
+    found = ratios(
+        "encoder", pair, model=model_of(objective="task"), objective=OBJECTIVES["task"], learning_rate=1e-2
+    )
     assert found.max() > 4
 
 
@@ -141,8 +142,8 @@ def test_in_a_formal_scope_one_record_moves_the_sum_by_at_most_the_sensitivity(
 
 @pytest.mark.parametrize("scope", FORMAL)
 def test_a_formal_scope_holds_where_the_papers_fails(pair: HospitalRecords, scope: str) -> None:
-    for objective in ("reconstruction", "task"):
-        found = ratios(scope, pair, model=model_of(objective=objective), objective=objective)
+    for name, objective in OBJECTIVES.items():
+        found = ratios(scope, pair, model=model_of(objective=name), objective=objective)
         assert found.max() <= 1 + ROUNDING * len(pair)
 
 
@@ -158,7 +159,7 @@ def test_the_replay_is_the_training_that_a_hospital_does(
         step(self, released)
 
     monkeypatch.setattr(LocalTrainer, "step", spy)
-    terms = TrainingTerms(SCOPES[scope], "reconstruction", 1.5, 1e-3, 0.25, 5, 4e-3)
+    terms = TrainingTerms(SCOPES[scope], OBJECTIVES["reconstruction"], 1.5, 1e-3, 0.25, 5, 4e-3)
     realised_sensitivity(model_of(), pair, terms, streams(1, 0, 1))
     of_smaller, of_larger = seen[0::2], seen[1::2]
     seen = []

@@ -13,8 +13,8 @@ from torch import nn
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital import training
 from fl_ppae.hospital.training import Diagnostics, TrainingTerms, train_round
-from fl_ppae.models.autoencoders import build_autoencoder, build_head
-from fl_ppae.models.objectives import LocalModel, per_sample_loss
+from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.clipping import CLIP_MARGIN
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
@@ -33,20 +33,18 @@ def records() -> HospitalRecords:
 
 def model_of(objective: str = "reconstruction", name: str = "fc", size: int = 8) -> LocalModel:
     autoencoder = build_autoencoder(name, size, IMAGE, seed=1)
-    head = build_head((size,), 4, seed=1) if objective == "task" else autoencoder.decoder
-    return LocalModel(autoencoder.encoder, head)
+    return LocalModel(autoencoder.encoder, OBJECTIVES[objective].partner(autoencoder, (size,), 4, 1))
 
 
-def terms_of(scope: str = "autoencoder", **changes: Any) -> TrainingTerms:
+def terms_of(scope: str = "autoencoder", objective: str = "reconstruction", **changes: Any) -> TrainingTerms:
     values = {
-        "objective": "reconstruction",
         "noise_multiplier": 1.0,
         "max_grad_norm": 1.0,
         "sample_rate": 0.25,
         "steps": 3,
         "learning_rate": 1e-2,
     }
-    return TrainingTerms(scope=SCOPES[scope], **{**values, **changes})
+    return TrainingTerms(SCOPES[scope], OBJECTIVES[objective], **{**values, **changes})
 
 
 def copy_of(module: nn.Module) -> State:
@@ -81,7 +79,7 @@ def record_gradients(monkeypatch: pytest.MonkeyPatch) -> list[list[torch.Tensor]
     return seen
 
 
-@pytest.mark.parametrize("objective", ["reconstruction", "task"])
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
 @pytest.mark.parametrize("scope", list(SCOPES))
 def test_each_scope_moves_what_it_says(records: HospitalRecords, scope: str, objective: str) -> None:
     model = model_of(objective)
@@ -168,7 +166,7 @@ def test_the_noised_gradient_is_the_clipped_mean_of_each_records_own(
     for position in range(len(records)):
         rows = np.array([position])
         images, labels = records.images(rows), records.labels(rows)
-        loss = per_sample_loss(model(images), images, labels, "task").sum()
+        loss = OBJECTIVES["task"].loss(model(images), images, labels).sum()
         grads = torch.autograd.grad(loss, list(model.parameters()))
         norm = float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt())
         for total, grad in zip(expected, grads, strict=True):
@@ -183,10 +181,10 @@ def test_the_noised_gradient_is_the_clipped_mean_of_each_records_own(
 def loss_of(model: LocalModel, records: HospitalRecords, objective: str) -> float:
     with torch.inference_mode():
         images, labels = records.images(), records.labels()
-        return float(per_sample_loss(model(images), images, labels, objective).mean())
+        return float(OBJECTIVES[objective].loss(model(images), images, labels).mean())
 
 
-@pytest.mark.parametrize("objective", ["reconstruction", "task"])
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_both_objectives_learn(records: HospitalRecords, objective: str) -> None:
     model = model_of(objective)
     before = loss_of(model, records, objective)
@@ -198,11 +196,11 @@ def test_both_objectives_learn(records: HospitalRecords, objective: str) -> None
 
 def test_per_sample_losses_are_of_a_record_and_not_of_the_batch(records: HospitalRecords) -> None:
     images, labels = records.images(), records.labels()
-    for objective in ("reconstruction", "task"):
-        outputs = model_of(objective)(images)
-        together = per_sample_loss(outputs, images, labels, objective)
+    for name, objective in OBJECTIVES.items():
+        outputs = model_of(name)(images)
+        together = objective.loss(outputs, images, labels)
         alone = [
-            per_sample_loss(outputs[row : row + 1], images[row : row + 1], labels[row : row + 1], objective)
+            objective.loss(outputs[row : row + 1], images[row : row + 1], labels[row : row + 1])
             for row in range(len(images))
         ]
         torch.testing.assert_close(together, torch.cat(alone))

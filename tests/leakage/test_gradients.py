@@ -18,18 +18,18 @@ from fl_ppae.leakage.gradients import (
 )
 from fl_ppae.leakage.image_quality import image_quality
 from fl_ppae.leakage.membership import membership_auc
-from fl_ppae.models.autoencoders import build_autoencoder, build_head, encoding_shape
+from fl_ppae.models.autoencoders import build_autoencoder, encoding_shape
 from fl_ppae.models.encoding import images_to_tensor
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 
 BLOOD = REAL_DATA / "bloodmnist.npz"
 SHAPE = (1, 12, 12)
 
 
-def model_of(name: str, objective: str) -> LocalModel:
+def model_of(name: str, objective: Objective) -> LocalModel:
     autoencoder = build_autoencoder(name, 0, SHAPE, 0)
-    head = build_head(encoding_shape(name, 0, SHAPE), 3, 0)
-    return LocalModel(autoencoder.encoder, autoencoder.decoder if objective == "reconstruction" else head)
+    partner = objective.partner(autoencoder, encoding_shape(name, 0, SHAPE), 3, 0)
+    return LocalModel(autoencoder.encoder, partner)
 
 
 def batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -40,8 +40,8 @@ def batch(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["fc", "conv", "conv-image"])
-@pytest.mark.parametrize("objective", ["reconstruction", "task"])
-def test_record_gradients_are_each_records_own(name: str, objective: str):
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
+def test_record_gradients_are_each_records_own(name: str, objective: Objective):
     model, (images, labels) = model_of(name, objective), batch(5)
     rows = torch.cat([*record_gradients(model, images, labels, objective)])
     for index in range(5):
@@ -52,8 +52,8 @@ def test_record_gradients_are_each_records_own(name: str, objective: str):
     )
 
 
-@pytest.mark.parametrize("objective", ["reconstruction", "task"])
-def test_a_noised_gradient_is_clipped_as_training_clips(objective: str):
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
+def test_a_noised_gradient_is_clipped_as_training_clips(objective: Objective):
     model, (images, labels) = model_of("conv", objective), batch(4)
 
     def noised(**changes: object) -> Tensor:
@@ -97,9 +97,9 @@ def test_whitening_finds_members_that_a_cosine_does_not():
     assert area(whitened(update, population)) > area(update) + 0.1
 
 
-@pytest.mark.parametrize("objective", ["reconstruction", "task"])
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
 @pytest.mark.parametrize("size", [1, 2])
-def test_images_come_back_from_a_gradient_and_not_from_a_noised_one(objective: str, size: int):
+def test_images_come_back_from_a_gradient_and_not_from_a_noised_one(objective: Objective, size: int):
     model, (images, labels) = model_of("conv", objective), batch(size)
     start = torch.full_like(images, 0.5)
 
@@ -146,20 +146,22 @@ def test_real_cells_come_back_from_the_gradient_of_one():
         made = []
         for row in range(4):
             one, label = images[row : row + 1], labels[:1]
-            seen = encoder_gradient(model, one, label, "reconstruction")
+            seen = encoder_gradient(model, one, label, OBJECTIVES["reconstruction"])
             if std is not None:
                 seen = noised_encoder_gradient(
                     model,
                     one,
                     label,
-                    "reconstruction",
+                    OBJECTIVES["reconstruction"],
                     max_grad_norm=1e-3,
                     noise_std=std,
                     with_partner=True,
                     generator=generator,
                 )
             made.append(
-                invert_gradient(model, seen, label, "reconstruction", mean, steps=300, tv_weight=0.01)
+                invert_gradient(
+                    model, seen, label, OBJECTIVES["reconstruction"], mean, steps=300, tv_weight=0.01
+                )
             )
         found.append(image_quality(images, torch.cat(made)).ssim.mean())
     assert found[0] > floor + 0.3
