@@ -27,7 +27,7 @@ from fl_ppae.models.build import autoencoder_of
 from fl_ppae.reporting import figures
 from fl_ppae.runs.stored import open_run
 from fl_ppae.server import evaluation as server_evaluation
-from fl_ppae.server import session
+from fl_ppae.server import results, session
 from fl_ppae.simulation.in_process import InProcessGrid
 
 MNIST = REAL_DATA / "mnist.npz"
@@ -189,7 +189,7 @@ def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(server_app, "plot_encodings", lambda *given: said.append(given[3]))
     for name in ("plot_rounds", "plot_epsilon"):
         monkeypatch.setattr(figures, name, lambda *given, **_: said.extend(map(str, given)))
-    monkeypatch.setattr(server_app, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
+    monkeypatch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
     return said
 
 
@@ -336,7 +336,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         config = RunConfig.from_flat({**values, **kebab, "output-dir": str(folder / name)})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FL_PPAE_HOME", str(folder / "home"))
-            patch.setattr(server_app, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
+            patch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
             quick = partial(probe_reconstruction_loss, steps=5)
             patch.setattr(server_evaluation, "probe_reconstruction_loss", quick)
             patch.setattr(server_evaluation, "server_threads", lambda: 1)

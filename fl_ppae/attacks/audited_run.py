@@ -154,6 +154,22 @@ def open_for_audit(
     if not stored.config.get("deployed"):
         deal = make_deal(dataset, config, list(stored.config["records"]))
         _check_deal(deal, stored)
+    return load_artefacts(stored, config, dataset, deal, effort, say)
+
+
+def load_artefacts(
+    stored: StoredRun,
+    config: RunConfig,
+    dataset: Dataset,
+    deal: Deal | None,
+    effort: Effort,
+    say: Callable[[str], None],
+) -> AuditedRun:
+    """A completed run whose data is at hand, with everything that it left.
+
+    Raises:
+        UserError: an artefact does not fit the run's configuration.
+    """
     return AuditedRun(
         stored,
         config,

@@ -15,7 +15,7 @@ from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
-from fl_ppae.data.deal import make_deal
+from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
@@ -83,8 +83,7 @@ def bare_loop(config: RunConfig, hospitals: int) -> float:
 
     No messages, files, ledger or accountant; data and plan are made before the clock starts.
     """
-    names = [f"hospital-{number}" for number in range(hospitals)]
-    held = make_deal(resolve(config), config, names).train
+    held = make_deal(resolve(config), config, hospital_names(hospitals)).train
     plans = make_plan(config, {name: len(records) for name, records in held.items()}).hospitals
     common = autoencoder_of(config).encoder.state_dict()
     kept: dict[str, tuple[dict[str, torch.Tensor], Any]] = {}

@@ -16,7 +16,7 @@ from fl_ppae import client_app, messages
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.config import RunConfig
-from fl_ppae.data.deal import make_deal
+from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.site import write_deal
@@ -35,10 +35,7 @@ def measure(size: Size, folder: Path) -> Measurement:
     for hospitals in size.hospitals:
         output = folder / f"memory-{hospitals}"
         config = config_for(data, output, num_server_rounds=1)
-        deal = make_deal(
-            dataset := resolve(config), config, [f"hospital-{number}" for number in range(hospitals)]
-        )
-        write_deal(deal, dataset, output)
+        write_deal(make_deal(resolve(config), config, hospital_names(hospitals)), output)
         found[hospitals] = _worker_in_its_own_process(config, hospitals)
     lines = [
         Line(f"worker with {hospitals} hospitals: private memory", value, "MB")

@@ -14,6 +14,7 @@ import psutil
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
+from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 
@@ -46,7 +47,8 @@ def _until_first_step(data: Path, output: Path) -> None:
         os._exit(0)
 
     client_app.train_round = told  # type: ignore[assignment]
-    run_in_process(config_for(data, output), 5, "bench")
+    config = config_for(data, output)
+    run_in_process(config, make_deal(resolve(config), config, hospital_names(5)), "bench")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def command(arguments: argparse.Namespace) -> int:
     chosen = choose(arguments.simulation, arguments.overrides)
     _check(arguments, chosen)
     # Imported here: these take seconds, and a mistake should be told at once.
-    from fl_ppae.data.deal import make_deal
+    from fl_ppae.data.deal import hospital_names, make_deal
     from fl_ppae.data.sources import resolve
     from fl_ppae.epsilon_audit.training_audit import AuditedHospital, audit_hospital
     from fl_ppae.models.build import encoding_shape_of
@@ -46,7 +46,7 @@ def command(arguments: argparse.Namespace) -> int:
     config, scope = chosen.config, SCOPES[chosen.config.dp_scope]
     encoding_shape_of(config)
     dataset = resolve(config)
-    names = [f"hospital-{number}" for number in range(arguments.hospitals)]
+    names = hospital_names(arguments.hospitals)
     name = names[arguments.hospital]
     own = make_deal(dataset, config, names).train[name]
     plan = plan_hospital(name, len(own) + arguments.canaries, config)

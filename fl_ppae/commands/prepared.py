@@ -12,6 +12,7 @@ from fl_ppae.errors import UserError
 
 if TYPE_CHECKING:
     from fl_ppae.data.cache import DataSource
+    from fl_ppae.data.deal import Deal
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,20 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A choice whose data is there and can be dealt out: its source, and train records by hospital."""
+    """A choice whose data is there and has been dealt to the hospitals."""
 
     chosen: Chosen
-    source: DataSource
-    records: Mapping[str, int]
+    deal: Deal
+
+    @property
+    def source(self) -> DataSource:
+        """Where the images come from."""
+        return self.deal.dataset.source
+
+    @property
+    def records(self) -> dict[str, int]:
+        """The number of train records, by hospital."""
+        return {name: len(records) for name, records in self.deal.train.items()}
 
 
 def choose(name: str, pairs: Sequence[str]) -> Chosen:
@@ -44,7 +54,7 @@ def choose(name: str, pairs: Sequence[str]) -> Chosen:
 
 
 def prepare(chosen: Chosen, hospitals: int) -> Prepared:
-    """Resolve and deal out the data as the run itself will; may download it.
+    """Find the data and deal it to the hospitals; may download it.
 
     Raises:
         UserError: the first thing found wrong.
@@ -53,7 +63,7 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
         raise UserError(f"--hospitals {hospitals}: must be at least 1")
     # Imported here: these take seconds, and a wrong key should be told at once.
     from fl_ppae.adversary import check_adversaries
-    from fl_ppae.data.partition import partition
+    from fl_ppae.data.deal import hospital_names, make_deal
     from fl_ppae.data.sources import resolve
     from fl_ppae.hardware import device_of
     from fl_ppae.models.build import check_released, encoding_shape_of
@@ -67,6 +77,4 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     encoding_shape_of(chosen.config)
     dataset = resolve(chosen.config)
     check_released(chosen.config, len(dataset.val))
-    shares = partition(dataset.train.labels, chosen.config, hospitals)
-    records = {f"hospital-{number}": len(share) for number, share in enumerate(shares)}
-    return Prepared(chosen, dataset.source, records)
+    return Prepared(chosen, make_deal(dataset, chosen.config, hospital_names(hospitals)))

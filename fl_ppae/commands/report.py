@@ -19,9 +19,10 @@ def command(arguments: argparse.Namespace) -> int:
         return _told(write_study_report(study, output), {"study_directory": str(study)}, arguments)
     run = find_run(arguments.run)
     # Imported here: it takes seconds, and a wrong name should be told at once.
+    from fl_ppae.reporting.evidence import gather
     from fl_ppae.reporting.run_report import write_run_report
 
-    path = write_run_report(run, output, arguments.data_file)
+    path = write_run_report(run, gather(run, arguments.data_file), output)
     return _told(path, {"run_directory": str(run.path)}, arguments)
 
 

@@ -122,7 +122,7 @@ def _run_in_process(start: _Start, progress: Progress) -> None:
     follower.start()
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            run_in_process(start.config, len(start.prepared.records), start.prepared.chosen.simulation.name)
+            run_in_process(start.config, start.prepared.deal, start.prepared.chosen.simulation.name)
     except BaseException as error:
         cause = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error) or repr(error)
         cause = mark_failed(start.run_directory, cause)

@@ -1,48 +1,70 @@
-"""The simulator's part: it owns the whole data set and deals it out. No deployment has it."""
+"""The simulator's part: it owns the whole dataset and deals it to the hospitals. No deployment has it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
-from fl_ppae.data.cache import Dataset, Split
+from fl_ppae.data.cache import Dataset
 from fl_ppae.data.partition import partition, share_out
 from fl_ppae.data.records import HospitalRecords
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Deal:
-    """Who holds what: each hospital's part of the official train and test splits, by name."""
+    """A dataset and each hospital's part of it. Made once a process and handed on.
 
+    Attributes:
+        train: each hospital's part of the official train split, by name.
+        seed: of the test split's shares.
+        shift_seed: of the hospitals' acquisition shifts; None if they have none.
+    """
+
+    dataset: Dataset
     train: Mapping[str, HospitalRecords]
-    test: Mapping[str, HospitalRecords]
+    seed: int
     shift_seed: int | None
 
+    @cached_property
+    def test(self) -> Mapping[str, HospitalRecords]:
+        """Each hospital's equal share of the official test split, by name.
 
-def make_deal(dataset: Dataset, config: RunConfig, names: list[str]) -> Deal:
-    """Deal the train split by `config.partition` and the test split evenly.
+        Raises:
+            UserError: there are fewer test records than hospitals.
+        """
+        shares = share_out(len(self.dataset.test), len(self.train), self.seed)
+        return {
+            name: HospitalRecords(self.dataset.test, indices, train.shift)
+            for (name, train), indices in zip(self.train.items(), shares, strict=True)
+        }
+
+
+def make_deal(dataset: Dataset, config: RunConfig, names: Sequence[str]) -> Deal:
+    """Deal the train split to the hospitals `names` by `config.partition`.
 
     Raises:
         UserError: a hospital below min-records, or an impossible partition.
     """
     seed = max(config.seed, 0)
     shift_seed = seed if config.partition == "acquisition-shift" else None
-    train = partition(dataset.train.labels, config, len(names))
-    test = share_out(len(dataset.test), len(names), seed)
+    train = {}
+    for index, (name, indices) in enumerate(
+        zip(names, partition(dataset.train.labels, config, len(names)), strict=True)
+    ):
+        shift = NO_SHIFT if shift_seed is None else hospital_shift(index, len(names), shift_seed)
+        train[name] = HospitalRecords(dataset.train, indices, shift)
+    return Deal(dataset, train, seed, shift_seed)
 
-    def records(split: Split, shares: list[np.ndarray]) -> dict[str, HospitalRecords]:
-        held = {}
-        for index, (name, indices) in enumerate(zip(names, shares, strict=True)):
-            shift = NO_SHIFT if shift_seed is None else hospital_shift(index, len(names), shift_seed)
-            held[name] = HospitalRecords(split, indices, shift)
-        return held
 
-    return Deal(records(dataset.train, train), records(dataset.test, test), shift_seed)
+def hospital_names(count: int) -> list[str]:
+    """The names of `count` simulated hospitals, in order."""
+    return [f"hospital-{index}" for index in range(count)]
 
 
 def pooled(held: Mapping[str, HospitalRecords]) -> tuple[torch.Tensor, np.ndarray]:

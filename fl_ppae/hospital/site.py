@@ -128,8 +128,8 @@ def _same_ask(terms: Terms, config: RunConfig) -> bool:
     )
 
 
-def write_deal(deal: Deal, dataset: Dataset, run_directory: Path) -> None:
+def write_deal(deal: Deal, run_directory: Path) -> None:
     """Give each hospital its records in its state directory."""
     for name, train in deal.train.items():
-        test = deal.test[name]
-        deal_out(run_directory, dataset.path, name, train.indices, test.indices, deal.shift_seed)
+        test, cache = deal.test[name], deal.dataset.path
+        deal_out(run_directory, cache, name, train.indices, test.indices, deal.shift_seed)

@@ -17,9 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, SERVER_SPLIT
-from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
+from fl_ppae.attacks.audited_run import AuditedRun, Effort, load_artefacts, open_for_audit
 from fl_ppae.attacks.scenes import black_box, black_box_missing
 from fl_ppae.config import RunConfig
+from fl_ppae.data.cache import Dataset
+from fl_ppae.data.deal import Deal
 from fl_ppae.data.official import data_root, inspect_files
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
@@ -74,6 +76,15 @@ def gather(stored: StoredRun, data_file: str = "") -> Evidence:
         audited = open_for_audit(stored, _EFFORT, lambda _: None, data_file)
     except UserError as reason:
         return Evidence(None, None, str(reason))
+    return _evidence(audited)
+
+
+def gather_from(stored: StoredRun, config: RunConfig, dataset: Dataset, deal: Deal | None) -> Evidence:
+    """The same for the server at the end of a run: the data is at hand."""
+    return _evidence(load_artefacts(stored, config, dataset, deal, _EFFORT, lambda _: None))
+
+
+def _evidence(audited: AuditedRun) -> Evidence:
     mix = None if audited.deal is None else _label_mix(audited)
     inversion, missing = _inversion(audited)
     return Evidence(mix, inversion, missing)

@@ -15,7 +15,7 @@ from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
-from fl_ppae.reporting.evidence import Evidence, Inversion, LabelMix, gather
+from fl_ppae.reporting.evidence import Evidence, Inversion, LabelMix
 from fl_ppae.reporting.page import HtmlTable, Picture, as_html, embedded, markdown, picture, write_page
 from fl_ppae.reporting.tables import EPSILON, format_epsilon, run_tables, verdict
 from fl_ppae.runs.rerun import changed_keys, rerun_command
@@ -54,13 +54,9 @@ class MixRow:
     distance: str
 
 
-def write_run_report(run: StoredRun, output: Path | None = None, data_file: str = "") -> Path:
-    """Write the report into the run's directory, or to `output`; returns where it is.
-
-    `data_file`: where the run's own data file is now, if it moved.
-    """
+def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = None) -> Path:
+    """Write the report into the run's directory, or to `output`; returns where it is."""
     path = output or run.path / NAME
-    evidence = gather(run, data_file)
     audit = _audit(run)
     uploads = "encodings" in shared_artefacts(run.values.get("share", ""))
     write_page(

@@ -57,23 +57,26 @@ class Session:
         return Labelled(self.dataset.val.images, self.dataset.val.labels)
 
 
-def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirectory) -> Session:
-    """Meet the hospitals, deal out their records (simulation only), enrol them and open the server ledger.
+def start_session(
+    grid: Grid, config: RunConfig, simulation: str, run: RunDirectory, deal: Deal | None = None
+) -> Session:
+    """Meet the hospitals, deal the data to them (simulation only), enrol them and open the server ledger.
+
+    `deal`: made by whoever starts a run in this process; None if the server has to find and deal the data.
 
     Raises:
         UserError: data, partition, plan or a hospital is not as it must be.
     """
-    dataset = resolve(config, warn=lambda text: log(WARNING, "%s", text))
+    dataset = resolve(config, warn=_warn) if deal is None else deal.dataset
     check_released(config, len(dataset.val))
     run.update(data_source=dataset.source.label)
     members = meet(grid)
     check_enough(config.aggregation, len(members))
     if config.adversary != HONEST:
         _note_adversaries(run, config, members)
-    deal = None
     if not any(member.deployed for member in members):
-        deal = make_deal(dataset, config, [member.name for member in members])
-        write_deal(deal, dataset, run.path)
+        deal = deal or make_deal(dataset, config, [member.name for member in members])
+        write_deal(deal, run.path)
         labels = {name: records.labels().tolist() for name, records in deal.train.items()}
         figure = run.path / "figures" / "label_distributions.png"
         plot_label_distributions(labels, dataset.spec.class_names, data_label(run.summary), figure)
@@ -85,7 +88,7 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
     enrolments = enrol(grid, members, str(run.path))
     plan = make_plan(config, {name: enrolment.records for name, enrolment in enrolments.items()})
     for warning in plan.warnings:
-        log(WARNING, "%s", warning)
+        _warn(warning)
     accounts = {}
     for hospital_plan in plan.hospitals:
         enrolment = enrolments[hospital_plan.name]
@@ -108,6 +111,10 @@ def start_session(grid: Grid, config: RunConfig, simulation: str, run: RunDirect
     }
     write_json(run.path / "config.json", document)
     return Session(grid, config, run, dataset, members, enrolments, ServerLedger(accounts), deal)
+
+
+def _warn(text: str) -> None:
+    log(WARNING, "%s", text)
 
 
 def _note_adversaries(run: RunDirectory, config: RunConfig, members: tuple[Member, ...]) -> None:

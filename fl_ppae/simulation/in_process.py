@@ -15,6 +15,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import Deal
 
 NodeConfigs = Sequence[Mapping[str, bool | int | float | str]]
 
@@ -102,15 +103,15 @@ class InProcessGrid(Grid):
         return reply
 
 
-def run_in_process(config: RunConfig, num_hospitals: int, simulation: str) -> Path:
-    """Run a whole simulation here and return its run directory.
+def run_in_process(config: RunConfig, deal: Deal, simulation: str) -> Path:
+    """Run a whole simulation of the hospitals in `deal` here and return its run directory.
 
     Raises:
         UserError: a mistake in the input. Whatever else the server raised.
     """
     from fl_ppae import server_app
 
-    return server_app.serve(simulated_grid(config, num_hospitals), config, simulation)
+    return server_app.serve(simulated_grid(config, len(deal.train)), config, simulation, deal)
 
 
 def simulated_grid(config: RunConfig, num_hospitals: int) -> InProcessGrid:

@@ -18,7 +18,7 @@ from torch import nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.deal import make_deal
+from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
 from fl_ppae.hospital.training import Moments, round_terms, train_round
@@ -52,8 +52,7 @@ def run_partition_cell(cell: PartitionCell, data: StudyData) -> list[dict[str, A
     start = time.perf_counter()
     config = cell_config(cell, data)
     dataset = resolve(config)
-    names = [f"hospital-{number}" for number in range(cell.hospitals)]
-    held = make_deal(dataset, config, names).train
+    held = make_deal(dataset, config, hospital_names(cell.hospitals)).train
     if cell.noise == SHARED:
         config = with_shared_noise(config, {name: len(records) for name, records in held.items()})
     measured = _alone(config, dataset, held) if cell.setting == ALONE else _common(config, dataset, held)

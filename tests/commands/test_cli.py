@@ -7,6 +7,7 @@ import pytest
 
 from fl_ppae import cli
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import Deal
 from fl_ppae.files import write_json
 from fl_ppae.runs.directory import HOSPITAL_COLUMNS, ROUND_COLUMNS
 
@@ -125,9 +126,9 @@ def test_run_shows_the_result_and_only_json_on_stdout(
 ) -> None:
     from fl_ppae.simulation import in_process
 
-    def completes(config: RunConfig, num_hospitals: int, simulation: str) -> Path:
+    def completes(config: RunConfig, deal: Deal, simulation: str) -> Path:
         print("something a library prints")
-        assert (config.data_source, num_hospitals, simulation) == ("stand-in", 2, "pathmnist_iid")
+        assert (config.data_source, len(deal.train), simulation) == ("stand-in", 2, "pathmnist_iid")
         return finished(Path(config.output_dir))
 
     monkeypatch.setattr(in_process, "run_in_process", completes)
@@ -149,7 +150,7 @@ def test_a_run_that_does_not_complete_ends_with_1(
 ) -> None:
     from fl_ppae.simulation import in_process
 
-    def ends(config: RunConfig, num_hospitals: int, simulation: str) -> Path:
+    def ends(config: RunConfig, _deal: Deal, _simulation: str) -> Path:
         path = finished(Path(config.output_dir), status=status)
         if status == "failed":
             raise RuntimeError("the disk\nis full")

@@ -17,7 +17,7 @@ from fl_ppae import cli
 from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT
-from fl_ppae.data.deal import make_deal
+from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
@@ -41,8 +41,7 @@ Small = Callable[..., RunConfig]
 
 def audit(config: RunConfig, canaries: int = 200, hospitals: int = 1) -> tuple[Bound, float]:
     """The bound on hospital-0, and the epsilon that its plan claims."""
-    names = [f"hospital-{number}" for number in range(hospitals)]
-    own = make_deal(resolve(config), config, names).train["hospital-0"]
+    own = make_deal(resolve(config), config, hospital_names(hospitals)).train["hospital-0"]
     plan = plan_hospital("hospital-0", len(own) + canaries, config)
     bound = audit_hospital(AuditedHospital(0, own, plan), config, canaries=canaries, confidence=0.95)
     return bound, plan.epsilon_total or 0.0

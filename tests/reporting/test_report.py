@@ -17,6 +17,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.files import read_json, write_json
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
+from fl_ppae.reporting.evidence import gather
 from fl_ppae.reporting.page import markdown
 from fl_ppae.reporting.run_report import write_run_report
 from fl_ppae.runs.rerun import changed_keys, rerun_command
@@ -67,6 +68,11 @@ def page_of(path: Path) -> Page:
 
 def text_of(path: Path) -> str:
     return " ".join(page_of(path).text.split())
+
+
+def report_of(run_directory: Path, output: Path | None = None) -> Path:
+    run = open_run(run_directory)
+    return write_run_report(run, gather(run), output)
 
 
 def show(*arguments: str) -> int:
@@ -160,7 +166,7 @@ def test_a_stand_in_is_marked_in_the_title_and_on_every_figure(formal: Run) -> N
     config["data_source"]["label"] = summary["data_source"] = "stand-in for MNIST"
     write_json(formal.path / "config.json", config)
     write_json(formal.path / "summary.json", summary)
-    page = page_of(write_run_report(open_run(formal.path)))
+    page = page_of(report_of(formal.path))
     html = (formal.path / "report.html").read_text()
     mark = "stand-in for MNIST - NOT REAL DATA"
     assert f"<title>tiny - {mark}</title>" in html
@@ -187,7 +193,7 @@ def test_what_comes_from_files_is_escaped(formal: Run) -> None:
     write_json(formal.path / "summary.json", summary)
     card = f"# x\n\n{attack} <img src=http://x> ![x](http://example.org/x.png) [y](http://example.org)"
     (formal.path / "privacy_card.md").write_text(card)
-    path = write_run_report(open_run(formal.path), formal.path / "other.html")
+    path = report_of(formal.path, formal.path / "other.html")
     page = page_of(path)
     assert len(page.all("script")) == 1
     assert page.text.count("alert(1)") > 5
@@ -230,7 +236,7 @@ def test_a_run_that_failed_before_round_1_has_a_report(tmp_path: Path) -> None:
     write_json(
         tmp_path / "summary.json", {"status": "failed", "error": "no such file: x.npz", "simulation": "tiny"}
     )
-    text = text_of(write_run_report(open_run(tmp_path)))
+    text = text_of(report_of(tmp_path))
     assert "did not complete: status failed. no such file: x.npz" in text
     assert "No round ended." in text
     assert "unknown data" in text
@@ -241,7 +247,7 @@ def test_a_run_that_failed_later_shows_what_there_is(formal: Run) -> None:
     write_json(formal.path / "summary.json", keep | {"status": "failed", "error": "disk full"})
     for name in ("privacy_card.md", "encoder.safetensors", "classifier.safetensors"):
         (formal.path / name).unlink()
-    path = write_run_report(open_run(formal.path))
+    path = report_of(formal.path)
     page, text = page_of(path), text_of(path)
     assert "disk full" in text
     assert "only a completed run can be audited" not in text
@@ -287,7 +293,7 @@ def test_an_audit_is_shown(formal: Run) -> None:
         "figures": ["inversion.png", "gone.png"],
     }
     write_json(formal.path / "audit" / "results.json", document)
-    path = write_run_report(open_run(formal.path))
+    path = report_of(formal.path)
     text = text_of(path)
     for words in ("0.432", "0.400..0.500", "77", "no messages were kept", "a low value shows no protection"):
         assert words in text

@@ -16,6 +16,8 @@ from support import Run, simulated_nodes
 
 from fl_ppae import client_app
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import hospital_names, make_deal
+from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
 from fl_ppae.privacy.ledger import read_ledger
@@ -311,9 +313,10 @@ def test_a_run_that_fails_says_so_and_why(federate: Callable[..., Run], tmp_path
     assert "target-delta" in summary["error"]
 
 
-def test_run_in_process_starts_as_many_hospitals_as_asked_for(
+def test_run_in_process_starts_as_many_hospitals_as_the_data_was_dealt_to(
     small: Callable[..., RunConfig], tmp_path: Path, federate: Callable[..., Run]
 ) -> None:
-    run = Run(run_in_process(small(output_dir=str(tmp_path / "run"), num_server_rounds=1), 2, "tiny"))
+    config = small(output_dir=str(tmp_path / "run"), num_server_rounds=1)
+    run = Run(run_in_process(config, make_deal(resolve(config), config, hospital_names(2)), "tiny"))
     assert [row["hospital"] for row in run.rows("hospitals.csv")] == ["hospital-0", "hospital-1"]
     assert run.summary["simulation"] == "tiny"

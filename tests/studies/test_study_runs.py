@@ -13,6 +13,8 @@ from studies.study_jobs import Job, slow, work
 
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import hospital_names, make_deal
+from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
 from fl_ppae.privacy.plan import plan_hospital
@@ -44,8 +46,9 @@ def data(data_file: Path, tmp_path: Path) -> StudyData:
 def test_a_cell_is_what_a_whole_federated_run_gives(data: StudyData, tmp_path: Path) -> None:
     cell = PaperCell("mnist", "trained", "fc", 8.0, "autoencoder", 2, 3)
     lr, resnet = paper_cell.run_paper_cell(cell, TINY, data, threads=1)
-    config = paper_cell.cell_config(cell, TINY, data)
-    run = run_in_process(config.model_copy(update={"output_dir": str(tmp_path / "run")}), 2, "mnist_iid")
+    config = paper_cell.cell_config(cell, TINY, data).model_copy(update={"output_dir": str(tmp_path / "run")})
+    deal = make_deal(resolve(config), config, hospital_names(2))
+    run = run_in_process(config, deal, "mnist_iid")
     summary = read_json(run / "summary.json")
     assert lr["accuracy"] == summary["accuracy"]
     assert lr["auc"] == pytest.approx(summary["auc"], abs=1e-9)

@@ -1,0 +1,58 @@
+"""A run's results: baselines, epsilon and guarantees, the trained networks, the summary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from fl_ppae.models.build import autoencoder_of
+from fl_ppae.privacy.guarantees import guarantees, is_formal, spending_of
+from fl_ppae.server.classification import classifier_state
+from fl_ppae.server.evaluation import Measured, measure_encoder, measure_pixels
+from fl_ppae.server.round_log import RoundLog
+from fl_ppae.server.session import Session
+
+
+def measure_baselines(session: Session) -> dict[str, Any]:
+    """The run's classifier trained on the images themselves, and on a random encoder's encodings."""
+    config, labelled = session.config, session.labelled
+    random = measure_encoder(autoencoder_of(config).encoder, session.dataset, config, labelled)
+    pixels = measure_pixels(session.dataset, config, labelled)
+    return {
+        "trained_on": f"{len(labelled.labels)} records",
+        "raw_pixels": asdict(pixels),
+        "random_encoder": {**random.as_row(), **random.attack_success},
+    }
+
+
+def write_results(session: Session, encoder: nn.Module, result: Measured) -> None:
+    """Complete `ledger.json` and `summary.json`; save the classifier and, if it is common, the encoder."""
+    config, run = session.config, session.run
+    private = config.dp_scope != "none"
+    spent = {
+        name: spending_of(account.counted_events(), config.target_delta, private_training=private)
+        for name, account in session.server_ledger.accounts.items()
+    }
+    RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta).write_ledger(spent)
+    save_file(classifier_state(result.classifier), run.path / "classifier.safetensors")
+    if config.shares_updates:
+        save_file(encoder.state_dict(), run.path / "encoder.safetensors")
+    known = [one.updates for one in spent.values() if one.updates is not None]
+    promised = guarantees(config, spent)
+    noised = result.noised_score
+    run.update(
+        rounds=config.num_server_rounds,
+        accuracy=result.score.accuracy,
+        auc=result.score.auc,
+        **({} if noised is None else {"accuracy_noised": noised.accuracy, "auc_noised": noised.auc}),
+        reconstruction_loss=result.reconstruction_loss,
+        **result.attack_success,
+        epsilon={name: one.updates for name, one in spent.items()},
+        epsilon_max=max(known) if known else None,
+        guarantees={artefact: asdict(guarantee) for artefact, guarantee in promised.items()},
+        formal=is_formal(promised),
+        leakage=result.leakage,
+    )
