@@ -53,7 +53,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         image_quality(images, mean_images(known, len(images))),
         image_quality(images, class_mean_images(known, known_labels, labels)),
     ]
-    private = SCOPES[audited.config.dp_scope].noises_encoder
+    private = bool(SCOPES[audited.config.dp_scope].noised)
     rows: list[Result] = []
     made: dict[str, Tensor] = {}
     for size in BATCHES:
@@ -133,7 +133,7 @@ def _private_gradient(audited: AuditedRun) -> partial[Tensor]:
         noised_encoder_gradient,
         max_grad_norm=config.max_grad_norm,
         noise_std=multiplier * config.max_grad_norm,
-        with_partner=SCOPES[config.dp_scope].noises_partner,
+        scope=SCOPES[config.dp_scope],
         generator=torch.Generator().manual_seed(SEED + 1),
     )
 

@@ -15,19 +15,18 @@ import numpy as np
 import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
-from torch import nn
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
+from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised, uses_bfloat16
-from fl_ppae.models.autoencoders import build_autoencoder
-from fl_ppae.models.objectives import OBJECTIVES, LocalModel
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
 Step = Callable[[], None]
 
-_IMAGE = (3, 28, 28)
 _NOISE, _CLIP, _RATE = 1.0, 1e-3, 1e-3
 _AIMS = {"autoencoder": 3.0, "encoder": 2.5, "frozen-decoder": 2.5}
 _PLAIN = "non-private"
@@ -77,11 +76,6 @@ def interleaved(contestants: Mapping[str, Step], repeats: int) -> dict[str, floa
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def _model() -> LocalModel:
-    autoencoder = build_autoencoder("conv", 0, _IMAGE, seed=0)
-    return LocalModel(autoencoder.encoder, autoencoder.decoder)
-
-
 def _batches(records: HospitalRecords, batch: int) -> Callable[[], np.ndarray]:
     rng = np.random.default_rng(1)
     return lambda: np.sort(rng.choice(len(records), batch, replace=False))
@@ -93,7 +87,7 @@ def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
     terms = TrainingTerms(
         scope, OBJECTIVES["reconstruction"], _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
     )
-    trainer = LocalTrainer(_model(), terms, batch)
+    trainer = LocalTrainer(local_model_of(RunConfig(seed=0)), terms, batch)
     draw, rng = _batches(records, batch), np.random.default_rng(2)
 
     def step() -> None:
@@ -104,31 +98,28 @@ def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
 
 def _opacus_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
     """The same by Opacus's GradSampleModule and DPOptimizer."""
-    model = _model()
-    model.partner.requires_grad_(scope.trains_partner)
-    private: nn.Module = model if scope.noises_partner else model.encoder
+    model = local_model_of(RunConfig(seed=0)).requires_grad_(False)
+    noised = model.part(scope.noised).requires_grad_(True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of hooks that it will replace
-        wrapped = GradSampleModule(private, loss_reduction="mean")
-    if scope.noises_partner:
-        network: Callable[[torch.Tensor], torch.Tensor] = wrapped
-    else:
-        network = lambda images: model.partner(wrapped(images))  # noqa: E731
-    optimiser = DPOptimizer(
-        torch.optim.Adam(wrapped.parameters(), lr=_RATE),
-        noise_multiplier=_NOISE,
-        max_grad_norm=_CLIP,
-        expected_batch_size=batch,
-        loss_reduction="mean",
-    )
-    optimisers: list[torch.optim.Optimizer] = [optimiser]
-    if scope.trains_partner and not scope.noises_partner:
-        optimisers.append(torch.optim.Adam(model.partner.parameters(), lr=_RATE))
-    return _stock(records, batch, network, optimisers)
+        wrapped = GradSampleModule(model, loss_reduction="mean")  # hooks what requires gradients by now
+    plain = model.part(scope.plain).requires_grad_(True)
+    optimisers: list[torch.optim.Optimizer] = [
+        DPOptimizer(
+            torch.optim.Adam(noised.parameters(), lr=_RATE),
+            noise_multiplier=_NOISE,
+            max_grad_norm=_CLIP,
+            expected_batch_size=batch,
+            loss_reduction="mean",
+        )
+    ]
+    if scope.plain:
+        optimisers.append(torch.optim.Adam(plain.parameters(), lr=_RATE))
+    return _stock(records, batch, wrapped, optimisers)
 
 
 def _plain_step(records: HospitalRecords, batch: int) -> Step:
-    model = _model()
+    model = local_model_of(RunConfig(seed=0))
     return _stock(records, batch, model, [torch.optim.Adam(model.parameters(), lr=_RATE)])
 
 

@@ -68,7 +68,7 @@ def realised_sensitivity(
         ValueError: the scope noises nothing; fewer than 2 records; not one `extra_joins` a step.
     """
     joins = [True] * terms.steps if extra_joins is None else list(extra_joins)
-    if not terms.scope.noises_encoder:
+    if not terms.scope.noised:
         raise ValueError(f"dp-scope {terms.scope.name!r} clips and noises nothing: it has no sensitivity")
     if len(records) < 2:
         raise ValueError(f"{len(records)} records; at least 2 are needed, a common one and the extra one")

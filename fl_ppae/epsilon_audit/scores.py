@@ -67,7 +67,7 @@ class CanaryScores:
     def __call__(self, model: LocalModel, sums: list[Tensor]) -> None:
         """Take one step into account."""
         self._model.load_state_dict(model.state_dict())
-        wrapped = GradSampleModule(self._observed, batch_first=True, loss_reduction="sum")
+        wrapped = GradSampleModule(self._model, batch_first=True, loss_reduction="sum")
         m, q = len(self._canaries), self._terms.sample_rate
         for positions in self._batches(m):
             self._gradients[positions] = self._clipped(wrapped, self._canaries, positions)
@@ -101,15 +101,14 @@ class CanaryScores:
     def _clipped(self, wrapped: GradSampleModule, records: HospitalRecords, positions: np.ndarray) -> Tensor:
         """(N, parameters): gradients clipped as training clips them; unclipped under dp-scope none."""
         images, labels = records.images(positions).contiguous(), records.labels(positions)
-        whole = self._observed is self._model
-        outputs = wrapped(images) if whole else self._model.partner(wrapped(images))
+        outputs = wrapped(images)
         self._terms.objective.loss(outputs, images, labels).sum().backward()
         parameters = list(self._observed.parameters())
         grads = [parameter.grad_sample for parameter in parameters]  # type: ignore[attr-defined]
         flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)
         for parameter in parameters:
             parameter.grad_sample = parameter.grad = None  # type: ignore[attr-defined]
-        if not self._terms.scope.noises_encoder:
+        if not self._terms.scope.noised:
             return flat
         bound = self._terms.max_grad_norm
         return flat * (bound / per_sample_norms([flat]).clamp(min=bound))[:, None]
@@ -122,8 +121,7 @@ def gradient_numbers(model: LocalModel, terms: TrainingTerms) -> int:
 
 def _observed(model: LocalModel, terms: TrainingTerms) -> torch.nn.Module:
     """The part whose sums are observed: what the scope noises; without DP, everything."""
-    encoder_alone = terms.scope.noises_encoder and not terms.scope.noises_partner
-    return model.encoder if encoder_alone else model
+    return model.part(terms.scope.noised or terms.scope.plain)
 
 
 def _gram(rows: Tensor) -> np.ndarray:

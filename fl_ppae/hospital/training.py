@@ -154,16 +154,17 @@ class LocalTrainer:
         moments: Moments | None = None,
     ) -> None:
         exact_float32(terms.device)
-        model.to(terms.device).partner.requires_grad_(terms.scope.trains_partner)
-        noised, plain = _split(model, terms.scope)
-        self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if noised else None
+        model.to(terms.device)
+        scope = terms.scope
+        model.part(scope.frozen).requires_grad_(False)
+        noised, plain = model.part(scope.noised), model.part(scope.plain).requires_grad_(True)
+        self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if scope.noised else None
         self._model = model
         self._layout = _layout(model)
-        groups = [list(module.parameters()) for module in (noised, plain) if module is not None]
+        self._noised, self._plain = list(noised.parameters()), list(plain.parameters())
+        groups = [group for group in (self._noised, self._plain) if group]
         self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate, fused=True) for group in groups]
         _restore(self._optimisers, moments or {})
-        self._noised = list(noised.parameters()) if noised is not None else []
-        self._plain = list(plain.parameters()) if plain is not None else []
         self._terms = terms
         self._expected_batch = expected_batch
         self.totals = np.zeros(3)
@@ -241,15 +242,6 @@ def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -
 
 def _noise_std(terms: TrainingTerms) -> float:
     return terms.noise_multiplier * terms.max_grad_norm
-
-
-def _split(model: LocalModel, scope: Scope) -> tuple[nn.Module | None, nn.Module | None]:
-    """The modules whose gradients are noised, and those that learn without noise."""
-    if scope.noises_encoder:
-        if scope.noises_partner:
-            return model, None
-        return model.encoder, model.partner if scope.trains_partner else None
-    return None, model
 
 
 def _layout(model: nn.Module) -> torch.memory_format:

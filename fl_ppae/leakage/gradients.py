@@ -13,6 +13,7 @@ from torch.func import functional_call, grad, vmap
 
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.privacy.clipping import clipped_sum
+from fl_ppae.privacy.scopes import Scope
 
 _NUMBERS_AT_ONCE = 2**23  # of per-record gradients: 32 MiB
 _RECORDS_AT_ONCE = 128
@@ -52,7 +53,7 @@ def noised_encoder_gradient(
     *,
     max_grad_norm: float,
     noise_std: float,
-    with_partner: bool,
+    scope: Scope,
     generator: torch.Generator,
 ) -> Tensor:
     """(P,): as `encoder_gradient`, but each record's gradient clipped and the sum noised, as in DP-SGD.
@@ -60,11 +61,10 @@ def noised_encoder_gradient(
     Args:
         max_grad_norm: of a record's gradient.
         noise_std: of the noise on the sum.
-        with_partner: the partner's gradient is clipped jointly with the encoder's, as under dp-scope
-            autoencoder. It is not given away.
+        scope: which modules' gradients are clipped jointly with the encoder's; the encoder's alone is
+            given away.
     """
-    whole: nn.Module = model if with_partner else model.encoder
-    parameters = list(whole.parameters())
+    parameters = list(model.part(scope.noised).parameters())
     grads: list[list[Tensor]] = []
     for position in range(len(images)):
         row = slice(position, position + 1)

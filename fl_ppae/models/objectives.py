@@ -5,7 +5,7 @@ A new objective is one entry of `OBJECTIVES`, and its name in `config.RunConfig.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -26,6 +26,10 @@ class LocalModel(nn.Module):
         """(N, C, H, W) in [0, 1] to the reconstruction (N, C, H, W) or the class scores (N, K)."""
         output: Tensor = self.partner(self.encoder(images))
         return output
+
+    def part(self, names: Sequence[str]) -> nn.ModuleList:
+        """The modules of these names, "encoder" and "partner", as one; its parameters are in this order."""
+        return nn.ModuleList(self.get_submodule(name) for name in names)
 
 
 @dataclass(frozen=True)

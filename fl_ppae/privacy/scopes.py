@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
+MODULES = ENCODER, PARTNER = ("encoder", "partner")
+"""Of a hospital's model. The partner is the network that the encoder learns with: decoder or task head."""
+
 
 class NoGuarantee(Exception):
     """Asked of a release for a guarantee that it doesn't have."""
@@ -29,25 +32,28 @@ class Guarantee:
 
 @dataclass(frozen=True)
 class Scope:
-    """One value of `dp-scope`.
+    """One value of `dp-scope`: how each of `MODULES` learns.
 
     Attributes:
-        noises_encoder, noises_partner: whose gradients are clipped and noised, in one joint vector.
-            The partner is the decoder (objective reconstruction) or the head (task).
-        trains_partner: False if it stays as it was drawn, without looking at any record.
+        noised: modules whose gradients are clipped and noised, in one joint vector.
+        plain: modules that learn without noise.
         note: what the epsilon of this scope is.
     """
 
     name: str
-    noises_encoder: bool
-    noises_partner: bool
-    trains_partner: bool
+    noised: tuple[str, ...]
+    plain: tuple[str, ...]
     note: str
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The modules that stay as they were drawn, without looking at any record."""
+        return tuple(module for module in MODULES if module not in (*self.noised, *self.plain))
 
     @property
     def formal(self) -> bool:
         """True if every function of the records that the update depends on is clipped and noised."""
-        return self.noises_encoder and (self.noises_partner or not self.trains_partner)
+        return bool(self.noised) and not self.plain
 
     def sensitivity(self, max_grad_norm: float) -> float:
         """L2 sensitivity of one step's clipped gradient sum: add or remove one record.
@@ -70,29 +76,26 @@ SCOPES = MappingProxyType(
     {
         scope.name: scope
         for scope in (
-            Scope("none", False, False, True, "no differential privacy"),
+            Scope("none", (), MODULES, "no differential privacy"),
             Scope(
                 "encoder",
-                True,
-                False,
-                True,
+                (ENCODER,),
+                (PARTNER,),
                 "nominal, not a guarantee: the decoder learns from the same records without noise, so "
                 "one record can move every clipped gradient and the sensitivity is not bounded by "
                 "the clipping norm",
             ),
             Scope(
                 "frozen-decoder",
-                True,
-                False,
-                False,
+                (ENCODER,),
+                (),
                 "record-level differential privacy: the encoder's gradients are clipped and noised, the "
                 "decoder never learns",
             ),
             Scope(
                 "autoencoder",
-                True,
-                True,
-                True,
+                MODULES,
+                (),
                 "record-level differential privacy: the gradients of encoder and decoder (or head) are "
                 "clipped and noised together",
             ),

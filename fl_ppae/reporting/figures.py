@@ -27,7 +27,7 @@ def write_figures(run_directory: Path) -> None:
     values = read_json(run_directory / "config.json")["config"]
     source_label = data_label(summary)
     scope = SCOPES[values["dp-scope"]]
-    target = float(values["target-epsilon"]) if scope.noises_encoder else None
+    target = float(values["target-epsilon"]) if scope.noised else None
     figures = run_directory / "figures"
     if (run_directory / "rounds.csv").is_file():
         path = figures / "rounds.png"

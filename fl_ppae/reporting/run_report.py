@@ -194,7 +194,7 @@ def _rounds(run: StoredRun) -> list[Chart]:
 def _target(run: StoredRun) -> float | None:
     """The budget that noise was calibrated to; None where a fixed noise, or none, was asked for."""
     values = run.values
-    if not values or values["noise-multiplier"] or not SCOPES[values["dp-scope"]].noises_encoder:
+    if not values or values["noise-multiplier"] or not SCOPES[values["dp-scope"]].noised:
         return None
     return float(values["target-epsilon"])
 

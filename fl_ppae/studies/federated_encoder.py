@@ -52,13 +52,13 @@ def train_federated(config: RunConfig, hospitals: int) -> FederatedEncoder:
 def epsilon_status(config: RunConfig) -> str:
     """What its epsilon is worth: `none`, `formal` or, under the paper's scope, `nominal`."""
     scope = SCOPES[config.dp_scope]
-    if not scope.noises_encoder:
+    if not scope.noised:
         return "none"
     return "formal" if scope.formal else "nominal"
 
 
 def _epsilon(session: Session) -> dict[str, float]:
-    if not SCOPES[session.config.dp_scope].noises_encoder:
+    if not SCOPES[session.config.dp_scope].noised:
         return {}
     delta = session.config.target_delta
     spent = {

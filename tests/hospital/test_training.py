@@ -1,7 +1,7 @@
 """A round of local training: what moves, what is noised and by how much, and that it repeats."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fl_ppae.models.autoencoders import build_autoencoder
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.clipping import CLIP_MARGIN
 from fl_ppae.privacy.randomness import streams
-from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.privacy.scopes import MODULES, SCOPES
 
 IMAGE = (1, 28, 28)
 State = dict[str, torch.Tensor]
@@ -83,10 +83,29 @@ def record_gradients(monkeypatch: pytest.MonkeyPatch) -> list[list[torch.Tensor]
 @pytest.mark.parametrize("scope", list(SCOPES))
 def test_each_scope_moves_what_it_says(records: HospitalRecords, scope: str, objective: str) -> None:
     model = model_of(objective)
-    encoder, partner = copy_of(model.encoder), copy_of(model.partner)
+    before = {module: copy_of(model.get_submodule(module)) for module in MODULES}
     train_round(model, records, terms_of(scope, objective=objective), streams(1, 0, 1))
-    assert not same(encoder, model.encoder.state_dict())
-    assert same(partner, model.partner.state_dict()) == (scope == "frozen-decoder")
+    for module, state in before.items():
+        after = model.get_submodule(module).state_dict()
+        assert same(state, after) == (module in SCOPES[scope].frozen), module
+
+
+@pytest.mark.parametrize("scope", list(SCOPES))
+def test_noise_is_drawn_for_exactly_the_modules_that_a_scope_names(
+    records: HospitalRecords, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = training.gaussian_noise
+    seen: list[torch.Size] = []
+
+    def spy(shapes: Sequence[torch.Size], std: float, rng: np.random.Generator) -> list[torch.Tensor]:
+        seen.extend(shapes)
+        return drawn(shapes, std, rng)
+
+    monkeypatch.setattr(training, "gaussian_noise", spy)
+    model = model_of()
+    train_round(model, records, terms_of(scope, steps=1), streams(1, 0, 1))
+    noised = [model.get_submodule(module).parameters() for module in SCOPES[scope].noised]
+    assert seen == [parameter.shape for parameters in noised for parameter in parameters]
 
 
 @pytest.mark.parametrize(("scope", "noised"), [("none", 0), ("encoder", 3), ("autoencoder", 3)])

@@ -21,6 +21,7 @@ from fl_ppae.leakage.membership import membership_auc
 from fl_ppae.models.autoencoders import build_autoencoder, encoding_shape
 from fl_ppae.models.encoding import images_to_tensor
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
+from fl_ppae.privacy.scopes import SCOPES
 
 BLOOD = REAL_DATA / "bloodmnist.npz"
 SHAPE = (1, 12, 12)
@@ -57,14 +58,14 @@ def test_a_noised_gradient_is_clipped_as_training_clips(objective: Objective):
     model, (images, labels) = model_of("conv", objective), batch(4)
 
     def noised(**changes: object) -> Tensor:
-        settings = {"max_grad_norm": 1e6, "noise_std": 0.0, "with_partner": True, **changes}
+        settings = {"max_grad_norm": 1e6, "noise_std": 0.0, "scope": SCOPES["autoencoder"], **changes}
         return noised_encoder_gradient(
             model, images, labels, objective, generator=torch.Generator().manual_seed(1), **settings
         )
 
     plain = encoder_gradient(model, images, labels, objective)
     torch.testing.assert_close(noised(), plain, rtol=1e-3, atol=1e-6)
-    joint, alone = (noised(max_grad_norm=1e-3, with_partner=partner) for partner in (True, False))
+    joint, alone = (noised(max_grad_norm=1e-3, scope=SCOPES[scope]) for scope in ("autoencoder", "encoder"))
     assert joint.norm() < alone.norm() <= 1e-3
     spread = (noised(noise_std=0.5) - plain).std() * 4
     assert spread == pytest.approx(0.5, rel=0.05)
@@ -117,7 +118,7 @@ def test_images_come_back_from_a_gradient_and_not_from_a_noised_one(objective: O
         objective,
         max_grad_norm=1e-3,
         noise_std=1e-3,
-        with_partner=True,
+        scope=SCOPES["autoencoder"],
         generator=torch.Generator().manual_seed(0),
     )
     assert plain > floor + 5
@@ -155,7 +156,7 @@ def test_real_cells_come_back_from_the_gradient_of_one():
                     OBJECTIVES["reconstruction"],
                     max_grad_norm=1e-3,
                     noise_std=std,
-                    with_partner=True,
+                    scope=SCOPES["autoencoder"],
                     generator=generator,
                 )
             made.append(
