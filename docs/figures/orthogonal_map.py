@@ -19,7 +19,7 @@ from torch import Tensor
 from fl_ppae.data.npz import read_npz
 from fl_ppae.data.records import to_float
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.leakage.dependence import distance_correlation, linear_cka
+from fl_ppae.leakage.dependence import distance_correlation, distances, linear_cka, products
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
 from fl_ppae.leakage.similarity import similarity_by_pair
@@ -52,8 +52,8 @@ def main(data_file: Path, figure: Path) -> None:
         print(f"\n{name}: {len(known)} known pairs, {TESTED} unseen images")
         for metric in ("cosine", "cosine_mismatched", "cosine_centred", "retrieval_top1", "retrieval_top5"):
             print(f"  {metric:22}{getattr(pairs, metric).mean().item():8.3f}")
-        print(f"  {'distance correlation':22}{distance_correlation(tested, seen):8.3f}")
-        print(f"  {'linear CKA':22}{linear_cka(tested, seen):8.3f}")
+        print(f"  {'distance correlation':22}{distance_correlation(distances(tested), distances(seen)):8.3f}")
+        print(f"  {'linear CKA':22}{linear_cka(products(tested), products(seen)):8.3f}")
         print(f"  {'inversion SSIM':22}{quality.ssim.mean():8.3f}")
         print(f"  {'inversion PSNR':22}{quality.psnr.mean():8.2f} dB")
     floors = {

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.scenes import classifier_missing, known_encoder_missing, through_known_encoder
+from fl_ppae.attacks.needs import classifier_missing, known_encoder_missing
+from fl_ppae.attacks.scenes import through_known_encoder
 from fl_ppae.leakage.intervals import wilson
 from fl_ppae.leakage.inversion import Encode
 from fl_ppae.server.classification import FittedClassifier
@@ -39,10 +40,11 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
 
     The results are those of radius 4/255; the others are details.
     """
-    known, victims, encode = through_known_encoder(audited)
-    words = f"{WHITE_BOX.name}, {known}"
+    scene = through_known_encoder(audited)
+    victims, words = scene.victims, f"{WHITE_BOX.name}, {scene.words}"
+    assert scene.encode is not None
     assert audited.classifier is not None
-    model = _EncoderAndClassifier(encode, audited.classifier).eval()
+    model = _EncoderAndClassifier(scene.encode, audited.classifier).eval()
     images, labels = victims.images.numpy(), victims.labels.numpy()
     attacks = _attacks(model, victims.images.shape[1:], audited.dataset.spec.num_classes)
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)

@@ -176,7 +176,7 @@ def load_artefacts(
         dataset,
         deal,
         _load_encoder(config, stored.path / "encoder.safetensors"),
-        _ready(autoencoder_of(config).encoder),
+        frozen(autoencoder_of(config).encoder),
         _load_classifier(config, stored.path / "classifier.safetensors"),
         noised_release(config, stored.path),
         effort,
@@ -200,7 +200,7 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
         encoder.load_state_dict(load_file(path))
     except RuntimeError:
         raise UserError(f"{path} is not an encoder of autoencoder = {config.autoencoder}") from None
-    return _ready(encoder)
+    return frozen(encoder)
 
 
 def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
@@ -213,5 +213,6 @@ def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
         raise UserError(f"{path} is not a classifier = {config.classifier}") from None
 
 
-def _ready(encoder: nn.Module) -> nn.Module:
+def frozen(encoder: nn.Module) -> nn.Module:
+    """For use, not for training."""
     return encoder.eval().requires_grad_(False)

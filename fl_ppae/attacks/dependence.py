@@ -11,20 +11,16 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import MEASUREMENT, Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.groups import by_class
-from fl_ppae.attacks.scenes import measurement, uploads_missing
-from fl_ppae.leakage.dependence import (
-    alignment_of_products,
-    correlation_of_distances,
-    distances,
-    products,
-)
+from fl_ppae.attacks.groups import overall_and_by_class
+from fl_ppae.attacks.needs import uploads_missing
+from fl_ppae.attacks.scenes import measurement
+from fl_ppae.leakage.dependence import distance_correlation, distances, linear_cka, products
 from fl_ppae.leakage.intervals import jackknife
 
 NAME = "dependence"
 _METRICS = {
-    "distance_correlation": (distances, correlation_of_distances),
-    "linear_cka": (products, alignment_of_products),
+    "distance_correlation": (distances, distance_correlation),
+    "linear_cka": (products, linear_cka),
 }
 _LEAST = 40  # pairs in a class, for an interval
 
@@ -55,7 +51,7 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
             return []
         return [_row(metric, each, positions, scene.words, group) for metric, each in compared.items()]
 
-    return Findings(tuple(rows(torch.arange(len(scene.victims)), "all")), by_class(audited, scene, rows))
+    return overall_and_by_class(audited, scene, rows)
 
 
 def _row(metric: str, compared: _Compared, positions: Tensor, words: str, group: str) -> Result:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.shadows import SEED
-from fl_ppae.data.records import to_float
+from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.leakage.gradient_inversion import in_order, invert_gradient
 from fl_ppae.leakage.gradients import encoder_gradient, noised_encoder_gradient
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
@@ -46,7 +46,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
     Chance is the mean image. Details are batches of 2 to 8.
     """
-    model, (images, labels) = local_model_of(audited.config), _victims(audited)
+    model, victims = local_model_of(audited.config), _victims(audited)
+    images, labels = victims.images(), victims.labels()
     split = audited.dataset.val
     known, known_labels = to_float(split.images), torch.from_numpy(np.array(split.labels))
     floors = [
@@ -91,11 +92,10 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     return Findings(tuple(rows[:first]), tuple(rows[first:]), {f"{NAME}.png": draw})
 
 
-def _victims(audited: AuditedRun) -> tuple[Tensor, Tensor]:
+def _victims(audited: AuditedRun) -> HospitalRecords:
     """Test images: the gradients are fresh, so that it makes no difference who holds the records."""
     test = audited.dataset.test
-    rows = np.sort(np.random.default_rng(SEED).permutation(len(test))[:_IMAGES])
-    return to_float(test.images[rows]), torch.from_numpy(np.array(test.labels[rows]))
+    return HospitalRecords(test, np.sort(np.random.default_rng(SEED).permutation(len(test))[:_IMAGES]))
 
 
 def _attack(

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from fl_ppae.attacks.attack import Attack, Findings, ThreatModel, result
+from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.scenes import by_hospital, two_hospitals_missing
+from fl_ppae.attacks.needs import two_hospitals_missing
+from fl_ppae.attacks.scenes import drawn
 from fl_ppae.leakage.attribute import infer_attribute
 from fl_ppae.leakage.intervals import wilson
+from fl_ppae.models.encoding import encode
 
 NAME = "hospital-inference"
 KNOWN_ORIGIN = ThreatModel("known-origin", "knows which hospital half of the encodings came from")
@@ -19,34 +22,46 @@ KNOWN_ORIGIN = ThreatModel("known-origin", "knows which hospital half of the enc
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     """Train on half of each hospital's encodings, test on the other half; as many of every hospital."""
-    hits = _hits(by_hospital(audited, None))
-    plain = _hits(by_hospital(audited, audited.initial_encoder))
+    hits = _hits(_encodings(audited, None))
+    plain = _hits(_encodings(audited, audited.initial_encoder))
     names = audited.hospitals
-    chance, undefended = 1 / len(names), float(plain.mean())
-    row = result(
-        NAME,
-        threat_model.name,
-        "accuracy",
-        wilson(hits.sum(), hits.size),
-        chance=chance,
-        undefended=undefended,
-    )
-    details = [
-        result(
+
+    def row(hits: np.ndarray, undefended: np.ndarray, group: str) -> Result:
+        return result(
             NAME,
             threat_model.name,
             "accuracy",
-            wilson(own.sum(), own.size),
-            chance=chance,
-            undefended=float(own_plain.mean()),
-            group=name,
+            wilson(hits.sum(), hits.size),
+            chance=1 / len(names),
+            undefended=float(undefended.mean()),
+            group=group,
         )
-        for name, own, own_plain in zip(names, hits, plain, strict=True)
-    ]
-    return Findings((row,), tuple(details))
+
+    details = [row(own, own_plain, name) for name, own, own_plain in zip(names, hits, plain, strict=True)]
+    return Findings((row(hits, plain, "all"),), tuple(details))
 
 
-def _hits(encodings: Mapping[str, torch.Tensor]) -> np.ndarray:
+def _encodings(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, Tensor]:
+    """Encodings of each hospital's train part, (n, *encoding) each, as many of every hospital.
+
+    By `encoder`; if that is None, as the run has them: uploaded, or by the common encoder.
+    """
+    held = {name: audited.records(name) for name in audited.hospitals}
+    count = min(audited.effort.origins, *map(len, held.values()))
+    encodings = {}
+    for name, records in held.items():
+        rows = drawn(len(records), count)
+        uploaded = audited.uploaded(name)
+        if encoder is None and uploaded is not None:
+            encodings[name] = torch.from_numpy(np.array(uploaded[rows]))
+        else:
+            through = encoder if encoder is not None else audited.encoder
+            assert through is not None
+            encodings[name] = torch.from_numpy(encode(through, records.images(rows)))
+    return encodings
+
+
+def _hits(encodings: Mapping[str, Tensor]) -> np.ndarray:
     """(hospitals, n): whether the origin of each tested encoding was told rightly."""
     known, tested = zip(*(rows.chunk(2) for rows in encodings.values()), strict=True)
     count = min(map(len, tested))

@@ -19,7 +19,7 @@ from fl_ppae.leakage.intervals import bootstrap_mean
 from fl_ppae.leakage.inversion import Inverter, Pairs, fit_inverters
 from fl_ppae.plotting import plot_image_rows
 
-METRICS = ("ssim", "psnr", "mse")
+_METRICS = ("ssim", "psnr", "mse")
 _DRAWN = 10
 
 
@@ -103,7 +103,7 @@ def _rows(
     group: str,
 ) -> list[Result]:
     rows = []
-    for metric in METRICS:
+    for metric in _METRICS:
         chance, class_chance, undefended = (float(floor.of(metric)[positions].mean()) for floor in floors)
         rows.append(
             result(

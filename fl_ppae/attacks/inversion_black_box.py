@@ -5,7 +5,7 @@ from __future__ import annotations
 from fl_ppae.attacks.attack import INVERSION_MODELS, Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.inversion import fitted_black_box, inversion_findings
-from fl_ppae.attacks.scenes import black_box_missing
+from fl_ppae.attacks.needs import black_box_missing
 
 NAME = "inversion-black-box"
 

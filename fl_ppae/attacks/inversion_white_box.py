@@ -5,7 +5,8 @@ from __future__ import annotations
 from fl_ppae.attacks.attack import INVERSION_MODELS, Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.inversion import Fitted, fit, fitted_black_box, held, inversion_findings
-from fl_ppae.attacks.scenes import white_box, white_box_missing
+from fl_ppae.attacks.needs import white_box_missing
+from fl_ppae.attacks.scenes import white_box
 from fl_ppae.leakage.inversion import Inverter, white_box_inverter
 
 NAME = "inversion-white-box"

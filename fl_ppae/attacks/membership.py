@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fl_ppae.attacks.attack import Result, ThreatModel, result
+from fl_ppae.attacks.attack import Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.data.records import HospitalRecords
+from fl_ppae.data.records import HospitalRecords, Positions
 from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
 from fl_ppae.plotting import plot_roc
 
@@ -29,11 +29,7 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Records of which some were trained on: members first.
-
-    Attributes:
-        members, others: the records.
-    """
+    """Records of which some were trained on; positions count the members first, then the others."""
 
     members: HospitalRecords
     others: HospitalRecords
@@ -41,9 +37,23 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.members) + len(self.others)
 
+    def images(self, positions: Positions = slice(None)) -> Tensor:
+        """(N, C, H, W) float32 in [0, 1], members first whatever the order of `positions`."""
+        members, others = self._parts(positions)
+        return torch.cat([self.members.images(members), self.others.images(others)])
+
+    def labels(self, positions: Positions = slice(None)) -> Tensor:
+        """(N,) int64, in the order of `images`."""
+        members, others = self._parts(positions)
+        return torch.cat([self.members.labels(members), self.others.labels(others)])
+
     def split(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (N,) of all candidates as those of members and of others."""
         return scores[: len(self.members)], scores[len(self.members) :]
+
+    def _parts(self, positions: Positions) -> tuple[np.ndarray, np.ndarray]:
+        rows, size = np.arange(len(self))[positions], len(self.members)
+        return rows[rows < size], rows[rows >= size] - size
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +94,27 @@ def words_of(audited: AuditedRun, threat_model: ThreatModel) -> str:
     return threat_model.name + (SHIFTED if audited.dataset.spec.tested_elsewhere else "")
 
 
-def membership_rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]:
+def membership_findings(
+    audited: AuditedRun,
+    attack: str,
+    words: str,
+    title: str,
+    attackers: Mapping[str, Scores],
+    details: Mapping[str, Scores],
+) -> Findings:
+    """AUC and true-positive rates of each attacker by name; the ROC of those that aren't details is drawn."""
+
+    def draw(path: Path) -> None:
+        plot_roc(_curves(attackers), path, title, audited.stored.data_label)
+
+    rows, detail_rows = (
+        tuple(row for name, scores in found.items() for row in _rows(attack, words, name, scores))
+        for found in (attackers, details)
+    )
+    return Findings(rows, detail_rows, {f"{attack}.png": draw})
+
+
+def _rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]:
     """AUC and true-positive rates of one attacker."""
     members, others, undefended = scores.members, scores.others, scores.undefended
 
@@ -102,16 +132,10 @@ def membership_rows(attack: str, words: str, variant: str, scores: Scores) -> li
     return rows
 
 
-def roc_figure(audited: AuditedRun, title: str, attackers: Mapping[str, Scores], path: Path) -> None:
-    """The attackers' ROC on log axes."""
+def _curves(attackers: Mapping[str, Scores]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     curves = {}
     for name, scores in attackers.items():
         curves[name] = roc(scores.members, scores.others)
         if scores.undefended is not None and scores.undefended[0] is not scores.members:
             curves[f"{name}, without defence"] = roc(*scores.undefended)
-    plot_roc(curves, path, title, audited.stored.data_label)
-
-
-def labels_of(candidates: Candidates) -> Tensor:
-    """(N,) of all candidates, members first."""
-    return torch.cat([candidates.members.labels(), candidates.others.labels()])
+    return curves

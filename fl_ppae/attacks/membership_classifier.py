@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.membership import Scores, matched, membership_rows, roc_figure, words_of
-from fl_ppae.attacks.scenes import classifier_missing, uploads_missing
+from fl_ppae.attacks.membership import Scores, matched, membership_findings, words_of
+from fl_ppae.attacks.needs import classifier_missing, uploads_missing
 from fl_ppae.attacks.shadows import SEED, digest, kept
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
@@ -57,15 +57,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         {name: _split(scores, members, undefended=plain) for name, scores in scored.items()}
         for scored in (found, unseen)
     )
-    rows, details = (
-        [row for name, scores in scored.items() for row in membership_rows(NAME, words, name, scores)]
-        for scored in (attackers, controls)
-    )
-
-    def draw(path: Path) -> None:
-        roc_figure(audited, "Membership in the classifier's records", attackers, path)
-
-    return Findings(tuple(rows), tuple(details), {f"{NAME}.png": draw})
+    title = "Membership in the classifier's records"
+    return membership_findings(audited, NAME, words, title, attackers, controls)
 
 
 def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:

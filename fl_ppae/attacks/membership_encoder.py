@@ -6,30 +6,21 @@ loss on a candidate is the signal. If the objective learns labels, the attacker 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
-from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.membership import (
-    Candidates,
-    Scores,
-    candidates_of,
-    labels_of,
-    membership_rows,
-    roc_figure,
-    words_of,
-)
+from fl_ppae.attacks.audited_run import AuditedRun, frozen
+from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, words_of
+from fl_ppae.attacks.needs import encoder_missing
 from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_encoder, without_dp
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Positions, to_float
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
+from fl_ppae.leakage.reconstruction import fit_decoder
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.models.objectives import OBJECTIVES
@@ -41,7 +32,7 @@ SERVER = ThreatModel(
     "has the encoder, the validation split to fit a decoder or classifier to, and candidates with labels; "
     "trains shadow encoders on random halves of the candidates",
 )
-_STEPS, _BATCH, _RATE = 300, 64, 4e-3  # of the attacker's decoder
+_STEPS = 300  # of the attacker's decoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +46,10 @@ class _Half:
         return len(self.rows)
 
     def images(self, positions: Positions) -> Tensor:
-        members, others = self._parts(positions)
-        return torch.cat([self.candidates.members.images(members), self.candidates.others.images(others)])
+        return self.candidates.images(self.rows[positions])
 
     def labels(self, positions: Positions) -> Tensor:
-        members, others = self._parts(positions)
-        return torch.cat([self.candidates.members.labels(members), self.candidates.others.labels(others)])
-
-    def _parts(self, positions: Positions) -> tuple[np.ndarray, np.ndarray]:
-        rows, size = self.rows[positions], len(self.candidates.members)
-        return rows[rows < size], rows[rows >= size] - size
+        return self.candidates.labels(self.rows[positions])
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
@@ -75,7 +60,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     """
     assert audited.encoder is not None
     candidates = candidates_of(audited, audited.hospitals[0])
-    images, labels = _all(candidates)
+    images, labels = candidates.images(), candidates.labels()
     found = _attack(audited, audited.config, audited.encoder, candidates, images, labels)
     plain = {}
     if audited.config.dp_scope != "none" and audited.effort.shadows:
@@ -86,23 +71,9 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         for name, scores in found.items()
     }
     control = -attacker_losses(audited, audited.initial_encoder, images, labels)
-    words = words_of(audited, threat_model)
-    rows = [row for name, scores in attackers.items() for row in membership_rows(NAME, words, name, scores)]
-    details = membership_rows(
-        NAME, words, "loss threshold on the random initial encoder", Scores(*candidates.split(control))
-    )
-
-    def draw(path: Path) -> None:
-        roc_figure(audited, "Membership in the encoder's records", attackers, path)
-
-    return Findings(tuple(rows), tuple(details), {f"{NAME}.png": draw})
-
-
-def encoder_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
-    """Why there is no common encoder trained on records at hand; None if there is."""
-    if audited.encoder is None:
-        return "every hospital kept its encoder (share = encodings)"
-    return "the hospitals were deployed: their records are not here" if audited.deal is None else None
+    details = {"loss threshold on the random initial encoder": Scores(*candidates.split(control))}
+    words, title = words_of(audited, threat_model), "Membership in the encoder's records"
+    return membership_findings(audited, NAME, words, title, attackers, details)
 
 
 def _attack(
@@ -148,20 +119,10 @@ def fitted_partner(audited: AuditedRun, encoder: nn.Module) -> nn.Module:
     if OBJECTIVES[audited.config.objective].learns_labels:
         labels, classes = np.asarray(split.labels), audited.dataset.spec.num_classes
         fitted, _ = fit_and_score("lr", encodings, labels, encodings[:9], labels[:9], classes, 0, 1)
-        return nn.Sequential(_Standardised(fitted.mean, fitted.scale), fitted.network).requires_grad_(False)
-    decoder = copy.deepcopy(autoencoder_of(audited.config).decoder).train()
-    images, inputs = to_float(split.images), torch.from_numpy(encodings)
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=_RATE)
-    generator = torch.Generator().manual_seed(SEED)
-    steps = min(_STEPS, audited.effort.network_steps)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = _RATE * (1 - step / steps)
-        rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
-        optimiser.zero_grad()
-        F.mse_loss(decoder(inputs[rows]), images[rows]).backward()
-        optimiser.step()
-    return decoder.eval().requires_grad_(False)
+        return frozen(nn.Sequential(_Standardised(fitted.mean, fitted.scale), fitted.network))
+    steps, generator = min(_STEPS, audited.effort.network_steps), torch.Generator().manual_seed(SEED)
+    decoder, images = autoencoder_of(audited.config).decoder, to_float(split.images)
+    return frozen(fit_decoder(decoder, torch.from_numpy(encodings), images, steps, generator))
 
 
 class _Standardised(nn.Module):
@@ -171,11 +132,6 @@ class _Standardised(nn.Module):
 
     def forward(self, encodings: Tensor) -> Tensor:
         return (encodings - self.mean) / self.scale
-
-
-def _all(candidates: Candidates) -> tuple[Tensor, Tensor]:
-    images = torch.cat([candidates.members.images(), candidates.others.images()])
-    return images, labels_of(candidates)
 
 
 ATTACK = Attack(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,19 +10,12 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.membership import (
-    Candidates,
-    Scores,
-    candidates_of,
-    labels_of,
-    membership_rows,
-    roc_figure,
-    words_of,
-)
+from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, words_of
 from fl_ppae.attacks.membership_encoder import fitted_partner
-from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
+from fl_ppae.attacks.needs import updates_missing
+from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates
 from fl_ppae.attacks.shadows import without_dp
-from fl_ppae.data.records import to_float
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.gradients import alignment, record_gradients, whitened
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
@@ -64,20 +56,10 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         for by_attacker in _aligned(audited, candidates, rounds, runs)
     ]
     attackers = {name: Scores(*each, plain[0][name] if plain else None) for name, each in found.items()}
-    words = words_of(audited, threat_model)
-    rows = {name: membership_rows(NAME, words, name, each) for name, each in attackers.items()}
-    shown = (f"{COSINE}, {_span(len(rounds))}", f"{WHITENED}, {_span(1)}")
-
-    def draw(path: Path) -> None:
-        roc_figure(
-            audited, "Membership in a hospital's updates", {name: attackers[name] for name in shown}, path
-        )
-
-    return Findings(
-        tuple(row for name in shown for row in rows[name]),
-        tuple(row for name, each in rows.items() if name not in shown for row in each),
-        {f"{NAME}.png": draw},
-    )
+    names = (f"{COSINE}, {_span(len(rounds))}", f"{WHITENED}, {_span(1)}")
+    shown = {name: attackers.pop(name) for name in names}
+    words, title = words_of(audited, threat_model), "Membership in a hospital's updates"
+    return membership_findings(audited, NAME, words, title, shown, attackers)
 
 
 def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -100,8 +82,7 @@ def _aligned(
 ) -> list[dict[str, np.ndarray]]:
     """For each of `runs`, updates by round: scores (N,) of all candidates by attacker and span of rounds."""
     objective, split = OBJECTIVES[audited.config.objective], audited.dataset.val
-    images = torch.cat([candidates.members.images(), candidates.others.images()])
-    labels = labels_of(candidates)
+    images, labels = candidates.images(), candidates.labels()
     spans = sorted({1, len(rounds)})
     names = [f"{attacker}, {_span(span)}" for attacker in (COSINE, WHITENED) for span in spans]
     totals = [{name: np.zeros(len(images)) for name in names} for _ in runs]
@@ -112,9 +93,8 @@ def _aligned(
         model = LocalModel(each.start, partner)
         numbers = sum(parameter.numel() for parameter in each.start.parameters())
         known = np.random.default_rng(0).permutation(len(split))[: min(_POPULATION, _NUMBERS // numbers)]
-        population = torch.cat(
-            [*record_gradients(model, to_float(split.images[known]), _tensor(split.labels[known]), objective)]
-        )
+        records = HospitalRecords(split, known)
+        population = torch.cat([*record_gradients(model, records.images(), records.labels(), objective)])
         directions = [
             (own, whitened(less_others, population)) for own, less_others in (run[position] for run in runs)
         ]
@@ -133,10 +113,6 @@ def _aligned(
 
 def _span(rounds: int) -> str:
     return "round 1" if rounds == 1 else f"{rounds} rounds"
-
-
-def _tensor(labels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(labels))
 
 
 ATTACK = Attack(

@@ -8,7 +8,8 @@ import torch
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, Attack, Findings, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.scenes import black_box, black_box_missing, classifier_missing
+from fl_ppae.attacks.needs import black_box_missing, classifier_missing
+from fl_ppae.attacks.scenes import black_box
 from fl_ppae.leakage.extraction import extract
 from fl_ppae.leakage.intervals import wilson
 from fl_ppae.plotting import plot_extraction

@@ -7,7 +7,8 @@ import torch
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates, updates_missing
+from fl_ppae.attacks.needs import updates_missing
+from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates
 from fl_ppae.attacks.shadows import SEED, without_dp
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import HospitalRecords

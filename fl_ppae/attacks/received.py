@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fl_ppae.attacks.attack import ThreatModel
-from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.shadows import SEED, averaged, ready, terms_like
+from fl_ppae.attacks.audited_run import AuditedRun, frozen
+from fl_ppae.attacks.shadows import SEED, averaged, terms_like
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.hospital.training import Moments, train_round
@@ -48,7 +47,7 @@ def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
         weights = [audited.stored.config["records"][name] for name in states]
         following = autoencoder_of(audited.config).encoder
         following.load_state_dict(averaged(list(states.values()), weights))
-        encoder = ready(following)
+        encoder = frozen(following)
     return rounds
 
 
@@ -70,19 +69,6 @@ def simulated_updates(
         moments, _ = train_round(model, records, terms, draws, moments)
         updates.append(_difference(each.start, model.encoder.state_dict()))
     return updates
-
-
-def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
-    """Why there are no updates to attack; None if there are."""
-    if not audited.config.shares_updates:
-        return "no updates left a hospital (share = encodings)"
-    if not audited.config.record_messages:
-        return "the updates were not kept: the run needs record-messages=true"
-    if audited.deal is None:
-        return "the hospitals were deployed: their records are not here"
-    if not any((audited.path / "received" / "round-1").glob("*.safetensors")):
-        return "received/round-1 is empty"
-    return None
 
 
 def _difference(start: nn.Module, state: dict[str, Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.audited_run import AuditedRun, frozen
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.files import home, write_atomically
@@ -100,7 +100,7 @@ def shadow_encoder(
 
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "records": what, "index": index}
     model.encoder.load_state_dict(kept("encoder", key, train))
-    return ready(model.encoder)
+    return frozen(model.encoder)
 
 
 def encoder_without_dp(audited: AuditedRun) -> nn.Module:
@@ -126,7 +126,7 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
     dealt = digest(*(records.indices for records in hospitals.values()))
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "deal": dealt}
     encoder.load_state_dict(kept("federation", key, train))
-    return ready(encoder)
+    return frozen(encoder)
 
 
 def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
@@ -136,8 +136,3 @@ def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -
         for name, value in state.items():
             mean[name] += value * (weight / total)
     return mean
-
-
-def ready(encoder: nn.Module) -> nn.Module:
-    """For use, not for training."""
-    return encoder.eval().requires_grad_(False)

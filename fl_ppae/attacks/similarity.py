@@ -6,20 +6,18 @@ import torch
 
 from fl_ppae.attacks.attack import MEASUREMENT, Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.groups import by_class
-from fl_ppae.attacks.scenes import measurement, uploads_missing
+from fl_ppae.attacks.groups import overall_and_by_class
+from fl_ppae.attacks.needs import uploads_missing
+from fl_ppae.attacks.scenes import Scene, measurement
 from fl_ppae.leakage.intervals import bootstrap_mean
-from fl_ppae.leakage.similarity import similarity_by_pair
+from fl_ppae.leakage.similarity import PairSimilarity, similarity_by_pair
 
 NAME = "similarity"
 
 
 def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     """Cosine and centred cosine; chance is the same for pairs that don't belong together."""
-    scene = measurement(audited)
-    pairs = similarity_by_pair(scene.victims.images, scene.victims.encodings)
-    plain = scene.through(audited.initial_encoder).victims
-    undefended = similarity_by_pair(plain.images, plain.encodings)
+    scene, pairs, undefended = measured(audited)
     chances = {"cosine": pairs.cosine_mismatched, "cosine_centred": pairs.cosine_centred_mismatched}
 
     def rows(positions: torch.Tensor, group: str) -> list[Result]:
@@ -36,7 +34,17 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
             for metric, chance in chances.items()
         ]
 
-    return Findings(tuple(rows(torch.arange(len(scene.victims)), "all")), by_class(audited, scene, rows))
+    return overall_and_by_class(audited, scene, rows)
+
+
+def measured(audited: AuditedRun) -> tuple[Scene, PairSimilarity, PairSimilarity]:
+    """The encodings attacked, how similar they are to their images, and the same without defence."""
+    scene = measurement(audited)
+    pairs, plain = (
+        similarity_by_pair(victims.images, victims.encodings)
+        for victims in (scene.victims, scene.through(audited.initial_encoder).victims)
+    )
+    return scene, pairs, plain
 
 
 ATTACK = Attack(

@@ -10,35 +10,6 @@ import torch
 from torch import Tensor
 
 
-def distance_correlation(left: Tensor, right: Tensor) -> float:
-    """Bias-corrected distance correlation of two samples (N, *anything), N at least 4.
-
-    R*_N of Szekely & Rizzo, J. Multivariate Analysis 117 (2013), by the U-centred distance
-    matrices of Szekely & Rizzo, Annals of Statistics 42 (2014), which give the same number. On the scale
-    of a squared correlation: 1 for a sample and itself (or a rotation of it), about 0, and as often below
-    it, for independent ones, whatever their dimensions. 0 where one sample is constant.
-
-    Raises:
-        ValueError: fewer than 4 pairs, or not as many on either side.
-    """
-    _check(left, right, 4)
-    return correlation_of_distances(distances(left), distances(right))
-
-
-def linear_cka(left: Tensor, right: Tensor) -> float:
-    """Linear centred kernel alignment of two samples (N, *anything), N at least 2; in [0, 1].
-
-    Kornblith et al. 2019, arXiv:1905.00414, eq. 4 with linear kernels. 1 for a sample and a scaled
-    rotation of it. Of independent samples it is far above 0 unless N is far above their dimensions, so
-    read it beside its value for encodings that are given to the wrong images. 0 where one is constant.
-
-    Raises:
-        ValueError: fewer than 2 pairs, or not as many on either side.
-    """
-    _check(left, right, 2)
-    return alignment_of_products(products(left), products(right))
-
-
 def distances(sample: Tensor) -> Tensor:
     """Euclidean distances (N, N), double, of a sample (N, *anything)."""
     rows = sample.flatten(1).double()
@@ -52,20 +23,25 @@ def products(sample: Tensor) -> Tensor:
     return rows @ rows.T
 
 
-def correlation_of_distances(left: Tensor, right: Tensor) -> float:
-    """`distance_correlation` from `distances`, or from the same rows and columns of both."""
-    a, b = _u_centred(left), _u_centred(right)
-    return _normalised(a, b)
+def distance_correlation(left: Tensor, right: Tensor) -> float:
+    """Bias-corrected distance correlation of two samples, by their `distances` (N, N), N at least 4.
+
+    R*_N of Szekely & Rizzo, J. Multivariate Analysis 117 (2013), by the U-centred distance
+    matrices of Szekely & Rizzo, Annals of Statistics 42 (2014), which give the same number. On the scale
+    of a squared correlation: 1 for a sample and itself (or a rotation of it), about 0, and as often below
+    it, for independent ones, whatever their dimensions. 0 where one sample is constant.
+    """
+    return _normalised(_u_centred(left), _u_centred(right))
 
 
-def alignment_of_products(left: Tensor, right: Tensor) -> float:
-    """`linear_cka` from `products`, or from the same rows and columns of both."""
+def linear_cka(left: Tensor, right: Tensor) -> float:
+    """Linear centred kernel alignment of two samples, by their `products` (N, N), N at least 2; in [0, 1].
+
+    Kornblith et al. 2019, arXiv:1905.00414, eq. 4 with linear kernels. 1 for a sample and a scaled
+    rotation of it. Of independent samples it is far above 0 unless N is far above their dimensions, so
+    read it beside its value for encodings that are given to the wrong images. 0 where one is constant.
+    """
     return _normalised(_centred(left), _centred(right))
-
-
-def _check(left: Tensor, right: Tensor, least: int) -> None:
-    if len(left) != len(right) or len(left) < least:
-        raise ValueError(f"needs {least} or more pairs, got {len(left)} and {len(right)}")
 
 
 def _u_centred(matrix: Tensor) -> Tensor:

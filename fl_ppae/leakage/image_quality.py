@@ -17,7 +17,6 @@ from torch import Tensor
 
 Array = NDArray[Any]
 
-HIGHER_IS_CLOSER = {"ssim": True, "psnr": True, "mse": False}
 _LEAST_MSE = 1e-10  # PSNR ends at 100 dB
 
 

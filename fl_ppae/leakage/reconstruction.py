@@ -6,17 +6,13 @@ import copy
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_ppae.hardware import limited_threads
 from fl_ppae.models.encoding import Array, _device, images_to_tensor
 
-# Not tuned.
-PROBE_BATCH = 64
-
-
-PROBE_RATE = 4e-3
+_BATCH, _RATE = 64, 4e-3  # not tuned
 
 
 def probe_reconstruction_loss(
@@ -40,14 +36,25 @@ def probe_reconstruction_loss(
         device = _device(decoder)
         inputs = torch.from_numpy(np.array(encodings, np.float32)).to(device)
         targets = images_to_tensor(images).to(device)
-        probe = copy.deepcopy(decoder).train()
-        optimiser = torch.optim.Adam(probe.parameters(), lr=PROBE_RATE)
-        for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = PROBE_RATE * (1 - step / steps)
-            rows = fit[torch.randint(len(fit), (PROBE_BATCH,), generator=generator)]
-            optimiser.zero_grad()
-            F.mse_loss(probe(inputs[rows]), targets[rows]).backward()
-            optimiser.step()
+        probe = fit_decoder(decoder, inputs[fit], targets[fit], steps, generator)
         with torch.inference_mode():
-            return F.mse_loss(probe.eval()(inputs[test]), targets[test]).item()
+            return F.mse_loss(probe(inputs[test]), targets[test]).item()
+
+
+def fit_decoder(
+    decoder: nn.Module, encodings: Tensor, images: Tensor, steps: int, generator: torch.Generator
+) -> nn.Module:
+    """A copy of `decoder`, fitted from its present weights to pairs; in evaluation mode.
+
+    Adam on the mean squared error, its rate falling to 0; encodings (N, *encoding), images (N, C, H, W).
+    """
+    fitted = copy.deepcopy(decoder).train()
+    optimiser = torch.optim.Adam(fitted.parameters(), lr=_RATE)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * (1 - step / steps)
+        rows = torch.randint(len(images), (_BATCH,), generator=generator)
+        optimiser.zero_grad()
+        F.mse_loss(fitted(encodings[rows]), images[rows]).backward()
+        optimiser.step()
+    return fitted.eval()

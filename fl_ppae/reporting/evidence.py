@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, SERVER_SPLIT
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, load_artefacts, open_for_audit
-from fl_ppae.attacks.scenes import black_box, black_box_missing
+from fl_ppae.attacks.needs import black_box_missing
+from fl_ppae.attacks.scenes import black_box
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal
