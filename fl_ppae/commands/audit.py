@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 
-from rich.console import Console
-
-from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.output import notes, show, timed
 from fl_ppae.errors import UserError
 from fl_ppae.runs.stored import find_run
 
@@ -24,19 +21,19 @@ def command(arguments: argparse.Namespace) -> int:
     stored = find_run(arguments.run)
     # Imported here: these take seconds, and a wrong run should be told at once.
     from fl_ppae.attacks import audited_run
-    from fl_ppae.attacks.audit import carry_out
     from fl_ppae.attacks.audited_run import open_for_audit
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
+    from fl_ppae.attacks.runner import run_attacks
     from fl_ppae.hardware import limited_threads
     from fl_ppae.reporting.audit_report import audit_tables, write_audit
 
     attacks = ATTACKS if arguments.attacks is None else choose_attacks(arguments.attacks)
-    console = notes()
+    console, named = notes(), arguments.attacks is not None
     effort = audited_run.QUICK if arguments.quick else audited_run.FULL
     start = time.perf_counter()
     with limited_threads(arguments.threads):
-        audited = open_for_audit(stored, effort, _teller(console), arguments.data_file)
-        audit = carry_out(audited, attacks, named=arguments.attacks is not None, attacker=arguments.attacker)
+        audited = open_for_audit(stored, effort, timed(console), arguments.data_file)
+        audit = run_attacks(audited, attacks, named=named, attacker=arguments.attacker)
     seconds = time.perf_counter() - start
     document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
     show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
@@ -56,12 +53,3 @@ def _list(arguments: argparse.Namespace) -> int:
 
     show({"attacks": attack_documents(ATTACKS)}, [attack_table(ATTACKS)], as_json=arguments.json)
     return 0
-
-
-def _teller(console: Console) -> Callable[[str], None]:
-    start = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[{time.monotonic() - start:4.0f} s] {text}", markup=False, highlight=False)
-
-    return say

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich import progress
 from rich.console import Console
 from rich.text import Text
 
-from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.output import notes, show, timed
 from fl_ppae.commands.prepared import Chosen, choose
+from fl_ppae.commands.progress import rounds_bar
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import audit_table, title
@@ -39,7 +38,7 @@ def command(arguments: argparse.Namespace) -> int:
     # Imported here: these take seconds, and a mistake should be told at once.
     from fl_ppae.data.deal import hospital_names, make_deal
     from fl_ppae.data.sources import resolve
-    from fl_ppae.epsilon_audit.training_audit import AuditedHospital, audit_hospital
+    from fl_ppae.epsilon_audit.canary_training import AuditedHospital, audit_hospital
     from fl_ppae.models.build import encoding_shape_of
     from fl_ppae.privacy.plan import plan_hospital
 
@@ -118,13 +117,13 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
 
 def _too_few(arguments: argparse.Namespace, claim: float, delta: float) -> list[str]:
     """A warning where even perfect guesses could not refute the claim."""
-    from fl_ppae.epsilon_audit.bounds import canaries_needed, refutable
+    from fl_ppae.epsilon_audit.bounds import MOST_CANARIES, canaries_needed, refutable
 
     most = refutable(arguments.canaries, confidence=arguments.confidence, delta=delta)
     if most > claim:
         return []
     needed = canaries_needed(claim, confidence=arguments.confidence, delta=delta)
-    enough = "nor could 100,000 canaries" if needed is None else f"about {needed:,} canaries could"
+    enough = f"nor could {MOST_CANARIES:,} canaries" if needed is None else f"about {needed:,} canaries could"
     return [
         f"{arguments.canaries:,} canaries refute at most epsilon {most:.2f} at delta {delta:g}, even with "
         f"perfect guesses, and {claim:.2f} is claimed ({enough})"
@@ -144,25 +143,13 @@ def _verdict(bound: Bound, claim: float, *, formal: bool, confidence: float) -> 
 @contextmanager
 def _progress(rounds: int, console: Console) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, lines elsewhere."""
-    started = time.monotonic()
-    bar = progress.Progress(
-        progress.TextColumn("auditing"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("rounds"),
-        progress.TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    bar, say = rounds_bar(console), timed(console)
     task = bar.add_task("auditing", total=rounds)
 
     def after_round(server_round: int) -> None:
         bar.update(task, completed=server_round)
         if not console.is_terminal:
-            seconds = time.monotonic() - started
-            line = f"[{seconds:4.0f} s] round {server_round}/{rounds}"
-            console.print(line, markup=False, highlight=False)
+            say(f"round {server_round}/{rounds}")
 
     with bar:
         yield after_round

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -22,6 +23,16 @@ def results() -> Console:
 def notes() -> Console:
     """The console of progress and warnings."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
+
+
+def timed(console: Console) -> Callable[[str], None]:
+    """Prints lines that begin with the seconds since now."""
+    start = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[{time.monotonic() - start:4.0f} s] {text}", markup=False, highlight=False)
+
+    return say
 
 
 def show(document: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:

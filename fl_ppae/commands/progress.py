@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +10,22 @@ from typing import Self
 from rich import progress as rich_progress
 from rich.console import Console
 
+from fl_ppae.commands.output import timed
 from fl_ppae.runs.status import summary_so_far
+
+
+def rounds_bar(console: Console) -> rich_progress.Progress:
+    """A bar of the rounds done; nothing where `console` is no terminal."""
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("rounds"),
+        rich_progress.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 class Progress:
@@ -21,19 +35,10 @@ class Progress:
         self._directory = run_directory
         self._rounds = rounds
         self._console = console
-        self._started = time.monotonic()
+        self._say = timed(console)
         self._phase = "starting"
         self._seen = 0
-        self._bar = rich_progress.Progress(
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(),
-            rich_progress.MofNCompleteColumn(),
-            rich_progress.TextColumn("rounds"),
-            rich_progress.TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = rounds_bar(console)
         self._task = self._bar.add_task(self._phase, total=rounds)
 
     def __enter__(self) -> Self:
@@ -78,5 +83,4 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:
-            seconds = time.monotonic() - self._started
-            self._console.print(f"[{seconds:4.0f} s] {text}", markup=False, highlight=False)
+            self._say(text)

@@ -31,6 +31,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta, binom
 
 GUESSED_SHARES = (0.1, 1 / 3, 1.0)  # of the canaries; see `guess_counts`
+MOST_CANARIES = 100_000  # that are suggested
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,12 @@ def refutable(canaries: int, *, confidence: float, delta: float) -> float:
     return max(lower_bound(r, r, confidence=each, delta=delta, canaries=canaries) for r in counts)
 
 
-def canaries_needed(epsilon: float, *, confidence: float, delta: float, at_most: int = 100_000) -> int | None:
-    """The fewest canaries (to 1 %) whose perfect guesses refute `epsilon`; None above `at_most`."""
+def canaries_needed(epsilon: float, *, confidence: float, delta: float) -> int | None:
+    """The fewest canaries (to 1 %) whose perfect guesses refute `epsilon`; None above `MOST_CANARIES`."""
     low, high = 1, 2
     while refutable(high, confidence=confidence, delta=delta) <= epsilon:
         low, high = high, 2 * high
-        if high > at_most:
+        if high > MOST_CANARIES:
             return None
     while high - low > max(1, high // 100):
         middle = (low + high) // 2

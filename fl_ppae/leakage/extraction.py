@@ -18,9 +18,10 @@ _HIDDEN = 256
 _STEPS = 300
 _BATCH = 128
 _RATE = 2e-3
+_SEED = 0
 
 
-def extract(encodings: Tensor, answers: Tensor, seed: int = 0) -> Surrogate:
+def extract(encodings: Tensor, answers: Tensor) -> Surrogate:
     """A surrogate of a classifier: encodings (N, *encoding) to class guesses (N,).
 
     Two attackers: equation solving, a linear map to the answers' logarithms (Tramer et al. 2016,
@@ -31,36 +32,35 @@ def extract(encodings: Tensor, answers: Tensor, seed: int = 0) -> Surrogate:
     Args:
         encodings: the queries, (M, *encoding), M at least 10.
         answers: the classifier's class probabilities (M, classes).
-        seed: of the network.
     """
     held_out = len(encodings) // 5
     wanted = answers[:held_out].argmax(1)
     attackers = (_solve, _imitate)
 
-    def agreement(attacker: Callable[[Tensor, Tensor, int], Surrogate]) -> float:
-        surrogate = attacker(encodings[held_out:], answers[held_out:], seed)
+    def agreement(attacker: Callable[[Tensor, Tensor], Surrogate]) -> float:
+        surrogate = attacker(encodings[held_out:], answers[held_out:])
         return (surrogate(encodings[:held_out]) == wanted).float().mean().item()
 
-    return max(attackers, key=agreement)(encodings, answers, seed)
+    return max(attackers, key=agreement)(encodings, answers)
 
 
-def _solve(encodings: Tensor, answers: Tensor, _: int) -> Surrogate:
+def _solve(encodings: Tensor, answers: Tensor) -> Surrogate:
     logarithms = answers.double().clamp(min=_LEAST_ANSWER).log()
     linear = fit_linear(encodings, (logarithms - logarithms.mean(1, keepdim=True)).float())
     return lambda seen: linear.raw(seen).argmax(1)
 
 
-def _imitate(encodings: Tensor, answers: Tensor, seed: int) -> Surrogate:
+def _imitate(encodings: Tensor, answers: Tensor) -> Surrogate:
     flat = encodings.flatten(1)
     mean, spread = flat.mean(0), flat.std(0)
     scale = torch.where(spread > 1e-6 * spread.max(), spread, torch.inf)
     inputs = (flat - mean) / scale
-    with seeded(seed):
+    with seeded(_SEED):
         network = nn.Sequential(
             nn.Linear(flat.shape[1], _HIDDEN), nn.ELU(), nn.Linear(_HIDDEN, answers.shape[1])
         )
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-2)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(_SEED)
     for _ in range(_STEPS):
         rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
         optimiser.zero_grad()

@@ -27,7 +27,7 @@ class Estimate:
     n: int
 
 
-def bootstrap_mean(values: Array, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Array) -> Estimate:
     """The mean of one number per image, (N,), with the percentile bootstrap's interval over images.
 
     Raises:
@@ -35,7 +35,7 @@ def bootstrap_mean(values: Array, seed: int = 0) -> Estimate:
     """
     if len(values) == 0:
         raise ValueError("the mean of no values")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = np.asarray(values, np.float64)
     means = values[rng.integers(0, len(values), (_RESAMPLES, len(values)))].mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
@@ -58,7 +58,7 @@ def wilson(hits: float, n: int) -> Estimate:
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
 
 
-def jackknife(statistic: Callable[[Array], float], n: int, seed: int = 0) -> Estimate:
+def jackknife(statistic: Callable[[Array], float], n: int) -> Estimate:
     """A statistic of `n` pairs, given their positions, with the interval of a jackknife over 20 blocks.
 
     For statistics of distances between images, such as distance correlation: a bootstrap draws an image
@@ -70,7 +70,7 @@ def jackknife(statistic: Callable[[Array], float], n: int, seed: int = 0) -> Est
     if n < 2 * _BLOCKS:
         raise ValueError(f"needs {2 * _BLOCKS} pairs or more, got {n}")
     everything = np.arange(n)
-    blocks = np.array_split(np.random.default_rng(seed).permutation(n), _BLOCKS)
+    blocks = np.array_split(np.random.default_rng(0).permutation(n), _BLOCKS)
     left_out = np.array([statistic(np.setdiff1d(everything, block)) for block in blocks])
     spread = math.sqrt((_BLOCKS - 1) / _BLOCKS * np.sum((left_out - left_out.mean()) ** 2))
     value = float(statistic(everything))

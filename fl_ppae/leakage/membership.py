@@ -21,7 +21,7 @@ Array = NDArray[Any]
 _RESAMPLES = 300
 
 
-def membership_auc(members: Array, others: Array, seed: int = 0) -> Estimate:
+def membership_auc(members: Array, others: Array) -> Estimate:
     """The probability that a member (M,) scores above a non-member (N,), ties counted half.
 
     The interval is the percentile bootstrap's over members and non-members. Guessing: 0.5.
@@ -29,11 +29,11 @@ def membership_auc(members: Array, others: Array, seed: int = 0) -> Estimate:
     Raises:
         ValueError: there are no members, or no others.
     """
-    low, high = np.percentile(_resampled(_auc, members, others, seed), (2.5, 97.5))
+    low, high = np.percentile(_resampled(_auc, members, others), (2.5, 97.5))
     return Estimate(_auc(members, others), float(low), float(high), len(members) + len(others))
 
 
-def true_positive_rate(members: Array, others: Array, false_positives: float, seed: int = 0) -> Estimate:
+def true_positive_rate(members: Array, others: Array, false_positives: float) -> Estimate:
     """The share of members (M,) that score above all but `false_positives` of the non-members (N,).
 
     The interval is the wider of the percentile bootstrap's over members and non-members, which knows that
@@ -50,7 +50,7 @@ def true_positive_rate(members: Array, others: Array, false_positives: float, se
         return float(np.mean(inside > _threshold(outside, false_positives)))
 
     value = rate(members, others)
-    low, high = np.percentile(_resampled(rate, members, others, seed), (2.5, 97.5))
+    low, high = np.percentile(_resampled(rate, members, others), (2.5, 97.5))
     share = wilson(value * len(members), len(members))
     return Estimate(value, float(min(low, share.low)), float(max(high, share.high)), share.n + len(others))
 
@@ -109,8 +109,8 @@ def _threshold(others: Array, false_positives: float) -> float:
     return float(np.partition(others, len(others) - allowed - 1)[len(others) - allowed - 1])
 
 
-def _resampled(statistic: Any, members: Array, others: Array, seed: int) -> list[float]:
-    rng = np.random.default_rng(seed)
+def _resampled(statistic: Any, members: Array, others: Array) -> list[float]:
+    rng = np.random.default_rng(0)
 
     def again(scores: Array) -> Array:
         drawn: Array = scores[rng.integers(0, len(scores), len(scores))]

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_ppae.attacks.attack import Attack, Result
-from fl_ppae.attacks.audit import Audit, Skipped
 from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.runner import Audit, Skipped
 from fl_ppae.files import write_atomically, write_json
 from fl_ppae.reporting.tables import title
 

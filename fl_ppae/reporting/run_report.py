@@ -265,7 +265,7 @@ def _strips(inversion: Inversion, *, uploads: bool) -> list[Strip]:
 def _audit(run: StoredRun) -> dict[str, Any] | None:
     """An audit's results and figures, as it left them under `audit/`."""
     from fl_ppae.attacks.attack import Result
-    from fl_ppae.attacks.audit import Audit, Skipped
+    from fl_ppae.attacks.runner import Audit, Skipped
     from fl_ppae.reporting.audit_report import audit_tables
 
     try:

@@ -17,9 +17,9 @@ from support import Run, simulated_nodes, write_npz
 from fl_ppae import cli
 from fl_ppae.attacks import adversarial_examples, audited_run, inversion, scenes
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, MEASUREMENT, SERVER_SPLIT, Attack, Findings, result
-from fl_ppae.attacks.audit import carry_out
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
 from fl_ppae.attacks.registry import ATTACKS
+from fl_ppae.attacks.runner import run_attacks
 from fl_ppae.errors import UserError
 from fl_ppae.leakage.intervals import Estimate
 from fl_ppae.models.autoencoders import build_autoencoder
@@ -291,11 +291,11 @@ def failing(message: str | None) -> Attack:
 
 def test_what_a_run_lacks_is_a_skip_among_all_and_an_error_by_name(federate: Callable[..., Run]):
     opening = opened(federate("run"))
-    audit = carry_out(opening, (failing("needs record-messages=true"), failing(None)), named=False)
+    audit = run_attacks(opening, (failing("needs record-messages=true"), failing(None)), named=False)
     assert [row.value for row in audit.results] == [0.5]
     assert [(each.attack, each.reason) for each in audit.skipped] == [("late", "needs record-messages=true")]
     with pytest.raises(UserError, match="late is not possible on run: needs record-messages=true"):
-        carry_out(opening, (failing(None), failing("needs record-messages=true")), named=True)
+        run_attacks(opening, (failing(None), failing("needs record-messages=true")), named=True)
 
 
 def test_mistakes_are_told_in_one_line(federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]):

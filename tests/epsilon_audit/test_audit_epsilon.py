@@ -23,8 +23,8 @@ from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.epsilon_audit.bounds import Bound
 from fl_ppae.epsilon_audit.canaries import AuditedRecords, draw_canaries
+from fl_ppae.epsilon_audit.canary_training import AuditedHospital, audit_hospital
 from fl_ppae.epsilon_audit.scores import CanaryScores
-from fl_ppae.epsilon_audit.training_audit import AuditedHospital, audit_hospital
 from fl_ppae.hospital import training
 from fl_ppae.hospital.training import TrainingTerms, train_round
 from fl_ppae.models.build import local_model_of

@@ -30,7 +30,7 @@ class Audit:
     figures: Mapping[str, Callable[[Path], None]]
 
 
-def carry_out(
+def run_attacks(
     audited: AuditedRun, attacks: Sequence[Attack], *, named: bool, attacker: str | None = None
 ) -> Audit:
     """Make the attacks that this run allows.
