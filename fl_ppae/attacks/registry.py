@@ -1,4 +1,4 @@
-"""Every attack, in the order in which an audit runs them. A new one is one module and one line here."""
+"""Every attack, in the order in which an audit runs them. A new one is a module and its two lines here."""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ Assumption of every epsilon: adding one record moves the clipped gradient sum of
 adaptive composition that its accountants use). This module measures that distance for one pair of data
 sets and one transcript. It can refute the assumption, never prove it: the sensitivity is the largest
 value over all pairs and all transcripts.
+
+No command runs it: it is the measurement behind docs/scopes.md, made by `docs/figures/scope_sensitivity.py`
+and held by the tests.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from fl_ppae.server.classification import RESNET_BATCH, RESNET_STEPS, ResnetTrai
 CLASSIFIERS = ("lr", "resnet18")
 HOSPITALS = (1, 5)
 SCOPES = ("encoder", "autoencoder")
-BASELINES = ("pca", "scatternet", "random")
 
 
 @dataclass(frozen=True)

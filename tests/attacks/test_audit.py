@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from support import Run, simulated_nodes, write_npz
 
 from fl_ppae import cli
-from fl_ppae.attacks import adversarial_examples, audited_run, inversion, scenes
+from fl_ppae.attacks import adversarial_examples, audited_run, inversion, needs, scenes
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, MEASUREMENT, SERVER_SPLIT, Attack, Findings, result
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, open_for_audit
 from fl_ppae.attacks.registry import ATTACKS
@@ -116,7 +116,7 @@ def test_uploads_are_attacked_as_they_were_released(federate: Callable[..., Run]
     np.testing.assert_allclose(
         encode(own["hospital-0"], black.known.images), black.known.encodings.numpy(), atol=1e-5
     )
-    assert "no one but its hospital" in scenes.black_box_missing(opening, SERVER_SPLIT)
+    assert "no one but its hospital" in needs.black_box_missing(opening, SERVER_SPLIT)
     assert "STRONGER" in scenes.white_box(opening, SERVER_SPLIT).words
     assert "STRONGER" not in scenes.black_box(opening, COLLUDING_HOSPITAL).words
 
@@ -156,8 +156,8 @@ def test_no_image_attacked_is_among_the_attackers(federate: Callable[..., Run], 
     found = [
         make(opening, model)
         for make, missing in (
-            (scenes.black_box, scenes.black_box_missing),
-            (scenes.white_box, scenes.white_box_missing),
+            (scenes.black_box, needs.black_box_missing),
+            (scenes.white_box, needs.white_box_missing),
         )
         if missing(opening, model) is None
     ]
