@@ -48,6 +48,14 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def csv_cell(value: Any) -> Any:
+    """`value` for a CSV file: a float in six significant digits, empty for None, NaN and infinity."""
+    value = finite(value)
+    if value is None:
+        return ""
+    return format(value, ".6g") if isinstance(value, float) else value
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are no JSON."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

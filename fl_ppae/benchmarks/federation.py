@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
-from fl_ppae.hardware import limited_threads
+from fl_ppae.hardware import limited_threads, usable_cores
 from fl_ppae.hospital.training import round_terms, train_round
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, make_plan, planned_terms
@@ -56,7 +55,7 @@ def measure(size: Size, folder: Path) -> Measurement:
             Line(f"{name}: start-up and end", outside + seconds["starting"], "s"),
         ]
     if size.ray:
-        cores = min(len(os.sched_getaffinity(0)), HOSPITALS)  # Ray's workers train as many hospitals at once
+        cores = min(usable_cores(), HOSPITALS)  # Ray's workers train as many hospitals at once
         spread = numbers["Flower and Ray"]["ratio"] * HOSPITALS / math.ceil(HOSPITALS / cores)
         numbers["Flower and Ray"]["ratio_to_loop_over_cores"] = spread
         lines.append(Line(f"Flower and Ray: rounds against the bare loop on {cores} cores", spread))

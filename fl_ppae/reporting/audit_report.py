@@ -17,7 +17,7 @@ from rich.text import Text
 from fl_ppae.attacks.attack import Attack, Result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.runner import Audit, Skipped
-from fl_ppae.files import write_atomically, write_json
+from fl_ppae.files import csv_cell, finite, write_atomically, write_json
 from fl_ppae.reporting.tables import title
 
 _NOTHING = "-"
@@ -37,8 +37,8 @@ def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: floa
         "quick": quick,
         "effort": asdict(audited.effort),
         "seconds": round(seconds, 1),
-        "results": [_document(row) for row in audit.results],
-        "details": [_document(row) for row in audit.details],
+        "results": [finite(asdict(row)) for row in audit.results],
+        "details": [finite(asdict(row)) for row in audit.details],
         "skipped": [asdict(skipped) for skipped in audit.skipped],
         "figures": sorted(audit.figures),
     }
@@ -143,26 +143,12 @@ def attack_documents(attacks: Sequence[Attack]) -> list[dict[str, Any]]:
     ]
 
 
-def _document(row: Result) -> dict[str, Any]:
-    return {key: _finite(value) for key, value in asdict(row).items()}
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _csv(rows: Iterable[Result]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        cells = _document(row)
-        writer.writerow(
-            {
-                key: "" if value is None else format(value, ".6g") if isinstance(value, float) else value
-                for key, value in cells.items()
-            }
-        )
+        writer.writerow({key: csv_cell(value) for key, value in asdict(row).items()})
     return text.getvalue().encode()
 
 

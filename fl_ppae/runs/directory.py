@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from flwr.common.logger import log
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import finite, home, write_json
+from fl_ppae.files import csv_cell, finite, home, write_json
 from fl_ppae.runs.tracking import Tracker
 
 ROUND_COLUMNS = (
@@ -114,7 +113,7 @@ class RunDirectory:
             writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
             if new:
                 writer.writeheader()
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+            writer.writerow({key: csv_cell(value) for key, value in row.items()})
 
 
 def new_run_path(output_dir: str, simulation: str, run_id: str) -> Path:
@@ -152,9 +151,3 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"fl-ppae": importlib.metadata.version("fl-ppae"), "python": platform.python_version(), **found}
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return format(value, ".6g") if isinstance(value, float) else value
