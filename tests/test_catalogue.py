@@ -5,39 +5,35 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from golden import KEY_DEFAULTS, SIMULATION_CHANGES
 
 from fl_ppae import catalogue
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 
 CHECKOUT = Path(__file__).parent.parent
-DEFAULTS = RunConfig.from_flat({}).to_flat()
-LARGE_BATCHES = {"batch-size": 1024, "num-server-rounds": 20, "evaluate-every": 10}
-PARTICULAR = {
-    "pathmnist_iid": {},
-    "pathmnist_dirichlet": {"partition": "dirichlet"},
-    "pathmnist_encodings": {"share": "encodings"},
-    "bloodmnist_iid": {"dataset": "bloodmnist", **LARGE_BATCHES},
-    "bloodmnist_dirichlet": {"dataset": "bloodmnist", "partition": "dirichlet", **LARGE_BATCHES},
-    "mnist_iid": {"dataset": "mnist"},
-    "cifar10_iid": {"dataset": "cifar10"},
-}
 
 
-@pytest.mark.parametrize("name", PARTICULAR)
+def test_the_keys_and_their_defaults_are_these() -> None:
+    defaults = RunConfig.from_flat({}).to_flat()
+    assert defaults == KEY_DEFAULTS
+    assert list(defaults) == list(KEY_DEFAULTS)
+
+
+@pytest.mark.parametrize("name", SIMULATION_CHANGES)
 def test_a_simulation_lists_every_key_in_order_with_its_default_or_its_own_value(name: str) -> None:
     values = catalogue.find(name).values
-    assert list(values) == list(DEFAULTS)
-    assert values == {**DEFAULTS, **PARTICULAR[name]}
-    assert [type(value) for value in values.values()] == [type(value) for value in DEFAULTS.values()]
+    assert list(values) == list(KEY_DEFAULTS)
+    assert values == {**KEY_DEFAULTS, **SIMULATION_CHANGES[name]}
+    assert [type(value) for value in values.values()] == [type(value) for value in KEY_DEFAULTS.values()]
     RunConfig.from_flat(values)
 
 
 def test_the_simulations_are_these() -> None:
-    assert set(catalogue.available()) == set(PARTICULAR)
+    assert set(catalogue.available()) == set(SIMULATION_CHANGES)
 
 
-@pytest.mark.parametrize("name", PARTICULAR)
+@pytest.mark.parametrize("name", SIMULATION_CHANGES)
 def test_flower_takes_a_simulation_as_it_stands(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

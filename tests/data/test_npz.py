@@ -7,27 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import REAL_DATA, real_data
+from data.npz_files import medmnist_arrays, write
+from golden import REAL_COUNTS
+from support import real_data
 
 from fl_ppae.data.npz import Arrays, read_npz
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 
 BLOOD, MNIST, PATH = DATASETS["bloodmnist"], DATASETS["mnist"], DATASETS["pathmnist"]
-
-
-def medmnist_arrays(n: int = 12, channels: int = 3) -> Arrays:
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = rng.integers(0, 256, (n, 28, 28, channels), dtype=np.uint8)
-        arrays[f"{split}_labels"] = rng.integers(0, 8, (n, 1), dtype=np.uint8)
-    return arrays
-
-
-def write(path: Path, arrays: Arrays) -> Path:
-    np.savez(path, **arrays)
-    return path
 
 
 def test_labels_come_flat_and_int64_whatever_they_were(tmp_path: Path) -> None:
@@ -129,18 +117,16 @@ def test_one_train_record_is_too_few_to_carve_from(tmp_path: Path) -> None:
 
 
 REAL = {
-    "bloodmnist.npz": (BLOOD, (11_959, 1_712, 3_421)),
-    "pathmnist_first1000.npz": (PATH, (700, 100, 200)),
-    "mnist.npz": (MNIST, (54_000, 6_000, 10_000)),
-    "cifar10_lossless_part.npz": (DATASETS["cifar10"], (4_653, 517, 1_017)),
+    "bloodmnist.npz": BLOOD,
+    "pathmnist_first1000.npz": PATH,
+    "mnist.npz": MNIST,
+    "cifar10_lossless_part.npz": DATASETS["cifar10"],
 }
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_file_loads(name: str) -> None:
-    real_data(name)
-    spec, counts = REAL[name]
-    arrays = read_npz(REAL_DATA / name, spec)
-    for split, count in zip(("train", "val", "test"), counts, strict=True):
+    spec, arrays = REAL[name], read_npz(real_data(name), REAL[name])
+    for split, count in zip(("train", "val", "test"), REAL_COUNTS[name], strict=True):
         assert arrays[f"{split}_images"].shape == (count, spec.size, spec.size, spec.channels)
         assert set(np.unique(arrays[f"{split}_labels"])) <= set(range(spec.num_classes))

@@ -1,7 +1,6 @@
 """Noised encodings and labels in whole runs: paid before drawn, made once, and worth what is printed."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,13 @@ from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import release
 from fl_ppae.messages import CLAIM, ENCODINGS, TRAIN
-from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
-from fl_ppae.privacy.budget import over_ceiling, over_target
+from fl_ppae.privacy.accounting import replace_one_epsilon
 from fl_ppae.privacy.events import Gaussian, PoissonGaussian, RandomisedResponse, from_dict
-from fl_ppae.privacy.ledger import Ledger, Terms, UploadTerms, open_run, read_ledger
+from fl_ppae.privacy.ledger import Ledger, read_ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.simulation.in_process import InProcessGrid
-from strategies.server_ledger import EXCLUDED, Account, ServerLedger
 
 NOISED = {"encoding_noise_epsilon": 4.0, "label_epsilon": 2.0, "projection_size": 5}
-UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
-TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3, UPLOAD)
 SHARES = ["encodings", "updates+encodings"]
 
 
@@ -207,108 +202,6 @@ def test_a_hospitals_own_ceiling_is_held_against_all_that_the_run_would_release(
             continue
         run = federate(f"run-{status}", nodes=small_ones, **options)
         assert {row["status"] for row in run.rows("hospitals.csv")} == {status}
-
-
-def test_budgets_count_the_whole_history_kind_by_kind() -> None:
-    gaussian, labels = UPLOAD.events("train", 2)
-    training = (PoissonGaussian(1.5, 0.25, 4, 1),)
-    assert over_target(training, (gaussian, labels), TERMS) == ""
-    assert "epsilon of the encodings" in over_target((*training, gaussian), (gaussian,), TERMS)
-    assert "epsilon of the labels to 3.000, above 1.5" in over_target((labels,), (labels,), TERMS)
-    tight = replace(TERMS, target_epsilon=epsilon(training, 1e-3).spent)
-    assert over_target((gaussian, labels), training, tight) == "", "uploads do not count as updates"
-    assert "epsilon of the updates" in over_target(training, training, tight)
-
-
-def test_a_ceiling_counts_everything_together_and_nothing_asked_is_never_over_it() -> None:
-    gaussian, labels = UPLOAD.events("train", 2)
-    training = PoissonGaussian(1.5, 0.25, 4, 1)
-    added = epsilon([training], 1e-3).spent
-    assert over_ceiling((), (training,), 1e-3, added) == ""
-    assert "epsilon of all updates" in over_ceiling((training,), (training,), 1e-3, added)
-    total = replace_one_epsilon((training, gaussian, labels), 1e-3)
-    assert over_ceiling((training,), (gaussian, labels), 1e-3, total) == ""
-    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), 1e-3, total - 0.01)
-    assert over_ceiling((training, gaussian), (), 1e-3, 0.1) == ""
-    assert over_ceiling((training,), (gaussian,), 1e-3, None) == ""
-
-
-def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
-    ledger = open_run(path, TERMS)
-    event = TERMS.event(1)
-    assert event is not None
-    ledger = ledger.announce(event, *TERMS.upload_events("train", 1))
-    content = path.read_bytes()
-    start = content.rstrip(b"\n").rindex(b"\n") + 1
-    path.write_bytes(content[: start + 9])
-    found = read_ledger(path)
-    assert set(ledger.events[:2]) < set(found.events)
-    assert {type(event) for event in found.events[2:]} == {PoissonGaussian, Gaussian, RandomisedResponse}
-    assert replace_one_epsilon(found.events, 1e-3) > replace_one_epsilon(ledger.events, 1e-3)
-    assert read_ledger(path) == found
-
-
-def account(**changes: Any) -> tuple[Account, ServerLedger]:
-    config = RunConfig.from_flat(
-        {
-            "dataset": "mnist",
-            "batch-size": 25,
-            "target-delta": 1e-3,
-            "noise-multiplier": 1.5,
-            "share": "updates+encodings",
-            "encoding-noise-epsilon": 4.0,
-            "label-epsilon": 2.0,
-        }
-    )
-    found = Account(plan_hospital("hospital-0", 100, config), **changes)
-    return found, ServerLedger({"hospital-0": found})
-
-
-def settled(server_ledger: ServerLedger, events: tuple[Any, ...], *, declined: bool = False) -> str:
-    return server_ledger.settle_upload("hospital-0", events, "train", 10, declined=declined)
-
-
-def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined() -> None:
-    own, server_ledger = account()
-    server_ledger.charge_upload("hospital-0", "train", 10)
-    costs = own.plan.upload_events("train", 10)
-    assert own.counted_events() == costs
-    assert len(costs) == 2
-    assert settled(server_ledger, (), declined=True) == ""
-    assert own.counted_events() == ()
-    server_ledger.charge_upload("hospital-0", "train", 10)
-    assert own.counted_events() == costs, "silence is not refunded"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda costs: (), "without an event"),
-        (lambda costs: costs[:1], "without an event"),
-        (lambda costs: (replace(costs[0], noise_multiplier=9.0), costs[1]), "differs from the plan"),
-        (lambda costs: (costs[0], replace(costs[1], epsilon=0.1)), "differs from the plan"),
-        (lambda costs: (replace(costs[0], part="test"), costs[1]), "without an event"),
-    ],
-)
-def test_an_upload_whose_events_do_not_hold_is_excluded_and_stays_charged(
-    change: Callable[..., tuple[Any, ...]], words: str
-) -> None:
-    own, server_ledger = account()
-    server_ledger.charge_upload("hospital-0", "train", 10)
-    costs = own.plan.upload_events("train", 10)
-    assert words in settled(server_ledger, change(costs))
-    assert own.status == EXCLUDED
-    assert own.counted_events() == costs
-
-
-def test_an_upload_that_forgets_its_history_is_excluded() -> None:
-    history = (PoissonGaussian(2.0, 0.1, 7, 1),)
-    own, server_ledger = account(history=history)
-    costs = own.plan.upload_events("train", 10)
-    assert "no longer hold" in settled(server_ledger, costs)
-    own, server_ledger = account(history=history)
-    assert settled(server_ledger, (*history, *costs)) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Budgets count everything that a hospital has released, each kind against its own target."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
+from fl_ppae.privacy.budget import over_ceiling, over_target
+from fl_ppae.privacy.events import Gaussian, PoissonGaussian, RandomisedResponse
+from fl_ppae.privacy.ledger import Terms, UploadTerms, open_run, read_ledger
+
+UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
+TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3, UPLOAD)
+
+
+def test_budgets_count_the_whole_history_kind_by_kind() -> None:
+    gaussian, labels = UPLOAD.events("train", 2)
+    training = (PoissonGaussian(1.5, 0.25, 4, 1),)
+    assert over_target(training, (gaussian, labels), TERMS) == ""
+    assert "epsilon of the encodings" in over_target((*training, gaussian), (gaussian,), TERMS)
+    assert "epsilon of the labels to 3.000, above 1.5" in over_target((labels,), (labels,), TERMS)
+    tight = replace(TERMS, target_epsilon=epsilon(training, 1e-3).spent)
+    assert over_target((gaussian, labels), training, tight) == "", "uploads do not count as updates"
+    assert "epsilon of the updates" in over_target(training, training, tight)
+
+
+def test_a_ceiling_counts_everything_together_and_nothing_asked_is_never_over_it() -> None:
+    gaussian, labels = UPLOAD.events("train", 2)
+    training = PoissonGaussian(1.5, 0.25, 4, 1)
+    added = epsilon([training], 1e-3).spent
+    assert over_ceiling((), (training,), 1e-3, added) == ""
+    assert "epsilon of all updates" in over_ceiling((training,), (training,), 1e-3, added)
+    total = replace_one_epsilon((training, gaussian, labels), 1e-3)
+    assert over_ceiling((training,), (gaussian, labels), 1e-3, total) == ""
+    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), 1e-3, total - 0.01)
+    assert over_ceiling((training, gaussian), (), 1e-3, 0.1) == ""
+    assert over_ceiling((training,), (gaussian,), 1e-3, None) == ""
+
+
+def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = open_run(path, TERMS)
+    event = TERMS.event(1)
+    assert event is not None
+    ledger = ledger.announce(event, *TERMS.upload_events("train", 1))
+    content = path.read_bytes()
+    start = content.rstrip(b"\n").rindex(b"\n") + 1
+    path.write_bytes(content[: start + 9])
+    found = read_ledger(path)
+    assert set(ledger.events[:2]) < set(found.events)
+    assert {type(event) for event in found.events[2:]} == {PoissonGaussian, Gaussian, RandomisedResponse}
+    assert replace_one_epsilon(found.events, 1e-3) > replace_one_epsilon(ledger.events, 1e-3)
+    assert read_ledger(path) == found
