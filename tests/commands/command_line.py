@@ -8,7 +8,7 @@ from fl_ppae import cli
 from fl_ppae.config import RunConfig
 from fl_ppae.files import write_json
 
-SMALL = ["pathmnist_iid", "--hospitals", "2", "-c", "data-source=stand-in", "-c", "num-server-rounds=2"]
+STAND_IN = ["pathmnist_iid", "--hospitals", "2", "-c", "data-source=stand-in", "-c", "num-server-rounds=2"]
 
 
 def run(*arguments: str) -> int:

@@ -25,7 +25,11 @@ def test_show_marks_a_stand_in_and_a_nominal_epsilon(
     assert "nominal" not in capsys.readouterr().out
 
 
-def test_runs_lists_and_show_finds_by_name(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_lists_and_show_finds_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("FL_PPAE_HOME", str(home))
     assert run("runs") == cli.OK
     finished(home / "runs" / "one")
     (home / "runs" / "two").mkdir()
