@@ -88,19 +88,20 @@ def _wish(arguments: argparse.Namespace) -> Wish:
 
 def _groups(study: str) -> tuple[Path, list[Group]]:
     from fl_ppae.studies import table
+    from fl_ppae.studies.columns import PAPER
     from fl_ppae.studies.study import study_folder
-    from fl_ppae.studies.summary import PAPER_KEYS, PAPER_METRICS, summarise
+    from fl_ppae.studies.summary import summarise
 
     folder = study_folder(study, "paper")
     rows = table.read(folder / table.FILE)
-    if not rows:
+    if rows.empty:
         raise UserError(f"{folder} holds no study yet; make one with: fl-ppae study paper")
-    missing = [key for key in PAPER_KEYS if key not in rows[0]]
+    missing = [one.name for one in PAPER if one.role == "key" and one.name not in rows]
     if missing:
         raise UserError(
             f"{folder / table.FILE} is no table of a paper study: it has no column {missing[0]!r}"
         )
-    return folder, summarise(rows, PAPER_KEYS, PAPER_METRICS)
+    return folder, summarise(rows)
 
 
 def _dataset(asked: str | None, groups: Sequence[Group]) -> str:

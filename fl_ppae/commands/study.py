@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,51 +24,47 @@ from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from fl_ppae.studies.cells import CellWork, StudyCell
+    from fl_ppae.studies.kinds import Kind
     from fl_ppae.studies.study import Study
     from fl_ppae.studies.study_data import StudyData
-    from fl_ppae.studies.workers import NamedCell, Outcome
+    from fl_ppae.studies.workers import Outcome
 
 
 def paper(arguments: argparse.Namespace) -> int:
     """The paper's study; 0 if every cell that was asked for has succeeded."""
-    from fl_ppae.studies.paper_grid import SCALES, PaperCell, paper_cells
-    from fl_ppae.studies.paper_results import write_results
-    from fl_ppae.studies.paper_work import PaperWork
-    from fl_ppae.studies.table import PAPER_COLUMNS
+    from fl_ppae.studies.cells import CellWork
+    from fl_ppae.studies.kinds import PAPER
+    from fl_ppae.studies.paper_grid import SCALES, paper_cells
 
     scale = SCALES[arguments.scale]
     datasets = _datasets(arguments.datasets, scale.datasets)
     cells = _chosen(paper_cells(scale, datasets, _seeds(arguments.seeds)), arguments.only)
     sizes = {"train": scale.train_images, "val": scale.server_images, "test": scale.test_images}
-    study, data = _open(arguments, "paper", PAPER_COLUMNS, cells, datasets, sizes, {"scale": asdict(scale)})
-    _run(arguments, study, cells, PaperWork(scale, data), PaperCell.columns)
-    document, tables = write_results(study)
-    show(document, tables, as_json=arguments.json)
-    return _end(study, cells)
+    study, data = _open(arguments, PAPER, cells, sizes, {"scale": asdict(scale)})
+    from fl_ppae.studies.paper_cell import measure  # takes seconds, so mistakes come before it
+
+    return _run(arguments, study, cells, CellWork(partial(measure, scale=scale), data))
 
 
 def partitions(arguments: argparse.Namespace) -> int:
     """The study of non-IID hospitals; 0 if every cell that was asked for has succeeded."""
     from fl_ppae.studies import partition_grid as grid
-    from fl_ppae.studies.partition_results import write_results
-    from fl_ppae.studies.partition_work import PartitionWork
-    from fl_ppae.studies.table import PARTITION_COLUMNS
+    from fl_ppae.studies.cells import CellWork
+    from fl_ppae.studies.kinds import PARTITIONS
 
     cells = _chosen(grid.partition_cells(_seeds(arguments.seeds)), arguments.only)
     sizes = {"train": grid.TRAIN_IMAGES, "val": grid.SERVER_IMAGES, "test": grid.TEST_IMAGES}
-    study, data = _open(arguments, "partitions", PARTITION_COLUMNS, cells, [grid.DATASET], sizes, {})
-    _run(arguments, study, cells, PartitionWork(data[grid.DATASET]), grid.PartitionCell.columns)
-    document, tables = write_results(study)
-    show(document, tables, as_json=arguments.json)
-    return _end(study, cells)
+    study, data = _open(arguments, PARTITIONS, cells, sizes, {})
+    from fl_ppae.studies.partition_cell import measure  # takes seconds, so mistakes come before it
+
+    return _run(arguments, study, cells, CellWork(measure, data))
 
 
 def _open(
     arguments: argparse.Namespace,
-    name: str,
-    columns: tuple[str, ...],
-    cells: Sequence[NamedCell],
-    datasets: Sequence[str],
+    kind: Kind,
+    cells: Sequence[StudyCell],
     sizes: dict[str, int],
     settings: Mapping[str, Any],
 ) -> tuple[Study, dict[str, StudyData]]:
@@ -78,16 +75,14 @@ def _open(
     if arguments.workers < 0:
         raise UserError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
     files = parse_files(arguments.data)
-    used = [dataset for dataset in datasets if any(f"{dataset}/" in cell.name for cell in cells)]
-    study = Study(study_folder(arguments.output_dir, name), name, columns)
+    study = Study(study_folder(arguments.output_dir, kind.name), kind)
+    folder, source = study.path / "data", arguments.data_source or ""
     data = {
-        dataset: study_data(
-            dataset, files.get(dataset), arguments.data_source or "", sizes, study.path / "data"
-        )
-        for dataset in used
+        name: study_data(name, files.get(name), source, sizes, folder)
+        for name in dict.fromkeys(cell.dataset for cell in cells)
     }
     sources = {name: _source(one) for name, one in data.items()}
-    describe(study, {**settings, "sources": sources}, _command(arguments, name))
+    describe(study, {**settings, "sources": sources}, _command(arguments, kind.name))
     return study, data
 
 
@@ -106,13 +101,9 @@ def _source(data: StudyData) -> dict[str, Any]:
     return {"label": data.label, "md5": data.md5, "stand_in": data.stand_in, "records": data.records}
 
 
-def _run(
-    arguments: argparse.Namespace,
-    study: Study,
-    cells: Sequence[NamedCell],
-    work: Callable[[Any], list[dict[str, Any]]],
-    columns_of: Callable[[Any], Mapping[str, object]],
-) -> None:
+def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell], work: CellWork) -> int:
+    """Run what is left, show what follows from the table; 1 if a cell has failed."""
+    from fl_ppae.studies.results import write_results
     from fl_ppae.studies.study import carry_out, left_over, usable_cores
 
     signal.signal(signal.SIGTERM, _leave)
@@ -125,26 +116,24 @@ def _run(
         done = len(cells) - len(left)
         console.print(f"{len(cells)} cells, {done} done before, {workers} workers", highlight=False)
         with _progress(len(cells), done, workers, console) as told:
-            carry_out(study, left, work, workers, columns_of, told)
+            carry_out(study, left, work, workers, told)
     finally:
         lock.release()
+    document, tables = write_results(study)
+    show(document, tables, as_json=arguments.json)
+    wanted = {cell.name for cell in cells}
+    failed = [one for one in document["failed"] if one["cell"] in wanted]
+    for one in failed[:5]:
+        console.print(f"failed: {one['cell']}: {one['error']}", style="red", highlight=False)
+    if failed:
+        console.print(f"{len(failed)} cells failed; --retry-failed runs them again", style="red")
+    console.print(f"artefacts: {study.path}", soft_wrap=True, highlight=False)
+    return 1 if failed else 0
 
 
 def _leave(signum: int, _frame: FrameType | None) -> None:
     """End as Ctrl-C does, so that the workers are ended too."""
     sys.exit(128 + signum)
-
-
-def _end(study: Study, cells: Sequence[NamedCell]) -> int:
-    wanted = {cell.name for cell in cells}
-    failed = [row for row in study.rows() if row["error"] and row["cell"] in wanted]
-    console = notes()
-    for row in failed[:5]:
-        console.print(f"failed: {row['cell']}: {row['error']}", style="red", highlight=False)
-    if failed:
-        console.print(f"{len(failed)} cells failed; --retry-failed runs them again", style="red")
-    console.print(f"artefacts: {study.path}", soft_wrap=True, highlight=False)
-    return 1 if failed else 0
 
 
 def _datasets(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

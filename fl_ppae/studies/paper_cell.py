@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from fl_ppae.studies.baselines import pca_components, pca_encode, scatter_encode
 from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
 from fl_ppae.studies.paper_grid import CLASSIFIERS, TUNED, PaperCell, PaperScale
 from fl_ppae.studies.study_data import StudyData
+from fl_ppae.studies.workers import Rows
 
 Array = NDArray[Any]
 Encode = Callable[[Array], Array]
@@ -38,18 +38,22 @@ class Encoder:
     columns: dict[str, Any]
 
 
-def run_paper_cell(cell: PaperCell, scale: PaperScale, data: StudyData, threads: int) -> list[dict[str, Any]]:
-    """The cell's rows, one a classifier. The same cell gives the same numbers at the same thread count.
+def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
+    """What is measured of a cell: a row for each classifier, fitted on one thread.
 
     The classifiers learn from the encodings of all hospitals' train parts, as in the paper. Those are what
     `share = updates+encodings` uploads: the common encoder's, in the clear, so they have no guarantee.
     """
-    start = time.perf_counter()
-    config = cell_config(cell, scale, data)
+    config = cell_config(cell, data, scale)
     dataset = resolve(config)
     encoder = _encoder(cell, config, dataset)
     train, test = encoder.encode(dataset.train.images), encoder.encode(dataset.test.images)
-    measured = {**encoder.columns, **_leakage(cell, scale, dataset, encoder.encode, test)}
+    measured = {
+        **encoder.columns,
+        **_leakage(cell, scale, dataset, encoder.encode, test),
+        "train_records": len(dataset.train),
+        "test_records": len(dataset.test),
+    }
     rows = []
     for classifier in CLASSIFIERS:
         _, score = fit_and_score(
@@ -60,21 +64,14 @@ def run_paper_cell(cell: PaperCell, scale: PaperScale, data: StudyData, threads:
             np.asarray(dataset.test.labels),
             dataset.spec.num_classes,
             cell.seed,
-            threads,
+            threads=1,
             resnet=scale.resnet,
         )
-        rows.append({**cell.columns(), "classifier": classifier, **asdict(score), **measured})
-    common = {
-        "source": data.label,
-        "stand_in": data.stand_in,
-        "train_records": len(dataset.train),
-        "test_records": len(dataset.test),
-        "seconds": time.perf_counter() - start,
-    }
-    return [{**row, **common} for row in rows]
+        rows.append({"classifier": classifier, **asdict(score), **measured})
+    return rows
 
 
-def cell_config(cell: PaperCell, scale: PaperScale, data: StudyData) -> RunConfig:
+def cell_config(cell: PaperCell, data: StudyData, scale: PaperScale) -> RunConfig:
     """The configuration of the cell's run; for an encoder that nobody trains, of its architecture."""
     name = cell.autoencoder if cell.autoencoder != "none" else "conv"
     tuned = TUNED[name]
@@ -105,17 +102,19 @@ def cell_config(cell: PaperCell, scale: PaperScale, data: StudyData) -> RunConfi
 def _encoder(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encoder:
     if cell.encoding == "trained":
         return _trained(config, cell.hospitals)
+    return Encoder(_untrained(cell, config, dataset), {"epsilon_status": "none"})
+
+
+def _untrained(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encode:
     if cell.encoding == "random":
         untrained = autoencoder_of(config).encoder
-        return Encoder(lambda images: encode(untrained, images), {"epsilon_status": "none"})
+        return lambda images: encode(untrained, images)
     if cell.encoding == "pca":
         found = pca_components(images_to_tensor(dataset.val.images))
-        return Encoder(
-            lambda images: pca_encode(*found, images_to_tensor(images)), {"epsilon_status": "none"}
-        )
+        return lambda images: pca_encode(*found, images_to_tensor(images))
     if cell.encoding == "scatternet":
-        return Encoder(lambda images: scatter_encode(images_to_tensor(images)), {"epsilon_status": "none"})
-    return Encoder(lambda images: images_to_tensor(images).numpy(), {"epsilon_status": "none"})
+        return lambda images: scatter_encode(images_to_tensor(images))
+    return lambda images: images_to_tensor(images).numpy()
 
 
 def _trained(config: RunConfig, hospitals: int) -> Encoder:

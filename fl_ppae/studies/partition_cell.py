@@ -7,7 +7,6 @@ without the noise of a small test share.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ from fl_ppae.server.classification import FittedClassifier, fit_and_score
 from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
 from fl_ppae.studies.partition_grid import ALONE, CENTRAL, DATASET, PARTITIONS, SHARED, PartitionCell
 from fl_ppae.studies.study_data import StudyData
+from fl_ppae.studies.workers import Rows
 
 Array = NDArray[Any]
 
@@ -43,13 +43,12 @@ CENTRAL_BATCH = 5 * BATCH  # so that central training takes as many steps as eac
 LEARNING_RATE, MAX_GRAD_NORM = 3e-2, 0.1
 
 
-def run_partition_cell(cell: PartitionCell, data: StudyData) -> list[dict[str, Any]]:
-    """The cell's one row.
+def measure(cell: PartitionCell, data: StudyData) -> Rows:
+    """What is measured of a cell: one row.
 
     Raises:
         UserError: the records can't be split like this, as when a hospital would have none.
     """
-    start = time.perf_counter()
     config = cell_config(cell, data)
     dataset = resolve(config)
     held = make_deal(dataset, config, hospital_names(cell.hospitals)).train
@@ -59,16 +58,12 @@ def run_partition_cell(cell: PartitionCell, data: StudyData) -> list[dict[str, A
     mixes = [label_mix(records, dataset) for records in held.values()]
     sizes = [len(records) for records in held.values()]
     row = {
-        **cell.columns(),
         **measured,
-        "source": data.label,
-        "stand_in": data.stand_in,
         "delta": DELTA,
         "epsilon_status": epsilon_status(config),
         "hellinger": heterogeneity(mixes, sizes),
         "records_min": min(sizes),
         "records_max": max(sizes),
-        "seconds": time.perf_counter() - start,
     }
     return [row]
 

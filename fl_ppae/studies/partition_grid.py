@@ -39,6 +39,11 @@ class PartitionCell:
     seed: int
 
     @property
+    def dataset(self) -> str:
+        """The same for all."""
+        return DATASET
+
+    @property
     def name(self) -> str:
         """Unique in the study."""
         return f"{DATASET}/{self.partition}/{self.setting}/{self.noise}/h{self.hospitals}/s{self.seed}"

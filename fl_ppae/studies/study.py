@@ -1,4 +1,4 @@
-"""A study in its folder: what it is, its table, what is left to do, and what follows from the table.
+"""A study in its folder: what it is, its table, and what is left to do.
 
 A study's folder holds `cells.csv` (see `table`), `study.json` (settings, versions, machine, sources),
 `summary.csv` (means and intervals over seeds), `verdicts.json`, `results.md`, `figures/*.png`, the chosen
@@ -12,34 +12,35 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import finite, home, read_json, write_json
 from fl_ppae.runs.directory import versions
 from fl_ppae.studies import table
-from fl_ppae.studies.verdict import Verdict
-from fl_ppae.studies.workers import NamedCell, Outcome, Work, work_off
+from fl_ppae.studies.cells import StudyCell
+from fl_ppae.studies.kinds import Kind
+from fl_ppae.studies.workers import Outcome, Work, work_off
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its folder, its name (`paper` or `partitions`) and the columns of its table."""
+    """One study in its folder."""
 
     path: Path
-    name: str
-    columns: tuple[str, ...]
+    kind: Kind
 
     @property
     def file(self) -> Path:
         """Its `cells.csv`."""
         return self.path / table.FILE
 
-    def rows(self) -> list[table.Row]:
+    def table(self) -> pd.DataFrame:
         """The rows that count."""
         return table.read(self.file)
 
@@ -76,16 +77,17 @@ def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
     if path.is_file():
         there = read_json(path)
         different = [key for key, value in settings.items() if there.get("settings", {}).get(key) != value]
-        if there.get("name") != study.name or different:
-            what = f"study {there.get('name')!r}" if there.get("name") != study.name else ", ".join(different)
+        if there.get("name") != study.kind.name or different:
+            other = there.get("name") != study.kind.name
+            what = f"study {there.get('name')!r}" if other else ", ".join(different)
             raise UserError(f"{study.path} holds another study ({what} differ); give another --output-dir")
         return
     document = {
-        "name": study.name,
+        "name": study.kind.name,
         "command": command,
         "settings": settings,
         "versions": versions(),
-        "machine": machine(),
+        "machine": _machine(),
         "seconds": 0.0,
     }
     write_json(path, finite(document))
@@ -93,10 +95,9 @@ def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
 
 def carry_out(
     study: Study,
-    cells: Sequence[NamedCell],
+    cells: Sequence[StudyCell],
     work: Work,
     workers: int,
-    columns_of: Callable[[Any], Mapping[str, object]],
     told: Callable[[Outcome], None],
 ) -> None:
     """Run `cells` and append their rows as they end; a failed cell is a row with its error."""
@@ -106,36 +107,21 @@ def carry_out(
         for outcome in outcomes:
             rows: Iterable[Mapping[str, Any]] = outcome.rows
             if outcome.error:
-                rows = [{**columns_of(outcome.cell), "error": outcome.error}]
-            table.append(study.file, study.columns, rows)
+                rows = [{**outcome.cell.columns(), "error": outcome.error}]
+            table.append(study.file, study.kind.columns, rows)
             told(outcome)
     finally:
         outcomes.close()  # type: ignore[attr-defined]
         _add_seconds(study, time.monotonic() - start, workers)
 
 
-def left_over(study: Study, cells: Sequence[NamedCell], *, retry_failed: bool) -> list[NamedCell]:
+def left_over(study: Study, cells: Sequence[StudyCell], *, retry_failed: bool) -> list[StudyCell]:
     """The cells that have no row yet; with `retry_failed` those that failed as well."""
-    done = table.finished(study.rows(), retry_failed=retry_failed)
+    done = table.finished(study.table(), retry_failed=retry_failed)
     return [cell for cell in cells if cell.name not in done]
 
 
-def conclude(
-    study: Study, rows: Sequence[table.Row], verdicts: Sequence[Verdict], note: str
-) -> dict[str, Any]:
-    """Write `verdicts.json`; returns the study as one JSON document, without its summary."""
-    found = {"note": note, "verdicts": [asdict(verdict) for verdict in verdicts]}
-    write_json(study.path / "verdicts.json", finite(found))
-    return {
-        "study": str(study.path),
-        **read_json(study.path / "study.json"),
-        "cells": len({row["cell"] for row in rows}),
-        "failed": [{"cell": row["cell"], "error": row["error"]} for row in rows if row["error"]],
-        **found,
-    }
-
-
-def machine() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """The machine, in words: processor, the cores this process may use, operating system."""
     return {
         "processor": _processor(),

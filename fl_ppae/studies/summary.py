@@ -1,107 +1,152 @@
-"""A study's table over seeds: means and 95 % intervals for each configuration, and `summary.csv`."""
+"""A study's table over seeds: means and 95 % intervals of each configuration, and `summary.csv`."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
 
 from fl_ppae.files import write_atomically
-from fl_ppae.studies.statistics import Mean, mean_interval
-from fl_ppae.studies.table import Row, number
+from fl_ppae.source_label import is_loud
+from fl_ppae.studies.columns import KEYS, METRICS, Column
+from fl_ppae.studies.table import succeeded
 
-PAPER_KEYS = (
-    "dataset",
-    "source",
-    "stand_in",
-    "encoding",
-    "autoencoder",
-    "privacy",
-    "scope",
-    "hospitals",
-    "classifier",
-    "epsilon_status",
-)
-PAPER_METRICS = (
-    "accuracy",
-    "auc",
-    "cosine",
-    "cosine_centred",
-    "cosine_mismatched",
-    "reconstruction_loss",
-    "inversion_ssim",
-    "ssim_mean_image",
-    "ssim_class_mean",
-    "epsilon",
-    "seconds",
-)
-PARTITION_KEYS = (
-    "dataset",
-    "source",
-    "stand_in",
-    "partition",
-    "setting",
-    "noise",
-    "hospitals",
-    "epsilon_status",
-)
-PARTITION_METRICS = (
-    "accuracy",
-    "accuracy_hospitals",
-    "accuracy_worst",
-    "epsilon_min",
-    "epsilon_max",
-    "hellinger",
-    "records_min",
-    "records_max",
-    "seconds",
-)
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of `n` values with its two-sided 95 % interval; the ends are NaN for fewer than two values."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half(self) -> float | None:
+        """Half of the interval; None without one."""
+        return None if math.isnan(self.low) else self.high - self.value
+
+    def with_interval(self, narrowest: float = 0.0) -> str:
+        """Such as `0.812 [0.801, 0.823]`; without an interval that is narrower than `narrowest`."""
+        if not self.high - self.low >= narrowest:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def plus_minus(self, narrowest: float = 0.0) -> str:
+        """Such as `0.812 ± 0.011`; without an interval that is narrower than `narrowest`."""
+        if not self.high - self.low >= narrowest:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ± {self.high - self.value:.3f}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """One configuration: the values of its key columns, its seeds, and each metric's mean over them."""
+    """One configuration: the values of its key columns, its seeds, and each known metric's mean over them."""
 
     keys: dict[str, str]
     seeds: int
     means: dict[str, Mean]
 
+    @property
+    def trained(self) -> bool:
+        """Whether an encoder was trained; a baseline has none, or one that never saw a record."""
+        return self.keys.get("encoding", "trained") == "trained"
 
-def summarise(rows: Iterable[Row], keys: Sequence[str], metrics: Sequence[str]) -> list[Group]:
-    """Groups in the table's order; failed cells are left out, metrics without a value too."""
-    found: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        if not row["error"]:
-            found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    @property
+    def formal(self) -> bool:
+        """Whether its epsilon is a guarantee."""
+        return self.keys.get("epsilon_status") == "formal"
+
+    @property
+    def source(self) -> str:
+        """Where its images came from; a stand-in says so."""
+        label = self.keys["source"]
+        drawn = self.keys["stand_in"] == "true"
+        return f"stand-in: {label}" if drawn and not label.startswith("stand-in") else label
+
+    def value(self, metric: str) -> float | None:
+        """The mean of a metric; None if it was not measured."""
+        mean = self.means.get(metric)
+        return None if mean is None else mean.value
+
+
+def mean_interval(values: Sequence[float] | np.ndarray[Any, Any]) -> Mean:
+    """Student's t-interval of the mean, (n - 1 degrees of freedom). Assumes nearly normal values.
+
+    With 3 seeds it is 2.5 standard deviations to each side: wide, and honestly so. It covers the seeds
+    (initial weights, noise, sampling, dealing out), not the choice of images.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not len(values):
+        raise ValueError("the mean of no values")
+    found, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Mean(found, math.nan, math.nan, n)
+    half = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Mean(found, found - half, found + half, n)
+
+
+def numbers(table: pd.DataFrame, metric: str) -> pd.Series:
+    """A column as numbers; NaN where it is empty."""
+    return pd.to_numeric(table[metric], errors="coerce")
+
+
+def summarise(table: pd.DataFrame) -> list[Group]:
+    """The configurations of a study's table in its order; failed cells are left out.
+
+    A configuration is what the key columns that the table has tell apart.
+    """
+    good = succeeded(table)
+    keys = [name for name in table if name in KEYS]
+    metrics = [name for name in table if name in METRICS]
+    if good.empty:
+        return []
+    measured = good.assign(**{name: numbers(good, name) for name in metrics})
     groups = []
-    for values, members in found.items():
-        means = {}
-        for metric in metrics:
-            known = [value for row in members if (value := number(row, metric)) is not None]
-            if known:
-                means[metric] = mean_interval(known)
-        groups.append(Group(dict(zip(keys, values, strict=True)), len(members), means))
+    for found, rows in measured.groupby(keys, sort=False):
+        known = {name: rows[name].dropna().to_numpy() for name in metrics}
+        means = {name: mean_interval(values) for name, values in known.items() if len(values)}
+        groups.append(Group(dict(zip(keys, found, strict=True)), len(rows), means))
     return groups
 
 
-def write_summary(path: Path, groups: Iterable[Group], keys: Sequence[str], metrics: Sequence[str]) -> None:
+def write_summary(path: Path, groups: Iterable[Group], columns: Sequence[Column]) -> None:
     """`summary.csv`: the keys, `seeds`, and for each metric `m`, `m_low`, `m_high`; empty if unknown."""
-    text = io.StringIO()
-    ends = [column for metric in metrics for column in (metric, f"{metric}_low", f"{metric}_high")]
-    writer = csv.DictWriter(text, [*keys, "seeds", *ends], restval="", lineterminator="\n")
-    writer.writeheader()
+    keys = [column.name for column in columns if column.role == "key"]
+    metrics = [column.name for column in columns if column.role == "metric"]
+    rows = []
     for group in groups:
         row: dict[str, object] = {**group.keys, "seeds": group.seeds}
-        for metric, mean in group.means.items():
-            values = (mean.value, mean.low, mean.high)
-            columns = (metric, f"{metric}_low", f"{metric}_high")
-            row |= {
-                column: f"{value:.6g}"
-                for column, value in zip(columns, values, strict=True)
-                if not math.isnan(value)
-            }
-        writer.writerow(row)
-    write_atomically(path, text.getvalue().encode())
+        for name, mean in group.means.items():
+            row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+        rows.append(row)
+    ends = [name for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")]
+    frame = pd.DataFrame(rows, columns=[*keys, "seeds", *ends])
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_atomically(path, text.encode())
+
+
+def where(groups: Iterable[Group], **keys: str) -> list[Group]:
+    """The groups with these values in their key columns."""
+    return [group for group in groups if all(group.keys[key] == value for key, value in keys.items())]
+
+
+def distinct(groups: Iterable[Group], key: str) -> list[str]:
+    """The different values of a key column, in order of appearance."""
+    return list(dict.fromkeys(group.keys[key] for group in groups))
+
+
+def sources(groups: Iterable[Group]) -> str:
+    """The sources of their images, as a figure names them; one that must be marked comes first."""
+    found = {group.source for group in groups}
+    return "; ".join(sorted(found, key=lambda source: (not is_loud(source), source)))

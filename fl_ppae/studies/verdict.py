@@ -1,4 +1,8 @@
-"""One claim, tested on a study's table: the same for every study, in JSON, Markdown and on the terminal."""
+"""One claim, tested on a study's table: the same for every study, in JSON, Markdown and on the terminal.
+
+A claim about a difference holds if the whole 95 % interval of the difference is on the claimed side of its
+threshold, does not hold if it is wholly on the other, else it is undecided. Differences are paired by seed.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.table import Table
 from rich.text import Text
+
+from fl_ppae.studies.summary import mean_interval, numbers
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 COLUMNS = ("claim", "data set", "verdict", "difference", "setting", "compared")
@@ -41,14 +48,36 @@ class Verdict:
     def cells(self) -> tuple[str, ...]:
         """Its texts, by `COLUMNS`."""
         claim = f"{self.claim}: {self.statement}"
-        return (claim, self.dataset, self.verdict, self.difference(), self.setting, self.compared)
+        found = difference(self.value, self.low, self.high)
+        return (claim, self.dataset, self.verdict, found, self.setting, self.compared)
 
-    def difference(self) -> str:
-        """The value with its interval and sign."""
-        if math.isnan(self.value):
-            return "-"
-        interval = "" if math.isnan(self.low) else f" [{self.low:+.3f}, {self.high:+.3f}]"
-        return f"{self.value:+.3f}{interval}"
+
+@dataclass(frozen=True)
+class Claim:
+    """That accuracy differs, by more than `threshold` if `at_least`, else by less."""
+
+    name: str
+    statement: str
+    dataset: str
+    setting: str
+    threshold: float
+    at_least: bool
+
+    def test(self, better: pd.DataFrame, worse: pd.DataFrame, sides: tuple[str, str]) -> Verdict:
+        """On the rows of two configurations, called `sides`; undecided where no seed has both."""
+        both = _accuracy(better).join(_accuracy(worse), how="inner", lsuffix="_better", rsuffix="_worse")
+        if both.empty:
+            text = f"no seed has both {sides[0]} and {sides[1]}"
+            return self._verdict(text, UNDECIDED, math.nan, math.nan, math.nan, 0)
+        one, other = both["accuracy_better"].to_numpy(), both["accuracy_worse"].to_numpy()
+        mean = mean_interval(one - other)
+        text = f"{sides[0]}: {one.mean():.3f}; {sides[1]}: {other.mean():.3f}"
+        verdict = decide(mean.low, mean.high, self.threshold, at_least=self.at_least)
+        return self._verdict(text, verdict, mean.value, mean.low, mean.high, mean.n)
+
+    def _verdict(self, text: str, verdict: str, value: float, low: float, high: float, n: int) -> Verdict:
+        where = (self.name, self.statement, self.dataset, self.setting)
+        return Verdict(*where, text, verdict, value, low, high, n, self.threshold)
 
 
 def decide(low: float, high: float, threshold: float, *, at_least: bool) -> str:
@@ -57,6 +86,13 @@ def decide(low: float, high: float, threshold: float, *, at_least: bool) -> str:
     if not (above or below):  # an unknown end too
         return UNDECIDED
     return HOLDS if above == at_least else FAILS
+
+
+def difference(value: float, low: float, high: float) -> str:
+    """A value with its interval and sign; NaN is unknown."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:
@@ -68,10 +104,12 @@ def tally(verdicts: Iterable[Verdict]) -> str:
 def verdict_table(verdicts: Sequence[Verdict], note: str) -> Table:
     """For the terminal."""
     table = Table(
-        title=f"Verdicts: {tally(verdicts)}", title_justify="left", caption=note, caption_justify="left"
+        *COLUMNS,
+        title=f"Verdicts: {tally(verdicts)}",
+        title_justify="left",
+        caption=note,
+        caption_justify="left",
     )
-    for name in COLUMNS:
-        table.add_column(name)
     for one in verdicts:
         claim, dataset, verdict, *rest = one.cells()
         table.add_row(claim, dataset, Text(verdict, style=_STYLES[verdict]), *rest)
@@ -84,3 +122,8 @@ def verdict_markdown(verdicts: Sequence[Verdict], note: str) -> list[str]:
     for row in (COLUMNS, ["---"] * len(COLUMNS), *(one.cells() for one in verdicts)):
         lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |")
     return [*lines, "", note, ""]
+
+
+def _accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Known accuracies by seed."""
+    return rows[["seed"]].assign(accuracy=numbers(rows, "accuracy")).dropna().set_index("seed")

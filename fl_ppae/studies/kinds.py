@@ -1,0 +1,99 @@
+"""The two kinds of study: what their tables hold and what is concluded from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fl_ppae.studies import columns
+from fl_ppae.studies.columns import Column
+from fl_ppae.studies.paper_claims import NOTE as PAPER_NOTE
+from fl_ppae.studies.paper_claims import paper_verdicts
+from fl_ppae.studies.paper_figures import draw_paper_figures
+from fl_ppae.studies.partition_claims import NOTE as PARTITION_NOTE
+from fl_ppae.studies.partition_claims import partition_verdicts
+from fl_ppae.studies.partition_figures import draw_partition_figures
+from fl_ppae.studies.summary import Group
+from fl_ppae.studies.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of study.
+
+    Attributes:
+        columns: of its `cells.csv`.
+        keys, metrics: what `results.md` shows of a configuration; the terminal shows the same metrics.
+        labels: what a configuration is, by heading, on the terminal.
+        order: of the configurations; None for the table's own.
+        draw: writes its figures into a folder.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    labels: Callable[[Group], dict[str, str]]
+    order: Callable[[Group], Any] | None
+    verdicts: Callable[[pd.DataFrame], list[Verdict]]
+    note: str
+    draw: Callable[[Sequence[Group], Path], None]
+
+
+def _paper_labels(group: Group) -> dict[str, str]:
+    keys = group.keys
+    name = keys["autoencoder"] if group.trained else keys["encoding"]
+    return {
+        "encoding": f"random {keys['autoencoder']}" if keys["encoding"] == "random" else name,
+        "DP": "none" if keys["privacy"] == "none" else f"{keys['privacy']}, {keys['scope']}",
+        "hospitals": keys["hospitals"],
+        "classifier": keys["classifier"],
+    }
+
+
+def _paper_order(group: Group) -> tuple[Any, ...]:
+    keys = group.keys
+    epsilon = math.inf if keys["privacy"] == "none" else float(keys["privacy"])
+    rank = ("pixels", "pca", "scatternet", "random", "trained").index(keys["encoding"])
+    return (keys["dataset"], rank, keys["autoencoder"], -epsilon, keys["scope"], keys["hospitals"])
+
+
+_PARTITION_KEYS = ("partition", "setting", "noise", "hospitals")
+
+PAPER = Kind(
+    name="paper",
+    title="Paper study",
+    columns=columns.PAPER,
+    keys=("encoding", "autoencoder", "privacy", "scope", "hospitals", "classifier"),
+    metrics=("accuracy", "auc", "cosine", "cosine_centred", "inversion_ssim", "epsilon"),
+    labels=_paper_labels,
+    order=_paper_order,
+    verdicts=paper_verdicts,
+    note=PAPER_NOTE,
+    draw=draw_paper_figures,
+)
+PARTITIONS = Kind(
+    name="partitions",
+    title="Partition study",
+    columns=columns.PARTITIONS,
+    keys=_PARTITION_KEYS,
+    metrics=(
+        "accuracy",
+        "accuracy_hospitals",
+        "accuracy_worst",
+        "epsilon_min",
+        "epsilon_max",
+        "hellinger",
+    ),
+    labels=lambda group: {name: group.keys[name] for name in _PARTITION_KEYS},
+    order=None,
+    verdicts=partition_verdicts,
+    note=PARTITION_NOTE,
+    draw=draw_partition_figures,
+)

@@ -1,0 +1,128 @@
+"""The paper's claims (Wu et al., LNCS 15256, 2025, pp. 37-46) as tests on a study's table.
+
+Only the paper's abstract is public, without its tables. So the claims are tested in the direction in which
+the abstract states them, on this study's data; no number of the paper is compared with. What "little" and
+"a lot" mean is fixed here, before the results: 0.02 and 0.05 of accuracy. The verdicts are not corrected for
+their number: of twenty, one may be wrong by chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from fl_ppae.studies.summary import numbers
+from fl_ppae.studies.table import succeeded
+from fl_ppae.studies.verdict import UNDECIDED, Claim, Verdict, decide
+
+LITTLE = 0.02
+A_LOT = 0.05
+NOTE = (
+    "The paper's own tables are not public, so these verdicts are directional: they say whether this study's "
+    "data agree with the abstract's claims, not whether the paper's numbers were reproduced."
+)
+_Z = 1.959964
+_WORDS = {"lr": "LR", "resnet18": "ResNet18"}
+# The paper's own setting and the one with a guarantee: name, scope, hospitals.
+_SETTINGS = (
+    ("central, scope encoder", "encoder", "1"),
+    ("5 hospitals, scope autoencoder", "autoencoder", "5"),
+)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One configuration: what a cell is but for data set and seed."""
+
+    classifier: str
+    encoding: str
+    autoencoder: str = "none"
+    privacy: str = "none"
+    scope: str = "none"
+    hospitals: str = "1"
+
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        own = vars(self)
+        return rows[(rows[list(own)] == list(own.values())).all(axis=1)]
+
+    def __str__(self) -> str:
+        what = self.autoencoder if self.encoding == "trained" else "raw pixels"
+        dp = "" if self.encoding != "trained" else ", no DP"
+        if self.privacy != "none":
+            dp = f", epsilon {self.privacy}"
+        return f"{_WORDS[self.classifier]} on {what}{dp}"
+
+
+def paper_verdicts(table: pd.DataFrame) -> list[Verdict]:
+    """Every claim on every data set, centrally under the paper's scope and federated under a formal one.
+
+    In the order of the claims.
+    """
+    rows = succeeded(table)
+    if rows.empty:
+        return []
+    epsilons = sorted(set(rows["privacy"]) - {"none"}, key=float)
+    found: list[Verdict] = []
+    for dataset, own in rows.groupby("dataset", sort=False):
+        for setting, scope, hospitals in _SETTINGS:
+            for claim, *sides in _claims(str(dataset), setting, scope, hospitals, epsilons):
+                better, worse = sides
+                found.append(claim.test(better.of(own), worse.of(own), (str(better), str(worse))))
+        found.append(_cosine_ranks_leakage(own, str(dataset)))
+    return sorted(found, key=lambda one: one.claim)
+
+
+def _claims(
+    dataset: str, setting: str, scope: str, hospitals: str, epsilons: Sequence[str]
+) -> Iterable[tuple[Claim, _Choice, _Choice]]:
+    """Each claim with the configuration that it puts first and the one that it puts second."""
+
+    def trained(classifier: str, autoencoder: str, privacy: str = "none") -> _Choice:
+        own_scope = "none" if privacy == "none" else scope
+        return _Choice(classifier, "trained", autoencoder, privacy, own_scope, hospitals)
+
+    def claim(name: str, statement: str, threshold: float, *, at_least: bool = True) -> Claim:
+        return Claim(name, statement, dataset, setting, threshold, at_least)
+
+    lr, resnet = trained("lr", "fc"), trained("resnet18", "conv")
+    yield claim("1a", "a simple autoencoder raises LR", 0.0), lr, _Choice("lr", "pixels")
+    yield (
+        claim("2a", f"conv costs ResNet18 less than {LITTLE}", -LITTLE),
+        resnet,
+        _Choice("resnet18", "pixels"),
+    )
+    for epsilon in epsilons:
+        private_lr, private_resnet = trained("lr", "fc", epsilon), trained("resnet18", "conv", epsilon)
+        yield claim("1b", f"DP then costs LR more than {A_LOT}", A_LOT), lr, private_lr
+        yield claim("2b", f"DP costs it less than {LITTLE}", LITTLE, at_least=False), resnet, private_resnet
+        yield claim("3a", "under DP conv with ResNet18 is the choice", 0.0), private_resnet, private_lr
+
+
+def _cosine_ranks_leakage(rows: pd.DataFrame, dataset: str) -> Verdict:
+    """Whether the paper's leakage metric orders configurations as an attacker's success does."""
+    trained = rows[rows["encoding"] == "trained"].drop_duplicates("cell", keep="last")
+    measured = pd.DataFrame(
+        {
+            "configuration": trained["cell"].str.rpartition("/")[0],
+            "cosine": numbers(trained, "cosine").abs(),
+            "ssim": numbers(trained, "inversion_ssim"),
+        }
+    ).dropna()
+    points = measured.groupby("configuration", sort=False).mean()
+    value = low = high = math.nan
+    verdict = UNDECIDED
+    if len(points) > 4:
+        value = float(spearmanr(points["cosine"], points["ssim"]).statistic)
+        if not math.isnan(value):
+            # Fieller, Hartley and Pearson 1957: Fisher's z of a rank correlation, variance 1.06 / (n - 3).
+            half = _Z * math.sqrt(1.06 / (len(points) - 3))
+            centre = math.atanh(max(-0.999999, min(0.999999, value)))
+            low, high = math.tanh(centre - half), math.tanh(centre + half)
+            verdict = decide(low, high, 0.0, at_least=True)
+    text = f"rank correlation of |cosine| and inversion SSIM, {len(points)} configurations"
+    where = ("3b", "the cosine tells which encoding leaks", dataset, "all trained encoders")
+    return Verdict(*where, text, verdict, value, low, high, len(points), 0.0)

@@ -1,0 +1,132 @@
+"""The charts of a study's report: what trades against what, a point a configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from markupsafe import Markup
+
+from fl_ppae.reporting.charts import Axes, Point, Series, xy_chart
+from fl_ppae.studies.summary import Group, sources
+
+_NO_DP = "none"
+_BASELINES = {"pixels": "raw pixels", "pca": "PCA", "scatternet": "ScatterNet"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and its title."""
+
+    title: str
+    svg: Markup
+
+
+def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
+    """For each data set and classifier: accuracy against leakage, by what privacy it has."""
+    charts = []
+    for name, own in _by(groups, "dataset", "classifier").items():
+        shown = [group for group in own if {"inversion_ssim", "accuracy"} <= set(group.means)]
+        points: dict[str, list[Point]] = {}
+        for group in sorted(shown, key=_budget):
+            ssim = group.means["inversion_ssim"].value
+            points.setdefault(_privacy(group), []).append(_point(group, ssim))
+        if shown:
+            title = f"Accuracy, leakage and privacy: {name}"
+            axes = Axes(title, "inversion SSIM (leakage, -1 to 1)", "accuracy (0 to 1)", sources(own))
+            floors = [floor for group in shown if (floor := group.value("ssim_class_mean")) is not None]
+            marks = {"class-mean image": fmean(floors)} if floors else {}
+            series = [Series(privacy, tuple(held)) for privacy, held in points.items()]
+            charts.append(Chart(title, xy_chart(series, axes, joined=False, upright=marks)))
+    return charts
+
+
+def price_charts(groups: Sequence[Group]) -> list[Chart]:
+    """For each data set and classifier: accuracy by guaranteed epsilon, a series for each encoding."""
+    charts = []
+    for name, own in _by(groups, "dataset", "classifier").items():
+        formal = [group for group in own if group.formal and group.keys.get("privacy")]
+        without = [group for group in own if group.keys.get("privacy") == _NO_DP]
+        priced = [group for group in (*formal, *without) if "accuracy" in group.means]
+        levels = sorted({group.keys["privacy"] for group in priced}, key=_level)
+        kinds: dict[str, list[Group]] = {}
+        for group in priced:
+            federated = f", {_hospitals(group)}" if group.trained else ""
+            kinds.setdefault(_encoding(group) + federated, []).append(group)
+        series = []
+        for index, (kind, held) in enumerate(kinds.items()):
+            beside = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # not over one another
+            points = [_point(group, levels.index(group.keys["privacy"]) + beside) for group in held]
+            series.append(Series(kind, tuple(sorted(points, key=lambda point: point.x))))
+        if len(levels) > 1:
+            title = f"What a guarantee costs: {name}"
+            axes = Axes(title, "epsilon of the encoder updates", "accuracy (0 to 1)", sources(priced))
+            ticks = {float(at): "no DP" if level == _NO_DP else level for at, level in enumerate(levels)}
+            charts.append(Chart(title, xy_chart(series, axes, joined=False, x_names=ticks)))
+    return charts
+
+
+def partition_charts(groups: Sequence[Group]) -> list[Chart]:
+    """Accuracy, and the worst hospital's, against how unlike the hospitals are."""
+    charts = []
+    words = {"accuracy": "accuracy", "accuracy_worst": "worst hospital's accuracy"}
+    for metric, word in words.items():
+        shown = [group for group in groups if {"hellinger", metric} <= set(group.means)]
+        series = [
+            Series(name, tuple(_point(group, group.means["hellinger"].value, metric) for group in held))
+            for name, held in _by(shown, "setting", "noise", "hospitals").items()
+        ]
+        if series:
+            title = f"Unlike hospitals: {word}"
+            x_label = "Hellinger distance of label mixes (0 to 1)"
+            axes = Axes(title, x_label, f"{word} (0 to 1)", sources(shown))
+            charts.append(Chart(title, xy_chart(series, axes, joined=False)))
+    return charts
+
+
+def _point(group: Group, x: float, metric: str = "accuracy") -> Point:
+    mean = group.means[metric]
+    words = (_encoding(group), group.keys.get("scope"), group.keys.get("partition"), _hospitals(group))
+    note = ", ".join(word for word in words if word and word != "none")
+    low, high = (None, None) if mean.half is None else (mean.low, mean.high)
+    return Point(x, mean.value, low, high, f"({note})")
+
+
+def _by(groups: Iterable[Group], *names: str) -> dict[str, list[Group]]:
+    """Configurations by what they have under these columns, in words."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        words = [_hospitals(group) if name == "hospitals" else group.keys.get(name, "") for name in names]
+        found.setdefault(", ".join(filter(None, words)), []).append(group)
+    return found
+
+
+def _encoding(group: Group) -> str:
+    """What the classifier sees: an autoencoder's encodings, or a baseline's."""
+    kind, architecture = group.keys.get("encoding", "trained"), group.keys.get("autoencoder", "")
+    if kind == "random":
+        return f"random {architecture}"
+    return _BASELINES.get(kind, architecture)
+
+
+def _hospitals(group: Group) -> str:
+    count = group.keys["hospitals"]
+    return f"{count} hospital{'s' if count != '1' else ''}"
+
+
+def _privacy(group: Group) -> str:
+    """The privacy of an encoder, in words."""
+    level = group.keys["privacy"]
+    if not group.trained:
+        return "baseline"
+    return "no DP" if level == _NO_DP else f"epsilon {level}" + ("" if group.formal else ", nominal")
+
+
+def _budget(group: Group) -> tuple[bool, float, bool]:
+    return not group.trained, _level(group.keys["privacy"]), not group.formal
+
+
+def _level(privacy: str) -> float:
+    return math.inf if privacy == _NO_DP else float(privacy)
