@@ -103,8 +103,9 @@ def _source(data: StudyData) -> dict[str, Any]:
 
 def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell], work: CellWork) -> int:
     """Run what is left, show what follows from the table; 1 if a cell has failed."""
+    from fl_ppae.hardware import usable_cores
     from fl_ppae.studies.results import write_results
-    from fl_ppae.studies.study import carry_out, left_over, usable_cores
+    from fl_ppae.studies.study import carry_out, left_over
 
     signal.signal(signal.SIGTERM, _leave)
     console = notes()

@@ -8,7 +8,6 @@ images under `data/` and the workers' output under `logs/`.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import finite, home, read_json, write_json
+from fl_ppae.hardware import processor_name, usable_cores
 from fl_ppae.runs.directory import versions
 from fl_ppae.studies import table
 from fl_ppae.studies.cells import StudyCell
@@ -87,7 +87,11 @@ def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
         "command": command,
         "settings": settings,
         "versions": versions(),
-        "machine": _machine(),
+        "machine": {
+            "processor": processor_name(),
+            "cores": usable_cores(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
         "seconds": 0.0,
     }
     write_json(path, finite(document))
@@ -119,29 +123,6 @@ def left_over(study: Study, cells: Sequence[StudyCell], *, retry_failed: bool) -
     """The cells that have no row yet; with `retry_failed` those that failed as well."""
     done = table.finished(study.table(), retry_failed=retry_failed)
     return [cell for cell in cells if cell.name not in done]
-
-
-def _machine() -> dict[str, Any]:
-    """The machine, in words: processor, the cores this process may use, operating system."""
-    return {
-        "processor": _processor(),
-        "cores": usable_cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _add_seconds(study: Study, seconds: float, workers: int) -> None:

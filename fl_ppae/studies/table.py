@@ -8,7 +8,6 @@ what each column means.
 from __future__ import annotations
 
 import csv
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from fl_ppae.errors import UserError
+from fl_ppae.files import csv_cell
 from fl_ppae.studies.columns import Column, names
 
 FILE = "cells.csv"
@@ -32,7 +32,7 @@ def append(path: Path, columns: tuple[Column, ...], rows: Iterable[Mapping[str, 
         if new:
             writer.writeheader()
         for row in rows:
-            writer.writerow({key: _text(value) for key, value in row.items()})
+            writer.writerow({key: _cell(value) for key, value in row.items()})
         file.flush()
         os.fsync(file.fileno())
 
@@ -93,9 +93,5 @@ def _end_last_line(path: Path) -> None:
             file.write(b"\n")
 
 
-def _text(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return format(value, ".6g") if isinstance(value, float) else value
+def _cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else csv_cell(value)
