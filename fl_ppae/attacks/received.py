@@ -10,12 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
-from fl_ppae.attacks.shadows import SEED, averaged, terms_like
+from fl_ppae.attacks.shadows import attackers_draws, terms_like
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
-from fl_ppae.hospital.training import Moments, train_round
+from fl_ppae.hospital.rounds import LocalTraining, averaged
 from fl_ppae.models.build import autoencoder_of, local_model_of
-from fl_ppae.privacy.randomness import streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +60,10 @@ def simulated_updates(
     `index` says which simulated hospital; its randomness goes by it.
     """
     model, updates = local_model_of(config), []
-    moments: Moments | None = None
+    terms = terms_like(config, hospital_records, len(records))
+    training = LocalTraining(model, records, terms, attackers_draws(index))
     for each in rounds:
-        model.encoder.load_state_dict(each.start.state_dict())
-        terms = terms_like(config, hospital_records, len(records))
-        draws = streams(SEED, index, each.number)
-        moments, _ = train_round(model, records, terms, draws, moments)
+        training.train(each.number, start=each.start.state_dict())
         updates.append(_difference(each.start, model.encoder.state_dict()))
     return updates
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from fl_ppae.attacks.audited_run import AuditedRun, frozen
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.files import home, write_atomically
-from fl_ppae.hospital.training import Moments, TrainingTerms, round_terms, train_round
+from fl_ppae.hospital.rounds import LocalTraining, train_together
+from fl_ppae.hospital.training import TrainingTerms, round_terms
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.plan import plan_hospital, planned_terms
-from fl_ppae.privacy.randomness import streams
+from fl_ppae.privacy.randomness import Streams, streams
 
 State = dict[str, Tensor]
 
@@ -75,6 +77,11 @@ def terms_like(config: RunConfig, hospital_records: int, records: int) -> Traini
     return replace(terms, noise_multiplier=terms.noise_multiplier * records / hospital_records)
 
 
+def attackers_draws(index: int) -> Callable[[int], Streams]:
+    """The randomness of hospital number `index` by round, when an attacker trains it."""
+    return partial(streams, SEED, index)
+
+
 def shadow_encoder(
     audited: AuditedRun, config: RunConfig, records: Records, what: str, index: int
 ) -> nn.Module:
@@ -91,11 +98,8 @@ def shadow_encoder(
 
     def train() -> State:
         audited.say(f"training shadow encoder {index + 1}, dp-scope {config.dp_scope}; kept for later audits")
-        moments: Moments | None = None
-        for server_round in range(1, config.num_server_rounds + 1):
-            terms = terms_like(config, len(records), len(records))
-            draws = streams(SEED, index, server_round)
-            moments, _ = train_round(model, records, terms, draws, moments)
+        terms = terms_like(config, len(records), len(records))
+        LocalTraining(model, records, terms, attackers_draws(index)).train_rounds(config.num_server_rounds)
         return model.encoder.state_dict()
 
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "records": what, "index": index}
@@ -111,28 +115,19 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
 
     def train() -> State:
         audited.say("training the same federation without DP; kept for later audits")
-        models = {name: local_model_of(config) for name in hospitals}
-        moments: dict[str, Moments | None] = dict.fromkeys(hospitals)
-        for server_round in range(1, config.num_server_rounds + 1):
-            for index, (name, records) in enumerate(hospitals.items()):
-                models[name].encoder.load_state_dict(encoder.state_dict())
-                terms = terms_like(config, len(records), len(records))
-                draws = streams(SEED, index, server_round)
-                moments[name], _ = train_round(models[name], records, terms, draws, moments[name])
-            states = [model.encoder.state_dict() for model in models.values()]
-            encoder.load_state_dict(averaged(states, [len(records) for records in hospitals.values()]))
+        trained = [
+            LocalTraining(
+                local_model_of(config),
+                records,
+                terms_like(config, len(records), len(records)),
+                attackers_draws(index),
+            )
+            for index, records in enumerate(hospitals.values())
+        ]
+        train_together(trained, encoder, config.num_server_rounds)
         return encoder.state_dict()
 
     dealt = digest(*(records.indices for records in hospitals.values()))
     key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "deal": dealt}
     encoder.load_state_dict(kept("federation", key, train))
     return frozen(encoder)
-
-
-def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
-    """The weighted mean of encoders, as federated averaging takes it."""
-    total, mean = sum(weights), {name: torch.zeros_like(value) for name, value in states[0].items()}
-    for state, weight in zip(states, weights, strict=True):
-        for name, value in state.items():
-            mean[name] += value * (weight / total)
-    return mean

@@ -5,23 +5,22 @@ from __future__ import annotations
 import csv
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import hospital_names, make_deal
-from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
 from fl_ppae.hardware import limited_threads, usable_cores
-from fl_ppae.hospital.training import round_terms, train_round
+from fl_ppae.hospital.rounds import LocalTraining, train_together
+from fl_ppae.hospital.training import round_terms
 from fl_ppae.models.build import autoencoder_of, local_model_of
-from fl_ppae.privacy.plan import HospitalPlan, make_plan, planned_terms
+from fl_ppae.privacy.plan import make_plan, planned_terms
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.runs.directory import create_run_directory
 from fl_ppae.server.rounds import train_all_rounds
@@ -80,44 +79,24 @@ def phases(run: Path, hospitals: int) -> dict[str, float]:
 def bare_loop(config: RunConfig, hospitals: int) -> float:
     """Seconds of the same local training and averaging with nothing around it.
 
-    No messages, files, ledger or accountant; data and plan are made before the clock starts.
+    No messages, files, ledger or accountant; data, plan and networks are made before the clock starts.
     """
     held = make_deal(resolve(config), config, hospital_names(hospitals)).train
     plans = make_plan(config, {name: len(records) for name, records in held.items()}).hospitals
-    common = autoencoder_of(config).encoder.state_dict()
-    kept: dict[str, tuple[dict[str, torch.Tensor], Any]] = {}
-    total = sum(plan.records for plan in plans)
+    trained = [
+        LocalTraining(
+            local_model_of(config),
+            held[plan.name],
+            round_terms(planned_terms(plan, config, "bench"), config),
+            partial(streams, config.seed, index),
+        )
+        for index, plan in enumerate(plans)
+    ]
+    encoder = autoencoder_of(config).encoder
     with limited_threads(config.threads_per_hospital):
         start = time.perf_counter()
-        for server_round in range(1, config.num_server_rounds + 1):
-            mean = {name: torch.zeros_like(value) for name, value in common.items()}
-            for index, plan in enumerate(plans):
-                trained, kept[plan.name] = _train(
-                    config, plan, held[plan.name], common, kept.get(plan.name), (index, server_round)
-                )
-                for name, value in trained.items():
-                    mean[name] += value * (plan.records / total)
-            common = mean
+        train_together(trained, encoder, config.num_server_rounds)
         return time.perf_counter() - start
-
-
-def _train(
-    config: RunConfig,
-    plan: HospitalPlan,
-    records: HospitalRecords,
-    encoder: dict[str, torch.Tensor],
-    kept: tuple[dict[str, torch.Tensor], Any] | None,
-    key: tuple[int, int],
-) -> tuple[dict[str, torch.Tensor], tuple[dict[str, torch.Tensor], Any]]:
-    index, server_round = key
-    model = local_model_of(config)
-    model.encoder.load_state_dict(encoder)
-    if kept is not None:
-        model.partner.load_state_dict(kept[0])
-    terms = round_terms(planned_terms(plan, config, "bench"), config)
-    drawn = streams(config.seed, index, server_round)
-    optimisers, _ = train_round(model, records, terms, drawn, kept[1] if kept is not None else None)
-    return model.encoder.state_dict(), (model.partner.state_dict(), optimisers)
 
 
 def rounds_in_process(config: RunConfig, hospitals: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psutil
 
@@ -21,7 +22,8 @@ from fl_ppae.epsilon_audit.canaries import AuditedRecords, draw_canaries
 from fl_ppae.epsilon_audit.scores import SPREAD, CanaryScores, gradient_numbers
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, limited_threads
-from fl_ppae.hospital.training import Moments, round_terms, train_round
+from fl_ppae.hospital.rounds import LocalTraining
+from fl_ppae.hospital.training import round_terms
 from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, planned_terms
 from fl_ppae.privacy.randomness import streams
@@ -67,13 +69,11 @@ def audit_hospital(
     drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
     included = coins.sampling.random(canaries) < 0.5
     records = AuditedRecords(hospital.own, drawn, included)
-    moments: Moments | None = None
     with limited_threads(config.threads_per_hospital):
         scores = CanaryScores(model, hospital.own, drawn, work)
-        for server_round in range(1, hospital.plan.rounds + 1):
-            draws = streams(config.seed, hospital.index, server_round)
-            moments, _ = train_round(model, records, work, draws, moments, observe=scores)
-            after_round(server_round)
+        draws = partial(streams, config.seed, hospital.index)
+        training = LocalTraining(model, records, work, draws, observe=scores)
+        training.train_rounds(hospital.plan.rounds, after_round)
         found = scores.scores()
     return best_bound(found, included, confidence=confidence, delta=hospital.plan.delta)
 

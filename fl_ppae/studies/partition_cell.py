@@ -8,6 +8,7 @@ without the noise of a small test share.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
-from fl_ppae.hospital.training import Moments, round_terms, train_round
+from fl_ppae.hospital.rounds import LocalTraining
+from fl_ppae.hospital.training import round_terms
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.privacy.plan import HospitalPlan, make_plan, plan_hospital, planned_terms
@@ -164,9 +166,8 @@ def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecor
 def _train_alone(config: RunConfig, plan: HospitalPlan, records: HospitalRecords, index: int) -> nn.Module:
     model = local_model_of(config)
     terms = round_terms(planned_terms(plan, config, run="alone"), config)
-    moments: Moments | None = None
-    for number in range(1, config.num_server_rounds + 1):
-        moments, _ = train_round(model, records, terms, streams(config.seed, index, number), moments)
+    draws = partial(streams, config.seed, index)
+    LocalTraining(model, records, terms, draws).train_rounds(config.num_server_rounds)
     return model.encoder
 
 
