@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import psutil
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_ppae import client_app, messages
+from fl_ppae import messages
+from fl_ppae.benchmarks.own_process import last_number
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.config import RunConfig
@@ -22,7 +22,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.hospital.site import write_deal
 from fl_ppae.messages import ARRAYS, CONFIG
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.simulation.in_process import InProcessGrid
+from fl_ppae.simulation.in_process import simulated_grid
 
 _FLAT = 1.1  # private memory may differ by a tenth: the allocator's
 
@@ -36,7 +36,7 @@ def measure(size: Size, folder: Path) -> Measurement:
         output = folder / f"memory-{hospitals}"
         config = config_for(data, output, num_server_rounds=1)
         write_deal(make_deal(resolve(config), config, hospital_names(hospitals)), output)
-        found[hospitals] = _worker_in_its_own_process(config, hospitals)
+        found[hospitals] = last_number(__name__, json.dumps(config.to_flat()), str(hospitals))
     lines = [
         Line(f"worker with {hospitals} hospitals: private memory", value, "MB")
         for hospitals, value in found.items()
@@ -53,24 +53,11 @@ def measure(size: Size, folder: Path) -> Measurement:
     return Measurement({"private_megabytes": found, "ratio": ratio}, tuple(lines))
 
 
-def _worker_in_its_own_process(config: RunConfig, hospitals: int) -> float:
-    asked = json.dumps({"config": config.to_flat(), "hospitals": hospitals})
-    done = subprocess.run(
-        [sys.executable, "-m", __name__], input=asked, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise UserError(
-            f"the measured worker failed: {(done.stderr.splitlines() or ['no reason given'])[-1]}"
-        )
-    return float(done.stdout.splitlines()[-1])
-
-
 def _serve(flat: dict[str, Any], hospitals: int) -> float:
     """Train every hospital once, as a worker is asked to; this process's private megabytes after it."""
     torch.set_num_threads(1)
     config = RunConfig.from_flat(flat)
-    nodes = [{"partition-id": number, "num-partitions": hospitals} for number in range(hospitals)]
-    grid = InProcessGrid(client_app.app, config.to_flat(), nodes)
+    grid = simulated_grid(config, hospitals)
     arrays = messages.to_arrays(autoencoder_of(config).encoder.state_dict())
     where = ConfigRecord({"run-directory": config.output_dir, "server-round": 1})
     for node in grid.get_node_ids():
@@ -82,5 +69,4 @@ def _serve(flat: dict[str, Any], hospitals: int) -> float:
 
 
 if __name__ == "__main__":
-    given = json.loads(sys.stdin.read())
-    print(_serve(given["config"], given["hospitals"]))
+    print(_serve(json.loads(sys.argv[1]), int(sys.argv[2])))

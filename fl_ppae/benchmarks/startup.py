@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 
 import psutil
 
+from fl_ppae.benchmarks.own_process import last_number
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
-from fl_ppae.errors import UserError
 
 _REPEATS = 3
 
@@ -25,14 +24,8 @@ def measure(size: Size, folder: Path) -> Measurement:
     """Median seconds of fresh processes; the data cache is there already, as in every run but the first."""
     data = write_images(folder, size.records)
     resolve(config_for(data, folder))
-    seconds = []
-    for number in range(_REPEATS):
-        command = [sys.executable, "-m", __name__, str(data), str(folder / f"start-{number}")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            why = (done.stderr.splitlines() or ["no reason given"])[-1]
-            raise UserError(f"the run whose start was measured failed: {why}")
-        seconds.append(float(done.stdout.splitlines()[-1]))
+    starts = (folder / f"start-{number}" for number in range(_REPEATS))
+    seconds = [last_number(__name__, str(data), str(output)) for output in starts]
     middle = statistics.median(seconds)
     return Measurement({"seconds": seconds}, (Line("start-up to the first local step", middle, "s", Aim(6)),))
 

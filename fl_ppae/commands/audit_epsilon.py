@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from fl_ppae.commands.output import notes, show, timed
+from fl_ppae.commands.output import notes, show, timed, warn
 from fl_ppae.commands.prepared import Chosen, choose
 from fl_ppae.commands.progress import rounds_bar
 from fl_ppae.errors import UserError
@@ -55,7 +55,7 @@ def command(arguments: argparse.Namespace) -> int:
     assert claim is not None  # _check asks for --claim where the plan has no epsilon
     console = notes()
     for warning in (*plan.warnings, *_too_few(arguments, claim, plan.delta)):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     with _progress(plan.rounds, console) as after_round, warnings.catch_warnings():
         # torch says this of every module whose input needs no gradient, as images do.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from fl_ppae.benchmarks.machine import busy, machine
 from fl_ppae.benchmarks.results import SIZES, Line, Measurement, Size
-from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.errors import UserError, did_you_mean
 
 # In this order: the step first, while nothing else has filled memory.
@@ -36,7 +36,7 @@ def command(arguments: argparse.Namespace) -> int:
     found = machine(arguments.threads)
     console = notes()
     if warning := busy(found):
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     measured: dict[str, Measurement] = {}
     with _own_home() as folder:
         for section in chosen:

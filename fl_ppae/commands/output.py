@@ -25,6 +25,11 @@ def notes() -> Console:
     return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
 
 
+def warn(console: Console, text: str) -> None:
+    """Print a warning."""
+    console.print(f"warning: {text}", style="yellow", highlight=False)
+
+
 def timed(console: Console) -> Callable[[str], None]:
     """Prints lines that begin with the seconds since now."""
     start = time.monotonic()

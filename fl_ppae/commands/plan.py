@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import choose, prepare
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.plan import make_plan, shared_noise_plan
@@ -54,7 +54,7 @@ def command(arguments: argparse.Namespace) -> int:
         text = f"{' and '.join(plain)} leave plain: no guarantee for them, nor for what is learned from them"
         console.print(text, style="yellow", highlight=False)
     for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     return 0
 
 

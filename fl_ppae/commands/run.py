@@ -17,7 +17,7 @@ from types import FrameType
 from rich.console import Console
 
 from fl_ppae.catalogue import PATH_KEYS
-from fl_ppae.commands.output import notes, show
+from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Prepared, choose, prepare
 from fl_ppae.commands.progress import Progress
 from fl_ppae.config import RunConfig
@@ -89,7 +89,7 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
         who = f"adversary-hospitals {config.adversary_hospitals} will act as {config.adversary}"
         console.print(f"attack run: {who}", style="bold white on red", highlight=False)
     for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", highlight=False)
+        warn(console, warning)
     return _Start(prepared, config, run_directory, frozenset(given))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
 
@@ -18,7 +19,7 @@ from fl_ppae.files import write_json
 from fl_ppae.hospital.site import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.plotting import plot_label_distributions
-from fl_ppae.privacy.plan import make_plan
+from fl_ppae.privacy.plan import Plan, make_plan
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
@@ -77,40 +78,48 @@ def start_session(
     if not any(member.deployed for member in members):
         deal = deal or make_deal(dataset, config, [member.name for member in members])
         write_deal(deal, run.path)
-        labels = {name: records.labels().tolist() for name, records in deal.train.items()}
-        figure = run.path / "figures" / "label_distributions.png"
-        plot_label_distributions(labels, dataset.spec.class_names, data_label(run.summary), figure)
+        _draw_label_distributions(deal, run)
     elif not config.shares_updates:
         raise UserError(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
             'can hand to hospitals; deployed, use share = "updates" or "updates+encodings"'
         )
     enrolments = enrol(grid, members, str(run.path))
-    plan = make_plan(config, {name: enrolment.records for name, enrolment in enrolments.items()})
+    records = {name: enrolment.records for name, enrolment in enrolments.items()}
+    plan = make_plan(config, records)
     for warning in plan.warnings:
         _warn(warning)
-    accounts = {}
-    for hospital_plan in plan.hospitals:
-        enrolment = enrolments[hospital_plan.name]
-        accounts[hospital_plan.name] = Account(
-            hospital_plan,
-            enrolment.history,
-            status=STOPPED if enrolment.declined else ACTIVE,
-            reason=enrolment.declined,
-        )
     source = dataset.source
     document = {
         "simulation": simulation,
         "config": config.to_flat(),
         "data_source": {"label": source.label, "kind": source.kind, "file": source.file, "md5": source.md5},
         "hospitals": len(members),
-        "records": {name: enrolment.records for name, enrolment in enrolments.items()},
+        "records": records,
         "deployed": deal is None,
         "seed": config.seed,
         "versions": versions(),
     }
     write_json(run.path / "config.json", document)
-    return Session(grid, config, run, dataset, members, enrolments, ServerLedger(accounts), deal)
+    server_ledger = _open_server_ledger(plan, enrolments)
+    return Session(grid, config, run, dataset, members, enrolments, server_ledger, deal)
+
+
+def _open_server_ledger(plan: Plan, enrolments: Mapping[str, Enrolment]) -> ServerLedger:
+    accounts = {}
+    for hospital in plan.hospitals:
+        enrolment = enrolments[hospital.name]
+        status = STOPPED if enrolment.declined else ACTIVE
+        accounts[hospital.name] = Account(
+            hospital, enrolment.history, status=status, reason=enrolment.declined
+        )
+    return ServerLedger(accounts)
+
+
+def _draw_label_distributions(deal: Deal, run: RunDirectory) -> None:
+    labels = {name: records.labels().tolist() for name, records in deal.train.items()}
+    figure = run.path / "figures" / "label_distributions.png"
+    plot_label_distributions(labels, deal.dataset.spec.class_names, data_label(run.summary), figure)
 
 
 def _warn(text: str) -> None:
