@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fl_ppae.attacks.membership import matched
 from fl_ppae.leakage.membership import (
     balanced_halves,
     membership_auc,
@@ -103,16 +102,3 @@ def test_the_ratio_has_the_roc_of_rmias_pairwise_count():
         membership_auc(scores[member], scores[~member]).value for scores in (dominated, ratio)
     )
     assert pairwise == pytest.approx(direct, abs=0.005)
-
-
-@pytest.mark.parametrize("most", [5, 60, 10_000])
-def test_non_members_have_the_members_class_mix(most: int):
-    rng = np.random.default_rng(0)
-    wanted = rng.choice(4, 300, p=[0.5, 0.3, 0.2, 0.0])
-    labels = rng.choice([0, 1, 3], 400)  # class 2 isn't there
-    rows = matched(wanted, labels, most)
-    assert len(rows) <= most + 2 and len(np.unique(rows)) == len(rows)
-    shares = np.bincount(labels[rows], minlength=4) / len(rows)
-    assert shares[2] == shares[3] == 0
-    if most > 5:
-        assert shares[0] == pytest.approx(5 / 8, abs=0.06)

@@ -1,0 +1,64 @@
+"""Attacks on encodings and on the classifier work where there is something to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from attacks.audits import audited
+from support import Run
+
+from fl_ppae.attacks import adversarial_examples
+
+
+def test_origins_show_where_hospitals_keep_their_own_encoders_and_not_in_iid_updates(
+    federate: Callable[..., Run],
+):
+    def accuracy(share: str) -> dict:
+        run = federate(share, share=share, dp_scope="none", noise_multiplier=0.0, num_server_rounds=4)
+        (row,) = audited(run, "--attacks", "hospital-inference")["results"]
+        return row
+
+    apart, common = accuracy("encodings"), accuracy("updates")
+    assert apart["chance"] == common["chance"] == pytest.approx(1 / 3)
+    assert apart["value"] > 0.8
+    assert common["low"] < 1 / 3 < common["high"]
+
+
+def test_extraction_copies_a_linear_classifier(federate: Callable[..., Run]):
+    run = federate("run")
+    rows = audited(run, "--attacks", "model-extraction")["results"]
+    agreement, copy, original = rows
+    assert copy["metric"] == original["metric"] == "accuracy"
+    assert abs(copy["value"] - original["value"]) <= 1 - agreement["value"]
+    assert original["variant"] == "of the classifier copied"
+    assert agreement["value"] > 0.9  # 60 queries, encodings of 16 numbers
+    assert agreement["chance"] < 0.3
+
+
+def test_adversarial_examples_work(federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("art")
+    monkeypatch.setattr(adversarial_examples, "_RADII", (1, 64))  # the prototypes are far from each other
+    monkeypatch.setattr(adversarial_examples, "_SHOWN", 64)
+    run = federate("run", dp_scope="none", noise_multiplier=0.0)
+    rows = {row["variant"]: row for row in audited(run, "--attacks", "adversarial-examples")["results"]}
+    assert list(rows) == ["unchanged", "FGSM, 64/255", "PGD, 64/255"]
+    assert rows["unchanged"]["value"] > 0.6
+    assert rows["PGD, 64/255"]["value"] < rows["PGD, 64/255"]["chance"] - 0.3
+
+
+def test_changed_images_stay_within_radius_and_range():
+    pytest.importorskip("art")
+    from fl_ppae.attacks.adversarial_examples import _attacks
+
+    images = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    labels = network(torch.from_numpy(images)).argmax(1).numpy()
+    for attack in _attacks(network, torch.Size((1, 8, 8)), 3).values():
+        changed = attack(images, labels, 0.1)
+        assert np.abs(changed - images).max() == pytest.approx(0.1, abs=1e-6)
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        assert np.mean(network(torch.from_numpy(changed)).argmax(1).numpy() == labels) < 0.7

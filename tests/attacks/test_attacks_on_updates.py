@@ -1,0 +1,101 @@
+"""Attacks on updates and gradients work without defence and weaken under DP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from attacks.attacked import PLAIN, attacked, noise_images, opened, row
+from safetensors.torch import load_file
+from support import Run, write_npz
+
+from fl_ppae.attacks import (
+    gradient_inversion,
+    membership_updates,
+    property_inference,
+)
+from fl_ppae.attacks.received import received_rounds, simulated_updates
+
+
+def test_updates_give_their_records_away_and_not_under_dp(federate: Callable[..., Run], tmp_path: Path):
+    work = {"record_messages": True, "data_file": str(noise_images(tmp_path / "noise.npz"))}
+    plain = attacked(federate("plain", **work, **PLAIN), membership_updates.ATTACK)
+    assert row(plain, "auc", "cosine, 2 rounds").low > 0.6
+    private = attacked(federate("private", noise_multiplier=20.0, **work), membership_updates.ATTACK)
+    found = row(private, "auc", "cosine, 2 rounds")
+    assert found.low < 0.6
+    assert found.undefended > found.value + 0.1
+
+
+def test_received_rounds_are_the_run_again(federate: Callable[..., Run]):
+    run = federate("run", record_messages=True, num_server_rounds=3)
+    audited = opened(run)
+    rounds = received_rounds(audited, 99)
+    assert [each.number for each in rounds] == [1, 2, 3]
+    assert received_rounds(audited, 2)[-1].number == 2
+    final = load_file(run.path / "encoder.safetensors")
+    records = audited.stored.config["records"]
+    start, last = dict(rounds[-1].start.named_parameters()), rounds[-1].updates
+    moved = sum(last[name] * records[name] for name in last) / sum(records.values())
+    flat = torch.cat([(final[name] - value).flatten() for name, value in start.items()])
+    torch.testing.assert_close(flat, moved, rtol=1e-3, atol=1e-6)
+
+
+def test_a_simulated_hospital_moves_as_far_as_the_real_one(federate: Callable[..., Run]):
+    audited = opened(federate("run", record_messages=True))
+    rounds, victim = received_rounds(audited, 2), audited.hospitals[0]
+    records = audited.deal.train[victim]
+    for update, each in zip(
+        simulated_updates(audited.config, records, len(records), rounds, 0), rounds, strict=True
+    ):
+        assert update.norm().item() == pytest.approx(each.updates[victim].norm().item(), rel=0.1)
+
+
+def mixed_file(path: Path) -> Path:
+    return write_npz(path, records=1500)
+
+
+def test_a_class_mix_is_told_from_updates_where_hospitals_differ(
+    federate: Callable[..., Run], tmp_path: Path
+):
+    work = {
+        "record_messages": True,
+        "data_file": str(mixed_file(tmp_path / "mixed.npz")),
+        "partition": "pathological",
+        "classes_per_hospital": 3,
+    }
+    plain = attacked(federate("plain", **work, **PLAIN), property_inference.ATTACK)
+    found = row(plain, "total variation")
+    assert found.chance > 0.6
+    assert found.value < 0.6 * found.chance
+    noisy = attacked(federate("noisy", noise_multiplier=20.0, **work), property_inference.ATTACK)
+    assert row(noisy, "total variation").value > found.value + 0.1
+    assert row(noisy, "total variation").undefended < 0.6 * found.chance
+    assert [each.group for each in plain.details] == ["hospital-0", "hospital-1", "hospital-2"]
+
+
+def test_of_evenly_dealt_hospitals_there_is_no_mix_to_find(federate: Callable[..., Run], tmp_path: Path):
+    file = mixed_file(tmp_path / "mixed.npz")
+    run = federate("even", record_messages=True, data_file=str(file), **PLAIN)
+    found = row(attacked(run, property_inference.ATTACK), "total variation")
+    assert found.chance < 0.15
+    assert found.value > 0.5 * found.chance
+
+
+def test_gradient_inversion_tells_the_run_with_its_noise_and_without(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gradient_inversion, "BATCHES", (1, 2))
+    monkeypatch.setattr(gradient_inversion, "_IMAGES", 2)
+    work = {"autoencoder": "conv", "encoding_size": 0}
+    private = attacked(federate("private", **work), gradient_inversion.ATTACK, searches=150)
+    for metric in ("ssim", "psnr"):
+        found = row(private, metric)
+        assert found.variant == "batch 1"
+        assert found.undefended > found.chance > found.value
+    assert {each.variant for each in private.details} == {"batch 2"}
+    plain = attacked(federate("plain", **work, **PLAIN), gradient_inversion.ATTACK, searches=150)
+    assert row(plain, "psnr").value == row(plain, "psnr").undefended
+    assert row(plain, "psnr").value == pytest.approx(row(private, "psnr").undefended)
