@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from fl_ppae.source_label import is_loud, marked_source
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-
-
+TARGET = OKABE_ITO[5]
+LOUD = "#b00000"
 _HATCHES = ("", "///", "...")
-
-
 _DOTS_PER_INCH = 150
-
-
 _BARS = 40
 
 
@@ -73,13 +68,16 @@ def plot_image_rows(
         grid = figure.subplots(len(rows), count, squeeze=False)
         for (name, images), line in zip(rows.items(), grid, strict=True):
             for image, axes in zip(images, line, strict=True):
-                pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
-                axes.imshow(
-                    pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1
-                )
-                axes.set_xticks([])
-                axes.set_yticks([])
+                show_image(axes, image)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
+
+
+def show_image(axes: Any, image: np.ndarray[Any, Any]) -> None:
+    """One image (C, H, W) in 0 to 1 on axes, without ticks."""
+    pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+    axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def plot_extraction(
@@ -129,18 +127,26 @@ def plot_roc(
 
 @contextmanager
 def figure_file(path: Path, title: str, source_label: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure of its own, without pyplot's global state, saved at the end. A stand-in or an attack
-    is marked in red."""
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    """A figure that is saved at the end, with its title and its data source; `size` is in inches."""
+    figure = blank_figure(size)
     yield figure
-    loud = is_loud(source_label)
-    figure.suptitle(title)
-    figure.supxlabel(
-        f"data: {marked_source(source_label)}",
-        fontsize="small",
-        color="#C00000" if loud else "#333333",
-        weight="bold" if loud else "normal",
-    )
+    figure.suptitle(title, parse_math=False)
+    name_source(figure, f"data: {marked_source(source_label)}", loud=is_loud(source_label))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def blank_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure without pyplot's global state; `size` is in inches."""
+    return Figure(figsize=size, layout="constrained")
+
+
+def name_source(figure: Figure, text: str, *, loud: bool) -> None:
+    """Write the data source below a figure; a stand-in and a run under attack (`loud`) in bold red."""
+    figure.supxlabel(
+        text,
+        fontsize="small",
+        color=LOUD if loud else "#333333",
+        weight="bold" if loud else "normal",
+        parse_math=False,
+    )

@@ -6,7 +6,8 @@ import argparse
 
 from fl_ppae.commands.output import notes, show
 from fl_ppae.errors import UserError
-from fl_ppae.reporting.comparison import compare, comparison_tables
+from fl_ppae.reporting.comparison import comparison_tables
+from fl_ppae.runs.comparison import compare
 from fl_ppae.runs.stored import find_run
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from operator import attrgetter
@@ -18,7 +17,7 @@ from fl_ppae.attacks.attack import Attack, Result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.runner import Audit, Skipped
 from fl_ppae.files import csv_cell, finite, write_atomically, write_json
-from fl_ppae.reporting.tables import title
+from fl_ppae.reporting.tables import brief_number, title
 
 _NOTHING = "-"
 _COLUMNS = ("value", "95 % interval", "at\nchance", "knowing\nthe class", "without\ndefence", "n")
@@ -99,9 +98,9 @@ def _metric(row: Result) -> str:
 
 
 def _numbers(row: Result) -> tuple[str, ...]:
-    interval = _NOTHING if row.low is None else f"{number(row.low)}..{number(row.high)}"
-    compared = (number(row.chance), number(row.class_chance), number(row.undefended))
-    return number(row.value), interval, *compared, str(row.n)
+    interval = _NOTHING if row.low is None else f"{brief_number(row.low)}..{brief_number(row.high)}"
+    compared = (brief_number(row.chance), brief_number(row.class_chance), brief_number(row.undefended))
+    return brief_number(row.value), interval, *compared, str(row.n)
 
 
 def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Table:
@@ -150,10 +149,3 @@ def _csv(rows: Iterable[Result]) -> bytes:
     for row in rows:
         writer.writerow({key: csv_cell(value) for key, value in asdict(row).items()})
     return text.getvalue().encode()
-
-
-def number(value: float | None) -> str:
-    """A value in as many digits as it deserves; a dash for none."""
-    if value is None or not math.isfinite(value):
-        return _NOTHING
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"

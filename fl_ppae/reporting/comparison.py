@@ -1,123 +1,28 @@
-"""Runs side by side: which keys differ, what came out, and whether they can be compared at all."""
+"""Runs side by side, as tables for the terminal."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.files import finite, read_json
-from fl_ppae.reporting.audit_report import number
-from fl_ppae.reporting.tables import EPSILON, format_epsilon
+from fl_ppae.files import finite
+from fl_ppae.reporting.tables import EPSILON, brief_number, format_epsilon
+from fl_ppae.runs.comparison import audit_values, differing_keys
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
 _NOTHING = "-"
-_OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where it goes, not what it is
-_MEASURES = ("accuracy", "auc", "reconstruction_loss", "epsilon_max")
-
-
-def compare(runs: Sequence[StoredRun]) -> dict[str, Any]:
-    """The JSON document: keys that differ, results and audit values of each run, warnings."""
-    return {
-        "runs": [_run(run) for run in runs],
-        "differing_keys": differing_keys(runs),
-        "audit": _audit(runs),
-        "warnings": warnings(runs),
-    }
-
-
-def differing_keys(runs: Sequence[StoredRun]) -> dict[str, list[Any]]:
-    """Each key in which the runs differ, and its value in each; None where a run doesn't have it."""
-    values = [
-        {"simulation": run.config.get("simulation"), "hospitals": run.config.get("hospitals"), **run.values}
-        for run in runs
-    ]
-    keys = list(dict.fromkeys(key for one in values for key in one if key not in _OF_A_RUN))
-    found = {key: [one.get(key) for one in values] for key in keys}
-    return {key: held for key, held in found.items() if any(value != held[0] for value in held)}
-
-
-def warnings(runs: Sequence[StoredRun]) -> list[str]:
-    """Why the runs' numbers should not be set against each other, or not be believed."""
-    found = []
-    data = {((run.config.get("data_source") or {}).get("md5"), _source(run)) for run in runs}
-    if len(data) > 1:
-        found.append(
-            "not comparable: the runs used different data: "
-            + "; ".join(f"{run.name}: {_source(run)}, MD5 {_md5(run)}" for run in runs)
-        )
-    found += [f"{run.name}: {marked_source(run.data_label)}" for run in runs if is_loud(run.data_label)]
-    for run in runs:
-        if (status := run.summary.get("status")) != "completed":
-            found.append(f"{run.name} did not complete: status {status}")
-        elif run.summary.get("epsilon_max") is not None and not _formal(run):
-            found.append(f"{run.name}: its epsilon is nominal, not a guarantee")
-    if len({run.values.get("target-delta") for run in runs}) > 1:
-        found.append("epsilons at different deltas are not comparable")
-    return found
 
 
 def comparison_tables(runs: Sequence[StoredRun]) -> list[Table]:
-    """The same for the terminal: results, differing keys, and audit values where there are any."""
+    """Results, differing keys, and audit values where there are any."""
     names = _short_names(runs)
     tables = [_results(runs, names), _keys(differing_keys(runs), names)]
-    audit = _audit(runs)
+    audit = audit_values(runs)
     return [*tables, _audit_table(audit, names)] if audit else tables
-
-
-def _run(run: StoredRun) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "run_directory": str(run.path),
-        "status": run.summary.get("status"),
-        "data_source": run.data_label,
-        "md5": (run.config.get("data_source") or {}).get("md5"),
-        **{measure: run.summary.get(measure) for measure in _MEASURES},
-        "epsilon_formal": _formal(run),
-        "formal": run.summary.get("formal"),
-        "leakage": run.summary.get("leakage") or {},
-        "baselines": run.summary.get("baselines") or {},
-    }
-
-
-def _audit(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
-    """What audits found, a row for each attack, threat model and metric; None for a run that has no such row.
-
-    Inversion is by the attacker that did best on its own pairs, which may be another one in each run.
-    """
-
-    def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
-        one_of_several = row["variant"] and not row["attack"].startswith("inversion")
-        variant = f" ({row['variant']})" if one_of_several else ""
-        return row["attack"], row["threat_model"], row["metric"] + variant
-
-    found = [{key_of(row): row for row in _audit_results(run.path)} for run in runs]
-    keys = list(dict.fromkeys(key for rows in found for key in rows))
-    return [
-        {
-            "attack": attack,
-            "threat_model": threat_model,
-            "metric": metric,
-            "values": [
-                None if row is None else {key: row[key] for key in ("value", "low", "high", "variant", "n")}
-                for row in (rows.get((attack, threat_model, metric)) for rows in found)
-            ],
-        }
-        for attack, threat_model, metric in keys
-    ]
-
-
-def _audit_results(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        results: list[Mapping[str, Any]] = read_json(path / "audit" / "results.json")["results"]
-    except (OSError, json.JSONDecodeError):
-        return []
-    return results
 
 
 def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
@@ -130,7 +35,7 @@ def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
     row("data", _marked)
     row("accuracy", lambda run: _number(run.summary.get("accuracy")))
     row("AUC", lambda run: _number(run.summary.get("auc")))
-    row(EPSILON, lambda run: format_epsilon(run.summary.get("epsilon_max"), formal=_formal(run)))
+    row(EPSILON, lambda run: format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal))
     row("all that left has a guarantee", lambda run: "yes" if run.summary.get("formal") else "NO")
     row("reconstruction loss (MSE)", lambda run: _number(run.summary.get("reconstruction_loss")))
     metrics = list(dict.fromkeys(key for run in runs for key in run.summary.get("leakage") or {}))
@@ -175,20 +80,6 @@ def _marked(run: StoredRun) -> Text:
     return Text(marked_source(run.data_label), style="bold red" if is_loud(run.data_label) else "")
 
 
-def _source(run: StoredRun) -> str:
-    return str(
-        (run.config.get("data_source") or {}).get("label") or run.summary.get("data_source") or "unknown"
-    )
-
-
-def _md5(run: StoredRun) -> str:
-    return str((run.config.get("data_source") or {}).get("md5") or "unknown")
-
-
-def _formal(run: StoredRun) -> bool:
-    return bool(((run.summary.get("guarantees") or {}).get("updates") or {}).get("formal"))
-
-
 def _number(value: float | None) -> str:
     return _NOTHING if finite(value) is None else f"{value:.4f}"
 
@@ -196,6 +87,6 @@ def _number(value: float | None) -> str:
 def _measured(value: Mapping[str, Any] | None) -> str:
     if value is None or finite(value["value"]) is None:
         return _NOTHING
-    text = number(value["value"])
+    text = brief_number(value["value"])
     low, high = (finite(value[end]) for end in ("low", "high"))
-    return text if low is None else f"{text} ({number(low)}..{number(high)})"
+    return text if low is None else f"{text} ({brief_number(low)}..{brief_number(high)})"

@@ -28,6 +28,7 @@ from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
+from fl_ppae.reporting.encoding_maps import as_maps
 from fl_ppae.runs.stored import StoredRun
 
 SHOWN = 8
@@ -147,7 +148,7 @@ def _inversion(audited: AuditedRun) -> tuple[Inversion | None, str]:
 
 def _pictures(encodings: Tensor) -> Tensor:
     """Encodings (N, *encoding) as pictures (N, 3, H, W): channels tiled, a vector folded to a near-square."""
-    maps = encodings if encodings.ndim == 4 else _folded(encodings)
+    maps = torch.from_numpy(as_maps(encodings.numpy()))
     count, channels, height, width = maps.shape
     across = int(np.ceil(np.sqrt(channels)))
     down = -(-channels // across)
@@ -160,15 +161,6 @@ def _pictures(encodings: Tensor) -> Tensor:
         tiled.reshape(count, down * height, across * width)
     )
     return torch.from_numpy(np.moveaxis(coloured[..., :3], -1, 1))
-
-
-def _folded(vectors: Tensor) -> Tensor:
-    size = vectors[0].numel()
-    width = int(np.ceil(np.sqrt(size)))
-    height = -(-size // width)
-    padded = torch.full((len(vectors), width * height), float("nan"))
-    padded[:, :size] = vectors.flatten(1)
-    return padded.view(-1, 1, height, width)
 
 
 def _strip(images: Tensor) -> bytes:

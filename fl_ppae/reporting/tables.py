@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -45,6 +46,13 @@ def format_epsilon(epsilon: float | str | None, *, formal: bool) -> str:
     if epsilon is None or epsilon == "":
         return _NOTHING
     return f"{float(epsilon):.2f}" if formal else f"{float(epsilon):.2f} nominal, not a guarantee"
+
+
+def brief_number(value: float | None) -> str:
+    """A value in as many digits as it deserves; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return _NOTHING
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
 def run_tables(run: StoredRun) -> list[RenderableType]:
@@ -121,7 +129,7 @@ def runs_table(runs: Iterable[StoredRun]) -> Table:
             Text(status, style={"completed": "green", "failed": "red"}.get(status, "yellow")),
             run.data_label,
             _number(run.summary.get("accuracy")),
-            format_epsilon(run.summary.get("epsilon_max"), formal=_updates_formal(run)),
+            format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal),
         )
     return table
 
@@ -160,7 +168,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
 
 
 def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:
-    formal, unbounded = _updates_formal(run), run.values.get("dp-scope") == "none"
+    formal, unbounded = run.updates_formal, run.values.get("dp-scope") == "none"
     heading = title("Privacy budgets", run.data_label)
     table = _table(heading, "hospital", "records", "noise", "rounds trained", EPSILON, "target")
     table.add_column("last status")
@@ -205,11 +213,6 @@ def verdict(run: StoredRun) -> Text:
     if run.summary.get("formal"):
         return Text("Everything that left a hospital has a formal guarantee.", style="green")
     return Text("Not everything that left a hospital has a formal guarantee.", style="yellow")
-
-
-def _updates_formal(run: StoredRun) -> bool:
-    guarantees = run.summary.get("guarantees") or {}
-    return bool((guarantees.get("updates") or {}).get("formal"))
 
 
 def _table(heading: Text, *columns: str) -> Table:

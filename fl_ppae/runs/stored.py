@@ -41,6 +41,11 @@ class StoredRun:
         source = self.config.get("data_source") or {}
         return data_label({"data_source": source.get("label"), **self.summary})
 
+    @property
+    def updates_formal(self) -> bool:
+        """Whether the epsilon of the encoder updates is a guarantee."""
+        return bool(((self.summary.get("guarantees") or {}).get("updates") or {}).get("formal"))
+
     def rows(self, file: str) -> list[Row]:
         """The rows of one of its CSV files; none while it isn't there."""
         try:

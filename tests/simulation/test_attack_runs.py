@@ -32,7 +32,7 @@ def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(session, "plot_label_distributions", lambda *given: said.append(given[2]))
     monkeypatch.setattr(server_app, "plot_encodings", lambda *given: said.append(given[3]))
     for name in ("plot_rounds", "plot_epsilon"):
-        monkeypatch.setattr(figures, name, lambda *given, **_: said.extend(map(str, given)))
+        monkeypatch.setattr(figures, name, lambda run, _: said.append(run.data_label))
     monkeypatch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
     return said
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from reporting.test_report import page_of, text_of
+from reporting.html_page import page_of, text_of
 from studies.study_tables import BASELINE, NO_DP, NOMINAL, failed, study_of
 
 from fl_ppae import cli

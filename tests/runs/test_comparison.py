@@ -7,7 +7,7 @@ import pytest
 from fl_ppae import cli
 from fl_ppae.config import RunConfig
 from fl_ppae.files import write_json
-from fl_ppae.reporting.comparison import compare, differing_keys
+from fl_ppae.runs.comparison import compare, differing_keys
 from fl_ppae.runs.stored import StoredRun, open_run
 
 REAL = {"label": "MNIST (official files)", "md5": "abc"}

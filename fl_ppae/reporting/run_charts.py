@@ -1,0 +1,124 @@
+"""What a run's charts show, its rounds and its budgets, and how its report draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
+from fl_ppae.reporting.tables import EPSILON
+from fl_ppae.runs.stored import StoredRun
+
+_SIMILARITIES = ("cosine", "cosine_centred", "cosine_mismatched")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart over the rounds, with the options of `draw_xy`. Without series, nothing was measured."""
+
+    axes: Axes
+    series: tuple[Series, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Epsilon of each hospital's encoder updates, with the options of `draw_bars`."""
+
+    axes: Axes
+    spent: Mapping[str, float]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart for the report, and its title."""
+
+    title: str
+    svg: Markup
+
+
+def round_charts(run: StoredRun) -> list[Chart]:
+    """A chart of each panel that was measured."""
+    return [
+        Chart(panel.axes.title, xy_chart(panel.series, panel.axes, **panel.options))
+        for panel in round_panels(run)
+        if panel.series
+    ]
+
+
+def budget_chart(run: StoredRun) -> Markup | None:
+    """A bar for each hospital; None while no hospital has spent anything."""
+    budgets = budgets_of(run)
+    return bar_chart(budgets.spent, budgets.axes, **budgets.options) if budgets.spent else None
+
+
+def round_panels(run: StoredRun) -> list[Panel]:
+    """Quality, epsilon, reconstruction loss and leakage over the rounds, from `rounds.csv`."""
+    rows = run.rows("rounds.csv")
+    whole = (1, int(rows[-1]["round"])) if rows else (1, 1)
+    nominal = _nominal(run)
+
+    def panel(title: str, label: str, columns: Mapping[str, str], **options: Any) -> Panel:
+        series = (
+            Series(name, tuple(Point(float(row["round"]), float(row[key])) for row in rows if row.get(key)))
+            for key, name in columns.items()
+        )
+        axes = Axes(title, "round", label, run.data_label)
+        return Panel(axes, tuple(one for one in series if one.points), {"whole": whole, **options})
+
+    return [
+        panel("Accuracy and AUC", "on the test split (0 to 1)", {"accuracy": "accuracy", "auc": "AUC"}),
+        panel(
+            "Epsilon of the encoder updates" + nominal,
+            "epsilon" + nominal,
+            {"epsilon_max": EPSILON},
+            from_zero=True,
+            target=_target(run),
+        ),
+        panel(
+            "Reconstruction loss",
+            "mean squared error, pixels 0 to 1",
+            {"reconstruction_loss": "reconstruction loss"},
+            from_zero=True,
+        ),
+        panel(
+            "Leakage: image against encoding",
+            "cosine similarity (-1 to 1)",
+            {key: key.replace("_", " ") for key in _SIMILARITIES},
+        ),
+        panel(
+            "Leakage: retrieval",
+            "share found, top 1 (0 to 1)",
+            {"retrieval_top1": "retrieval top 1"},
+            from_zero=True,
+        ),
+    ]
+
+
+def budgets_of(run: StoredRun) -> Budgets:
+    """What each hospital has spent, from the summary, or from `hospitals.csv` while there is none."""
+    spent = {name: value for name, value in (run.summary.get("epsilon") or {}).items() if value is not None}
+    if not spent:
+        last = {name: rows[-1]["epsilon"] for name, rows in run.hospitals().items()}
+        spent = {name: float(value) for name, value in last.items() if value}
+    axes = Axes("Privacy spent by each hospital", EPSILON + _nominal(run), "hospital", run.data_label)
+    return Budgets(axes, spent, {"target": _target(run), "hollow": bool(_nominal(run))})
+
+
+def _nominal(run: StoredRun) -> str:
+    """What the name of an epsilon says after it, if the run's scope guarantees none."""
+    formal = bool(run.values) and SCOPES[run.values["dp-scope"]].formal
+    return "" if formal else ", nominal, not a guarantee"
+
+
+def _target(run: StoredRun) -> float | None:
+    """The budget that noise was calibrated to; None if a fixed noise, or none, was asked for."""
+    values = run.values
+    if not values or values["noise-multiplier"] or not SCOPES[values["dp-scope"]].noised:
+        return None
+    return float(values["target-epsilon"])

@@ -1,0 +1,116 @@
+"""Runs side by side: which keys differ, what came out, and whether they can be compared at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fl_ppae.files import read_json
+from fl_ppae.runs.stored import StoredRun
+from fl_ppae.source_label import is_loud, marked_source
+
+_OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where it goes, not what it is
+_MEASURES = ("accuracy", "auc", "reconstruction_loss", "epsilon_max")
+
+
+def compare(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """The JSON document: keys that differ, results and audit values of each run, warnings."""
+    return {
+        "runs": [_run(run) for run in runs],
+        "differing_keys": differing_keys(runs),
+        "audit": audit_values(runs),
+        "warnings": warnings(runs),
+    }
+
+
+def differing_keys(runs: Sequence[StoredRun]) -> dict[str, list[Any]]:
+    """Each key in which the runs differ, and its value in each; None where a run doesn't have it."""
+    values = [
+        {"simulation": run.config.get("simulation"), "hospitals": run.config.get("hospitals"), **run.values}
+        for run in runs
+    ]
+    keys = list(dict.fromkeys(key for one in values for key in one if key not in _OF_A_RUN))
+    found = {key: [one.get(key) for one in values] for key in keys}
+    return {key: held for key, held in found.items() if any(value != held[0] for value in held)}
+
+
+def warnings(runs: Sequence[StoredRun]) -> list[str]:
+    """Why the runs' numbers should not be set against each other, or not be believed."""
+    found = []
+    data = {((run.config.get("data_source") or {}).get("md5"), _source(run)) for run in runs}
+    if len(data) > 1:
+        found.append(
+            "not comparable: the runs used different data: "
+            + "; ".join(f"{run.name}: {_source(run)}, MD5 {_md5(run)}" for run in runs)
+        )
+    found += [f"{run.name}: {marked_source(run.data_label)}" for run in runs if is_loud(run.data_label)]
+    for run in runs:
+        if (status := run.summary.get("status")) != "completed":
+            found.append(f"{run.name} did not complete: status {status}")
+        elif run.summary.get("epsilon_max") is not None and not run.updates_formal:
+            found.append(f"{run.name}: its epsilon is nominal, not a guarantee")
+    if len({run.values.get("target-delta") for run in runs}) > 1:
+        found.append("epsilons at different deltas are not comparable")
+    return found
+
+
+def audit_values(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
+    """What audits found, a row for each attack, threat model and metric; None for a run that has no such row.
+
+    Inversion is by the attacker that did best on its own pairs, which may be another one in each run.
+    """
+
+    def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
+        one_of_several = row["variant"] and not row["attack"].startswith("inversion")
+        variant = f" ({row['variant']})" if one_of_several else ""
+        return row["attack"], row["threat_model"], row["metric"] + variant
+
+    found = [{key_of(row): row for row in _audit_results(run.path)} for run in runs]
+    keys = list(dict.fromkeys(key for rows in found for key in rows))
+    return [
+        {
+            "attack": attack,
+            "threat_model": threat_model,
+            "metric": metric,
+            "values": [
+                None if row is None else {key: row[key] for key in ("value", "low", "high", "variant", "n")}
+                for row in (rows.get((attack, threat_model, metric)) for rows in found)
+            ],
+        }
+        for attack, threat_model, metric in keys
+    ]
+
+
+def _run(run: StoredRun) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "run_directory": str(run.path),
+        "status": run.summary.get("status"),
+        "data_source": run.data_label,
+        "md5": (run.config.get("data_source") or {}).get("md5"),
+        **{measure: run.summary.get(measure) for measure in _MEASURES},
+        "epsilon_formal": run.updates_formal,
+        "formal": run.summary.get("formal"),
+        "leakage": run.summary.get("leakage") or {},
+        "baselines": run.summary.get("baselines") or {},
+    }
+
+
+def _audit_results(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        results: list[Mapping[str, Any]] = read_json(path / "audit" / "results.json")["results"]
+    except (OSError, json.JSONDecodeError):
+        return []
+    return results
+
+
+def _source(run: StoredRun) -> str:
+    return str(
+        (run.config.get("data_source") or {}).get("label") or run.summary.get("data_source") or "unknown"
+    )
+
+
+def _md5(run: StoredRun) -> str:
+    return str((run.config.get("data_source") or {}).get("md5") or "unknown")
