@@ -31,7 +31,7 @@ from fl_ppae.leakage.linear_inversion import fit_linear
 from fl_ppae.reporting.encoding_maps import as_maps
 from fl_ppae.runs.stored import StoredRun
 
-SHOWN = 8
+_SHOWN = 8
 _GAP, _ZOOM = 2, 3
 # Sized so that a run can end with its report: a second on one core, for encodings of 784 numbers.
 _EFFORT = Effort(victims=100, pairs=500, network_steps=0, gradient_steps=0, queries=0, origins=0)
@@ -136,7 +136,7 @@ def _inversion(audited: AuditedRun) -> tuple[Inversion | None, str]:
         "class-mean image": class_mean_images(known.images, known.labels, victims.labels),
         "mean image": mean_images(known.images, len(victims)),
     }
-    drawn = torch.linspace(0, len(victims) - 1, min(SHOWN, len(victims))).long()
+    drawn = torch.linspace(0, len(victims) - 1, min(_SHOWN, len(victims))).long()
     rows = {
         "original": _strip(victims.images[drawn]),
         "encoding": _strip(_pictures(victims.encodings[drawn])),

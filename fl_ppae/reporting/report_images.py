@@ -1,13 +1,23 @@
-"""What a run's report shows of its images and of its label mix."""
+"""The images of a run's report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from fl_ppae.reporting.evidence import Inversion, LabelMix
+from fl_ppae.reporting.evidence import Inversion
 from fl_ppae.reporting.page import Picture, embedded, picture
 from fl_ppae.runs.stored import StoredRun
+
+_FIGURES = {
+    "label_distributions": (
+        "Stacked bars: train records of each class in each hospital",
+        "Drawn by the run itself.",
+    ),
+    "encodings": (
+        "Test images, each above its encoding",
+        "Test images and their encodings, by the run itself.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -19,48 +29,10 @@ class Strip:
     ssim: str
 
 
-@dataclass(frozen=True)
-class MixRow:
-    """One hospital's records by class: (count, share of the hospital's records in percent)."""
-
-    hospital: str
-    cells: tuple[tuple[int, int], ...]
-    records: int
-    distance: str
-
-
-def label_mix(mix: LabelMix) -> dict[str, Any]:
-    """The table of the label mix: its classes and a `MixRow` for each hospital."""
-    rows = [
-        MixRow(
-            name,
-            tuple((count, round(100 * count / max(1, sum(counts)))) for count in counts),
-            sum(counts),
-            f"{mix.distance[name]:.3f}",
-        )
-        for name, counts in mix.counts.items()
-    ]
-    return {"classes": mix.classes, "rows": rows}
-
-
-def mix_picture(run: StoredRun) -> Picture | None:
-    """The label mix as the run itself drew it, for when its data is gone; None if it didn't."""
-    path = run.path / "figures" / "label_distributions.png"
-    if not path.is_file():
-        return None
-    return picture(
-        path, "Stacked bars: train records of each class in each hospital", "Drawn by the run itself."
-    )
-
-
-def encodings_picture(run: StoredRun) -> Picture | None:
-    """Images and their encodings, as the run itself drew them; None if it didn't."""
-    path = run.path / "figures" / "encodings.png"
-    if not path.is_file():
-        return None
-    return picture(
-        path, "Test images, each above its encoding", "Test images and their encodings, by the run itself."
-    )
+def figure_of(run: StoredRun, name: str) -> Picture | None:
+    """A figure that the run drew itself, `label_distributions` or `encodings`; None if it didn't."""
+    path = run.path / "figures" / f"{name}.png"
+    return picture(path, *_FIGURES[name]) if path.is_file() else None
 
 
 def strips(inversion: Inversion, *, uploads: bool) -> list[Strip]:

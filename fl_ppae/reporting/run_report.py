@@ -16,7 +16,7 @@ from fl_ppae.files import read_json
 from fl_ppae.reporting.audit_report import audit_tables
 from fl_ppae.reporting.evidence import Evidence
 from fl_ppae.reporting.page import HtmlTable, as_html, markdown, picture, write_page
-from fl_ppae.reporting.report_images import encodings_picture, label_mix, mix_picture, strips
+from fl_ppae.reporting.report_images import figure_of, strips
 from fl_ppae.reporting.run_charts import budget_chart, round_charts
 from fl_ppae.reporting.tables import EPSILON, format_epsilon, run_tables, verdict
 from fl_ppae.runs.rerun import changed_keys, rerun_command
@@ -49,12 +49,12 @@ def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = N
         rounds=round_charts(run),
         unmeasured=any(not row["accuracy"] for row in run.rows("rounds.csv")),
         budgets=budget_chart(run),
-        mix=None if evidence.label_mix is None else label_mix(evidence.label_mix),
-        mix_picture=None if evidence.label_mix else mix_picture(run),
+        mix=evidence.label_mix,
+        mix_picture=figure_of(run, "label_distributions"),
         inversion=evidence.inversion,
         strips=[] if evidence.inversion is None else strips(evidence.inversion, uploads=uploads),
         uploads=uploads,
-        encodings_picture=encodings_picture(run),
+        encodings_picture=figure_of(run, "encodings"),
         missing=evidence.missing,
         deployed=bool(run.config.get("deployed")),
         audit=audit,
