@@ -19,7 +19,7 @@ from fl_ppae.files import read_json
 from fl_ppae.reporting.tables import title
 
 if TYPE_CHECKING:
-    from fl_ppae.studies.frontier import Choice, Wish
+    from fl_ppae.studies.recommendation import Choice, Wish
     from fl_ppae.studies.summary import Group
 
 NOTES = (
@@ -32,30 +32,33 @@ NOTES = (
 
 def command(arguments: argparse.Namespace) -> int:
     """Show the frontier and the pick; 1 if nothing satisfies the wish."""
-    from fl_ppae.studies.frontier import choices, frontier, nearest, pick, without_training
+    from fl_ppae.studies.frontier import frontier, ranked
+    from fl_ppae.studies.recommendation import choice, fits, nearest, pick, without_training
+    from fl_ppae.studies.summary import where
 
     wish = _wish(arguments)
     folder, groups = _groups(arguments.study)
     settings = read_json(folder / "study.json")["settings"] if (folder / "study.json").is_file() else {}
+    fc_size = settings.get("scale", {}).get("fc_size", 0)
     dataset = _dataset(arguments.dataset, groups)
-    candidates = choices(groups, dataset, settings.get("scale", {}).get("fc_size", 0))
+    own = where(groups, dataset=dataset)
+    candidates = [choice(group, fc_size) for group in ranked(own)]
     if not candidates:
         raise UserError(f"{folder}: no trained configuration of {dataset} has ended yet")
-    allowed = [one for one in candidates if one.status == "formal"] if wish.formal_only else candidates
-    best, line = frontier(allowed), None
-    chosen = pick(best, wish)
+    best = [choice(group, fc_size) for group in frontier(own) if group.formal or not wish.formal_only]
+    chosen = pick(candidates, wish)
     if chosen is not None:
-        why = _why(chosen, wish, len([one for one in best if pick([one], wish)]))
+        why = _why(chosen, wish, [one for one in best if fits(one, wish)])
         line = _line(chosen)
     else:
         miss = nearest(candidates, wish)
         assert miss is not None
         why = f"Nothing satisfies the wish. Nearest: {_name(miss.choice)}; {', and '.join(miss.gives_way)}."
         line = _line(miss.choice)
-    cheap = without_training(groups, dataset, wish.max_ssim)
+    cheap = without_training(own, wish.max_ssim)
     if cheap is not None and (chosen is None or cheap.means["accuracy"].value >= chosen.accuracy):
         why += f" {_baseline(cheap)}"
-    source = next(group.keys["source"] for group in groups if group.keys["dataset"] == dataset)
+    source = own[0].keys["source"]
     document = {
         "study": str(folder),
         "data_source": source,
@@ -74,7 +77,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _wish(arguments: argparse.Namespace) -> Wish:
-    from fl_ppae.studies.frontier import Wish
+    from fl_ppae.studies.recommendation import Wish
 
     if not arguments.max_epsilon > 0:
         raise UserError(f"--max-epsilon {arguments.max_epsilon:g}: must be above 0")
@@ -113,13 +116,19 @@ def _dataset(asked: str | None, groups: Sequence[Group]) -> str:
     return asked or there[0]
 
 
-def _why(chosen: Choice, wish: Wish, fitting: int) -> str:
+def _why(chosen: Choice, wish: Wish, fitting: Sequence[Choice]) -> str:
+    """What the pick is; `fitting` are those on the frontier that satisfy the wish."""
     bounds = [f"epsilon <= {wish.max_epsilon:g}", f"inversion SSIM <= {wish.max_ssim:g}"]
     if wish.min_accuracy:
         bounds.append(f"accuracy >= {wish.min_accuracy:g}")
-    among = "the only one" if fitting == 1 else f"the most accurate of {fitting}"
+    among = "the only one" if len(fitting) == 1 else f"the most accurate of {len(fitting)}"
+    what = f"{among} on the frontier with {', '.join(bounds)}."
+    if chosen not in fitting:
+        what = (
+            f"the most accurate with {', '.join(bounds)}, but beaten where a nominal epsilon counts as none."
+        )
     warning = "" if chosen.status == "formal" else f" Its epsilon is {chosen.status}: not a guarantee."
-    return f"{_name(chosen)}: {among} on the frontier with {', '.join(bounds)}.{warning}"
+    return f"{_name(chosen)}: {what}{warning}"
 
 
 def _baseline(group: Group) -> str:

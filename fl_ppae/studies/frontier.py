@@ -1,146 +1,40 @@
-"""Choosing a configuration from a paper study: the frontier of accuracy, epsilon and leakage, and a pick.
-
-A choice is a mean over seeds. Its epsilon is that of the encoder updates: it says nothing about the images
-that are encoded later, nor about encodings that leave in the clear; for those there is only the leakage
-that one study's attacker measured, which bounds no other attacker.
-"""
+"""The frontier of a paper study, for its report and for `recommend`: what no other configuration beats."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from fl_ppae.studies.paper_grid import TUNED
 from fl_ppae.studies.summary import Group
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for: upper bounds on epsilon and on the attacker's mean SSIM, a lower on accuracy."""
+def frontier(groups: Iterable[Group]) -> list[Group]:
+    """The configurations that no other one of the same data set beats, in the order given.
 
-    max_epsilon: float
-    max_ssim: float
-    min_accuracy: float
-    formal_only: bool
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One trained configuration. `epsilon` is infinite without DP; `status` is what it is worth.
-
-    `fc_size`: numbers in an encoding of `fc` and `fc-deep` at the study's scale; 0: their own.
+    One beats another if it is at least as good in each of three coordinates and better in one: mean accuracy
+    on the test split (more is better), guaranteed epsilon of the encoder updates (less), and mean SSIM of the
+    best attacker's inversions (less). The guaranteed epsilon is infinite without a guarantee, so a nominal
+    epsilon counts as no DP. Exact ties all stay. Not ranked, so that they beat nothing either: baselines,
+    whose encoder no hospital trained, and configurations without an accuracy or an SSIM.
     """
-
-    keys: dict[str, str]
-    seeds: int
-    accuracy: float
-    epsilon: float
-    ssim: float
-    status: str
-    fc_size: int = 0
-
-    def overrides(self) -> str:
-        """The `-c` pairs that ask a simulation of this data set for it; rounds and batch are its own."""
-        keys, tuned = self.keys, TUNED[self.keys["autoencoder"]]
-        pairs = {"autoencoder": keys["autoencoder"], "classifier": keys["classifier"]}
-        if keys["autoencoder"].startswith("fc") and self.fc_size:
-            pairs["encoding-size"] = str(self.fc_size)
-        pairs["dp-scope"] = keys["scope"]
-        if math.isfinite(self.epsilon):
-            pairs["target-epsilon"] = keys["privacy"]
-        pairs |= {"learning-rate": f"{tuned.learning_rate:g}", "max-grad-norm": f"{tuned.max_grad_norm:g}"}
-        pairs["share"] = "updates+encodings"
-        return " ".join(f"-c {key}={value}" for key, value in pairs.items())
+    candidates = ranked(groups)
+    return [one for one in candidates if not any(_beats(other, one) for other in candidates)]
 
 
-@dataclass(frozen=True)
-class Miss:
-    """How a choice fails a wish: what gives way, each with its distance from the bound as a share of it."""
-
-    choice: Choice
-    gives_way: tuple[str, ...]
-    distance: float
+def ranked(groups: Iterable[Group]) -> list[Group]:
+    """Those with a trained encoder, an accuracy and an SSIM."""
+    return [group for group in groups if group.trained and {"accuracy", "inversion_ssim"} <= set(group.means)]
 
 
-def choices(groups: Sequence[Group], dataset: str, fc_size: int = 0) -> list[Choice]:
-    """Every trained configuration of `dataset` that has accuracy and leakage."""
-    found = []
-    for group in groups:
-        keys, means = group.keys, group.means
-        if keys["dataset"] != dataset or keys["encoding"] != "trained" or "inversion_ssim" not in means:
-            continue
-        epsilon = means["epsilon"].value if "epsilon" in means else math.inf
-        found.append(
-            Choice(
-                keys,
-                group.seeds,
-                means["accuracy"].value,
-                epsilon,
-                means["inversion_ssim"].value,
-                keys["epsilon_status"],
-                fc_size,
-            )
-        )
-    return found
+def _beats(one: Group, other: Group) -> bool:
+    if one.keys["dataset"] != other.keys["dataset"]:
+        return False
+    places = _place(one), _place(other)
+    return places[0] != places[1] and all(mine <= its for mine, its in zip(*places, strict=True))
 
 
-def without_training(groups: Sequence[Group], dataset: str, max_ssim: float) -> Group | None:
-    """The most accurate baseline that no hospital's record has touched, with at most this leakage."""
-    fitting = [
-        group
-        for group in groups
-        if group.keys["dataset"] == dataset
-        and group.keys["encoding"] in ("random", "pca", "scatternet")
-        and "inversion_ssim" in group.means
-        and group.means["inversion_ssim"].value <= max_ssim
-    ]
-    return max(fitting, key=lambda group: group.means["accuracy"].value, default=None)
-
-
-def frontier(candidates: Sequence[Choice]) -> list[Choice]:
-    """Those that no other is at least as good as in everything and better than in something.
-
-    A formal epsilon is better than a nominal one, whatever the number: the latter bounds nothing.
-    """
-    return [one for one in candidates if not any(_dominates(other, one) for other in candidates)]
-
-
-def pick(candidates: Sequence[Choice], wish: Wish) -> Choice | None:
-    """The most accurate that satisfies the wish; of equals the least leakage, then the least epsilon."""
-    fitting = [one for one in candidates if not _misses(one, wish)]
-    return max(fitting, key=lambda one: (one.accuracy, -one.ssim, -one.epsilon), default=None)
-
-
-def nearest(candidates: Sequence[Choice], wish: Wish) -> Miss | None:
-    """What misses the wish by the least, summed over the bounds in shares of each; None if there are none."""
-    misses = [(one, _misses(one, wish)) for one in candidates]
-    found = [Miss(one, tuple(text for text, _ in gaps), sum(gap for _, gap in gaps)) for one, gaps in misses]
-    return min(found, key=lambda miss: (miss.distance, -miss.choice.accuracy), default=None)
-
-
-def _misses(one: Choice, wish: Wish) -> list[tuple[str, float]]:
-    gaps = []
-    if math.isinf(one.epsilon):
-        gaps.append(("it has no DP, so no epsilon at all", 1e3))
-    elif wish.formal_only and one.status != "formal":
-        gaps.append((f"its epsilon is {one.status}, not a guarantee", 1.0))
-    if wish.max_epsilon < one.epsilon < math.inf:
-        over = one.epsilon / wish.max_epsilon - 1
-        gaps.append((f"epsilon {one.epsilon:.2f} is above {wish.max_epsilon:g}", over))
-    if one.ssim > wish.max_ssim:
-        over = (one.ssim - wish.max_ssim) / max(wish.max_ssim, 1e-3)
-        gaps.append((f"inversion SSIM {one.ssim:.3f} is above {wish.max_ssim:g}", over))
-    if one.accuracy < wish.min_accuracy:
-        under = (wish.min_accuracy - one.accuracy) / wish.min_accuracy
-        gaps.append((f"accuracy {one.accuracy:.3f} is below {wish.min_accuracy:g}", under))
-    return gaps
-
-
-def _dominates(one: Choice, other: Choice) -> bool:
-    left, right = _goodness(one), _goodness(other)
-    return left != right and all(a >= b for a, b in zip(left, right, strict=True))
-
-
-def _goodness(one: Choice) -> tuple[float, ...]:
-    return (one.accuracy, -one.ssim, -one.epsilon, float(one.status == "formal"))
+def _place(group: Group) -> tuple[float, float, float]:
+    """Negative accuracy, guaranteed epsilon and SSIM: less is better in each."""
+    epsilon = group.value("epsilon") if group.formal else None
+    means = group.means
+    return -means["accuracy"].value, math.inf if epsilon is None else epsilon, means["inversion_ssim"].value

@@ -15,6 +15,7 @@ from fl_ppae.reporting.page import Cell, HtmlTable, picture, write_page
 from fl_ppae.source_label import is_loud, marked_source
 from fl_ppae.studies import table
 from fl_ppae.studies.columns import TITLES
+from fl_ppae.studies.frontier import frontier
 from fl_ppae.studies.report_charts import frontier_charts, partition_charts, price_charts
 from fl_ppae.studies.summary import Group, summarise
 from fl_ppae.studies.verdict import difference
@@ -185,28 +186,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
 
 def _titled(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " "))
-
-
-def frontier(groups: Sequence[Group]) -> list[Group]:
-    """Within a data set and classifier: what no other beats; a nominal epsilon counts as none."""
-    ranked = [
-        (group, (-accuracy, epsilon if group.formal and epsilon is not None else math.inf, ssim))
-        for group in groups
-        for epsilon in [group.value("epsilon")]
-        if group.trained
-        and (accuracy := group.value("accuracy")) is not None
-        and (ssim := group.value("inversion_ssim")) is not None
-    ]
-    found = []
-    for group, score in ranked:
-        rivals = [
-            other
-            for rival, other in ranked
-            if all(rival.keys[key] == group.keys[key] for key in ("dataset", "classifier"))
-        ]
-        if not any(
-            other != score and all(one <= its for one, its in zip(other, score, strict=True))
-            for other in rivals
-        ):
-            found.append(group)
-    return found

@@ -41,7 +41,8 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as `table.read` gives them: each differs from `ROW` by what is named, and is a cell of its own."""
     whole = [{"cell": f"cell-{number}", **ROW, **row} for number, row in enumerate(rows)]
     empty = dict.fromkeys(names(PAPER), "")
-    return pd.DataFrame([{**empty, **{key: str(value) for key, value in row.items()}} for row in whole])
+    texts = [{key: "" if value is None else str(value) for key, value in row.items()} for row in whole]
+    return pd.DataFrame([{**empty, **row} for row in texts])
 
 
 def study_of(folder: Path, rows: list[dict[str, Any]], **document: Any) -> Path:
