@@ -2,7 +2,7 @@
 
     python docs/figures/noised_encodings.py RUN [--draws 5]
 
-RUN is a finished run directory with a common encoder; its data set and its encoder are taken. All train
+RUN is a finished run directory with a common encoder; its data set and encoder are used. All train
 encodings are released once by the Gaussian mechanism (as in a run, whose hospitals draw the same noise),
 for each epsilon and size, with labels in the clear. Prints the table that the figure shows.
 """

@@ -1,4 +1,4 @@
-"""Images changed a little so that encoder and classifier together are wrong; by ART."""
+"""Adversarial examples: images perturbed until encoder and classifier together are wrong, by ART."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fl_ppae.leakage.inversion import Encode
 from fl_ppae.server.classification import FittedClassifier
 
 NAME = "adversarial-examples"
-WHITE_BOX = ThreatModel("white-box", "has encoder and classifier, and takes gradients through both")
+WHITE_BOX = ThreatModel("white-box", "has the encoder and the classifier, and takes gradients through both")
 _RADII = (1, 2, 4, 8)  # of 255, L-infinity
 _SHOWN = 4
 _PGD_STEPS = 20
@@ -36,12 +36,12 @@ class _EncoderAndClassifier(nn.Module):
 
 
 def run(audited: AuditedRun, _: ThreatModel) -> Findings:
-    """Accuracy on changed images, by radius; chance is a change of that radius with random signs.
+    """Accuracy on perturbed images by radius; chance is a perturbation of that radius with random signs.
 
-    The results are those of radius 4/255; the others are details.
+    Radius 4/255 is the result; the other radii are details.
     """
     scene = through_known_encoder(audited)
-    victims, words = scene.victims, f"{WHITE_BOX.name}, {scene.words}"
+    victims, threat = scene.victims, f"{WHITE_BOX.name}, {scene.threat}"
     assert scene.encode is not None
     assert audited.classifier is not None
     model = _EncoderAndClassifier(scene.encode, audited.classifier).eval()
@@ -54,14 +54,14 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
             guesses = torch.cat([model(part).argmax(1) for part in torch.from_numpy(changed).split(256)])
         return int((guesses.numpy() == labels).sum())
 
-    shown = [result(NAME, words, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
+    shown = [result(NAME, threat, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
     details: list[Result] = []
     for radius in _RADII:
         control = right(np.clip(images + radius / 255 * signs, 0, 1)) / len(labels)
         for name, attack in attacks.items():
             hits = right(attack(images, labels, radius / 255))
             variant = f"{name}, {radius}/255"
-            row = result(NAME, words, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant)
+            row = result(NAME, threat, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant)
             (shown if radius == _SHOWN else details).append(row)
     return Findings(tuple(shown), tuple(details))
 
@@ -69,8 +69,8 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
 def _attacks(
     model: nn.Module, image_shape: torch.Size, classes: int
 ) -> dict[str, Callable[[np.ndarray, np.ndarray, float], np.ndarray]]:
-    """FGSM and PGD: images (N, C, H, W) in [0, 1], labels (N,) and an L-infinity radius to changed images."""
-    # Imported here: it takes seconds.
+    """FGSM and PGD, which perturb images (N, C, H, W) in [0, 1] with labels (N,) by an L-infinity radius."""
+    # Imported here because it takes seconds.
     from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
     from art.estimators.classification import PyTorchClassifier
 
@@ -107,7 +107,7 @@ def _attacks(
 
 ATTACK = Attack(
     NAME,
-    "images changed by FGSM and PGD within an L-infinity radius, through encoder and classifier",
+    "images perturbed by FGSM and PGD within an L-infinity radius, through encoder and classifier",
     "Goodfellow et al. 2014 (arXiv:1412.6572); Madry et al. 2017 (arXiv:1706.06083)",
     run,
     (WHITE_BOX,),

@@ -12,7 +12,7 @@ from fl_ppae.leakage.intervals import Estimate
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Who attacks: what the attacker knows and holds, in a few words."""
+    """An attacker: what it knows and holds, in a few words."""
 
     name: str
     description: str
@@ -26,18 +26,18 @@ INVERSION_MODELS = (SERVER_SPLIT, COLLUDING_HOSPITAL)
 
 @dataclass(frozen=True)
 class Result:
-    """One number that an attack reached.
+    """One number that an attack measured.
 
     Attributes:
         threat_model: as printed: its name, and what the attacker knew in this run.
-        low, high: 95 % interval over images.
-        chance: of one who sees nothing; for inversion the mean image's. None: there is none to tell.
-        class_chance: of one who knows only the class; for inversion the class-mean image's.
-        undefended: the same attack without defence: on encodings of the run's random initial encoder,
-            plain; of an attack on models or updates, without DP.
+        low, high: 95 % confidence interval over images.
+        chance: what an attacker reaches who sees nothing; for inversion, the mean image. None if undefined.
+        class_chance: what one reaches who knows only the class; for inversion, the class-mean image.
+        undefended: the same attack without defence: on plain encodings of the run's random initial encoder;
+            for an attack on models or updates, without DP.
         n: images (or encodings) attacked.
         variant: which of several attackers of one kind.
-        group: "all", or the one class it was measured on.
+        group: "all", or the one class or hospital that it was measured on.
     """
 
     attack: str
@@ -60,7 +60,7 @@ class Findings:
 
     Attributes:
         results: the table's rows.
-        details: what else is kept: each class, each attacker that was not the best.
+        details: rows that are kept but not shown: single classes, attackers that were not the best.
         figures: how to draw each figure, by file name.
     """
 
@@ -70,7 +70,7 @@ class Findings:
 
 
 Need = Callable[[AuditedRun, ThreatModel], str | None]
-"""Why this run can't be attacked so, in one line; None if it can."""
+"""Why this run can't be attacked under this threat model, in one line; None if it can."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Attack:
     """An attack as the registry lists it.
 
     Attributes:
-        source: the paper it is from.
+        source: the paper it comes from.
         run: carries it out under one of its threat models.
         needs: checked before `run` is called.
     """
@@ -91,7 +91,7 @@ class Attack:
     needs: tuple[Need, ...] = ()
 
     def models(self, attacker: str | None) -> tuple[ThreatModel, ...]:
-        """Its threat models; of several, only the one named `attacker`, if that is one of them."""
+        """The threat model named `attacker`, if the attack has it; else all that it has."""
         chosen = tuple(model for model in self.threat_models if model.name == attacker)
         return chosen or self.threat_models
 

@@ -29,17 +29,17 @@ class Effort:
     """How much work an audit does.
 
     Attributes:
-        victims: images attacked at most.
-        pairs: pairs that an attacker holds at most.
-        network_steps: of a trained attacker.
-        gradient_steps: of one that follows gradients.
-        queries: to the classifier, at most.
-        origins: encodings of each hospital, for telling hospitals apart.
-        shadows: shadow models that a membership attack compares with; even. 0: it trains no models of its
-            own, not even those without defence.
+        victims: images attacked, at most.
+        pairs: pairs that an attacker holds, at most.
+        network_steps: training steps of a network.
+        gradient_steps: steps of gradient descent through the encoder.
+        queries: queries to the classifier, at most.
+        origins: encodings per hospital, for telling hospitals apart.
+        shadows: shadow models of a membership attack; an even number. 0: the attack trains no models, not
+            even undefended ones.
         update_rounds: rounds whose updates are attacked, at most.
-        simulated: hospitals that property inference learns from.
-        searches: steps of a search for images by their gradient.
+        simulated: simulated hospitals that property inference learns from.
+        searches: optimisation steps of gradient inversion.
     """
 
     victims: int
@@ -63,12 +63,12 @@ class AuditedRun:
     """A run with everything that its attackers may need.
 
     Attributes:
-        deal: who holds which records, in a simulation; None if hospitals were deployed.
-        encoder: the common one; None where every hospital kept its own.
-        initial_encoder: the random one from which all started.
-        classifier: the central one, of encodings; None if the run left none.
-        release: what was done to encodings before they left; None if they left plain, or not at all.
-        say: tells the user what is going on.
+        deal: which hospital holds which records, in a simulation; None if hospitals were deployed.
+        encoder: the common encoder; None if every hospital kept its own.
+        initial_encoder: the random encoder that all hospitals started from.
+        classifier: the central classifier of encodings; None if the run left none.
+        release: how encodings were noised before they left; None if they left plain, or not at all.
+        say: reports progress to the user.
     """
 
     stored: StoredRun
@@ -89,9 +89,9 @@ class AuditedRun:
 
     @property
     def hospitals(self) -> tuple[str, ...]:
-        """The hospitals' names, in order; where encodings are shared, of those that uploaded theirs.
+        """The hospitals' names, in order; if encodings are shared, only those that uploaded theirs.
 
-        None if the hospitals were deployed: their records are not here.
+        Empty if the hospitals were deployed: their records are not here.
         """
         if self.deal is None:
             return ()
@@ -100,12 +100,12 @@ class AuditedRun:
         return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
 
     def records(self, hospital: str) -> Records:
-        """The train records that a hospital used: of an adversary that poisons data, what it made of them."""
+        """The train records that a hospital used; poisoned, if it is an adversary that poisons data."""
         assert self.deal is not None
         return held_by(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
-        """The encodings (N, *encoding) of its train part that a hospital released; None if it didn't."""
+        """The encodings (N, *encoding) of its train part that a hospital released, if it did."""
         (path, *_) = [*(self.path / "hospitals" / hospital).glob("released-*-train.npy"), None]
         if path is None:
             return None
@@ -125,11 +125,11 @@ def open_for_audit(
     Args:
         stored: the run.
         effort: how much work its attacks may do.
-        say: told what is going on.
-        data_file: where the run's data file is now, if not where it was.
+        say: receives progress messages.
+        data_file: where the run's data file is now, if it has moved.
 
     Raises:
-        UserError: the run did not complete, its data is gone or is not the data it was made from.
+        UserError: the run did not complete, or its data is missing or has changed.
     """
     status = stored.summary.get("status")
     if status != "completed":
@@ -140,7 +140,7 @@ def open_for_audit(
     changes = {"data-source": source["kind"]}
     if data_file:
         if source["kind"] != "file":
-            raise UserError(f"--data-file: the run used {source['label']}, not a file of one's own")
+            raise UserError(f"--data-file: the run used {source['label']}, not a data file")
         changes["data-file"] = data_file
     config = RunConfig.from_flat({**stored.values, **changes})
     say("data")
@@ -185,7 +185,7 @@ def load_artefacts(
 
 
 def _check_deal(deal: Deal, stored: StoredRun) -> None:
-    """The rebuilt partition must be the run's: its hospitals kept theirs."""
+    """The rebuilt partition must match the record indices that the hospitals saved."""
     for name, records in deal.train.items():
         dealt = stored.path / "hospitals" / name / "train_records.npy"
         if not dealt.exists() or not np.array_equal(np.load(dealt, allow_pickle=False), records.indices):
@@ -214,5 +214,5 @@ def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
 
 
 def frozen(encoder: nn.Module) -> nn.Module:
-    """For use, not for training."""
+    """The encoder in evaluation mode, without gradients of its own."""
     return encoder.eval().requires_grad_(False)

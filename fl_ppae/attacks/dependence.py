@@ -22,7 +22,7 @@ _METRICS = {
     "distance_correlation": (distances, distance_correlation),
     "linear_cka": (products, linear_cka),
 }
-_LEAST = 40  # pairs in a class, for an interval
+_LEAST = 40  # pairs in a class; fewer give no interval
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Compared:
 
 
 def run(audited: AuditedRun, _: ThreatModel) -> Findings:
-    """Both metrics; chance is their value when the encodings are dealt to the wrong images."""
+    """Both metrics; chance is their value for encodings paired with the wrong images."""
     scene = measurement(audited)
     plain = scene.through(audited.initial_encoder).victims
     compared = {
@@ -49,12 +49,12 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     def rows(positions: Tensor, group: str) -> list[Result]:
         if len(positions) < _LEAST:
             return []
-        return [_row(metric, each, positions, scene.words, group) for metric, each in compared.items()]
+        return [_row(metric, each, positions, scene.threat, group) for metric, each in compared.items()]
 
     return overall_and_by_class(audited, scene, rows)
 
 
-def _row(metric: str, compared: _Compared, positions: Tensor, words: str, group: str) -> Result:
+def _row(metric: str, compared: _Compared, positions: Tensor, threat: str, group: str) -> Result:
     images, encodings, plain = (
         matrix[positions][:, positions] for matrix in (compared.images, compared.encodings, compared.plain)
     )
@@ -65,7 +65,7 @@ def _row(metric: str, compared: _Compared, positions: Tensor, words: str, group:
     wrong = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return result(
         NAME,
-        words,
+        threat,
         metric,
         jackknife(statistic, len(images)),
         chance=compared.combine(images, encodings[wrong][:, wrong]),

@@ -1,8 +1,9 @@
-"""Images back from the encoder's gradient of one batch.
+"""Reconstructs images from the encoder's gradient on one batch.
 
-The gradients are made here, from the run's data, architecture and start; a run's own updates are several
-steps of large batches and not attacked. At the first step of round 1 not only the encoder but the partner
-too (the decoder or task head that never leaves a hospital) is the public start: the attacker knows both.
+The gradients are computed here, from the run's data, architecture and initial weights; the run's own updates
+cover several steps on large batches and are not attacked. At the first step of round 1 the encoder and its
+partner (the decoder or task head that never leaves a hospital) still have their public initial weights, so
+the attacker knows both.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.shadows import SEED
 from fl_ppae.data.records import HospitalRecords, to_float
-from fl_ppae.leakage.gradient_inversion import in_order, invert_gradient
+from fl_ppae.leakage.gradient_inversion import in_best_order, invert_gradient
 from fl_ppae.leakage.gradients import encoder_gradient, noised_encoder_gradient
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.intervals import bootstrap_mean
@@ -32,7 +33,7 @@ NAME = "gradient-inversion"
 KNOWN_GRADIENT = ThreatModel(
     "known-gradient",
     "has the encoder's gradient of one small batch at the first step, labels if the objective needs them, "
-    "the public start of encoder and partner, and the validation split's mean image; "
+    "the public initial weights of encoder and partner, and the validation split's mean image; "
     "stronger than the server, which sees the sum of several large batches",
 )
 BATCHES = (1, 2, 4, 8)
@@ -42,9 +43,9 @@ _TV_WEIGHT = 0.01
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Reconstructions at batch 1, 2, 4 and 8, with the run's clipping and noise; without defence beside them.
+    """Reconstructions from batches of 1, 2, 4 and 8, with the run's clipping and noise and without defence.
 
-    Chance is the mean image. Details are batches of 2 to 8.
+    Chance is the mean image. Batches of 2 to 8 are details.
     """
     model, victims = local_model_of(audited.config), _victims(audited)
     images, labels = victims.images(), victims.labels()
@@ -93,7 +94,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 
 def _victims(audited: AuditedRun) -> HospitalRecords:
-    """Test images: the gradients are fresh, so that it makes no difference who holds the records."""
+    """Test images: the gradients are computed here, so it makes no difference who holds the records."""
     test = audited.dataset.test
     return HospitalRecords(test, np.sort(np.random.default_rng(SEED).permutation(len(test))[:_IMAGES]))
 
@@ -108,7 +109,7 @@ def _attack(
     *,
     private: bool,
 ) -> Tensor:
-    """What comes back of each image, (N, C, H, W), from gradients of `size` images."""
+    """The reconstruction of each image, (N, C, H, W), from gradients on `size` images each."""
     objective = OBJECTIVES[audited.config.objective]
     gradient = _private_gradient(audited) if private else encoder_gradient
     generator = torch.Generator().manual_seed(SEED)
@@ -119,7 +120,7 @@ def _attack(
         found = invert_gradient(
             model, seen, theirs, objective, start, steps=audited.effort.searches, tv_weight=_TV_WEIGHT
         )
-        parts.append(in_order(some, found))
+        parts.append(in_best_order(some, found))
     return torch.cat(parts)
 
 
@@ -140,7 +141,7 @@ def _private_gradient(audited: AuditedRun) -> partial[Tensor]:
 
 ATTACK = Attack(
     NAME,
-    "images optimised until their encoder gradient is the one seen, at batch 1 to 8, with the run's noise",
+    "images optimised until their encoder gradient is the one seen; batches of 1 to 8, with the run's noise",
     "Zhu et al. 2019 (arXiv:1906.08935); Geiping et al. 2020 (arXiv:2003.14053)",
     run,
     (KNOWN_GRADIENT,),

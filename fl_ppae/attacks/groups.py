@@ -12,7 +12,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.scenes import Scene
 
 Rows = Callable[[Tensor, str], Iterable[Result]]
-"""Results of the victims at these positions, and what to call that group."""
+"""Results for the victims at these positions, and the name of that group."""
 
 
 def overall_and_by_class(audited: AuditedRun, scene: Scene, rows: Rows) -> Findings:

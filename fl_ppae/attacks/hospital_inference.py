@@ -1,4 +1,4 @@
-"""An attribute that was not the task: which hospital an encoding came from."""
+"""Attribute inference: which hospital an encoding came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.needs import two_hospitals_missing
-from fl_ppae.attacks.scenes import drawn
+from fl_ppae.attacks.scenes import sample_positions
 from fl_ppae.leakage.attribute import infer_attribute
 from fl_ppae.leakage.intervals import wilson
 from fl_ppae.models.encoding import encode
@@ -21,7 +21,7 @@ KNOWN_ORIGIN = ThreatModel("known-origin", "knows which hospital half of the enc
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Train on half of each hospital's encodings, test on the other half; as many of every hospital."""
+    """Train on half of each hospital's encodings and test on the other half, equally many per hospital."""
     hits = _hits(_encodings(audited, None))
     plain = _hits(_encodings(audited, audited.initial_encoder))
     names = audited.hospitals
@@ -42,15 +42,15 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 
 def _encodings(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, Tensor]:
-    """Encodings of each hospital's train part, (n, *encoding) each, as many of every hospital.
+    """Encodings (n, *encoding) of each hospital's train part, equally many per hospital.
 
-    By `encoder`; if that is None, as the run has them: uploaded, or by the common encoder.
+    They are made by `encoder`; if it is None, they are the run's: uploaded, or by the common encoder.
     """
     held = {name: audited.records(name) for name in audited.hospitals}
     count = min(audited.effort.origins, *map(len, held.values()))
     encodings = {}
     for name, records in held.items():
-        rows = drawn(len(records), count)
+        rows = sample_positions(len(records), count)
         uploaded = audited.uploaded(name)
         if encoder is None and uploaded is not None:
             encodings[name] = torch.from_numpy(np.array(uploaded[rows]))
@@ -62,7 +62,7 @@ def _encodings(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, T
 
 
 def _hits(encodings: Mapping[str, Tensor]) -> np.ndarray:
-    """(hospitals, n): whether the origin of each tested encoding was told rightly."""
+    """(hospitals, n): whether the origin of each tested encoding was guessed correctly."""
     known, tested = zip(*(rows.chunk(2) for rows in encodings.values()), strict=True)
     count = min(map(len, tested))
     tested = tuple(rows[:count] for rows in tested)

@@ -25,7 +25,7 @@ _DRAWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A scene and the black-box attackers fitted to it, the best by its own held-out pairs first."""
+    """A scene and the black-box attackers fitted to it, the best on its own held-out pairs first."""
 
     scene: Scene
     inverters: tuple[Inverter, ...]
@@ -35,18 +35,18 @@ class Fitted:
 def fitted_black_box(audited: AuditedRun, threat_model: ThreatModel) -> tuple[Fitted, Fitted]:
     """The attackers against the run, and against its random initial encoder."""
     scene = black_box(audited, threat_model)
-    audited.say(f"{scene.words}: fitting the attackers")
-    attackers = fit(audited, scene)
-    audited.say(f"{scene.words}: the same without defence")
-    return attackers, fit(audited, scene.through(audited.initial_encoder))
+    audited.say(f"{scene.threat}: fitting the attackers")
+    attackers = fit_attackers(audited, scene)
+    audited.say(f"{scene.threat}: the same without defence")
+    return attackers, fit_attackers(audited, scene.through(audited.initial_encoder))
 
 
-def fit(audited: AuditedRun, scene: Scene) -> Fitted:
+def fit_attackers(audited: AuditedRun, scene: Scene) -> Fitted:
     """Black-box attackers fitted to what the attacker holds."""
-    return Fitted(scene, fit_inverters(held(scene), audited.effort.network_steps))
+    return Fitted(scene, fit_inverters(known_pairs(scene), audited.effort.network_steps))
 
 
-def held(scene: Scene) -> Pairs:
+def known_pairs(scene: Scene) -> Pairs:
     """The attacker's pairs."""
     assert scene.known is not None
     return scene.known
@@ -55,11 +55,11 @@ def held(scene: Scene) -> Pairs:
 def inversion_findings(
     audited: AuditedRun, attack: str, scene: Scene, inverters: tuple[Inverter, ...], undefended: Tensor
 ) -> Findings:
-    """Score attackers on the victims; the first counts, the others are details.
+    """Score attackers on the victims: the first is the result, the others are details.
 
     `undefended`: reconstructions (N, C, H, W) of the same victims without defence.
     """
-    victims, known = scene.victims, held(scene)
+    victims, known = scene.victims, known_pairs(scene)
     images = {inverter.name: inverter.decode(victims.encodings) for inverter in inverters}
     mean = mean_images(known.images, len(victims))
     class_mean = class_mean_images(known.images, known.labels, victims.labels)
@@ -67,7 +67,7 @@ def inversion_findings(
     floors = tuple(image_quality(victims.images, guess) for guess in (mean, class_mean, undefended))
 
     def rows(name: str) -> Callable[[Tensor, str], list[Result]]:
-        return partial(_rows, attack, scene.words, name, qualities[name], floors)
+        return partial(_rows, attack, scene.threat, name, qualities[name], floors)
 
     best, *others = images
     everyone = torch.arange(len(victims))
@@ -80,7 +80,7 @@ def inversion_findings(
         "mean image": mean,
     }
     drawn = torch.linspace(0, len(victims) - 1, min(_DRAWN, len(victims))).long()
-    title = f"{attack}: {scene.words}"
+    title = f"{attack}: {scene.threat}"
 
     def draw(path: Path) -> None:
         panels = {name: made[drawn].numpy() for name, made in shown.items()}
@@ -89,13 +89,13 @@ def inversion_findings(
     return Findings(
         tuple(rows(best)(everyone, "all")),
         (*details, *by_class(audited, scene, rows(best))),
-        {f"{attack}_{scene.words.split(',')[0]}.png": draw},
+        {f"{attack}_{scene.threat.split(',')[0]}.png": draw},
     )
 
 
 def _rows(
     attack: str,
-    words: str,
+    threat: str,
     name: str,
     quality: ImageQuality,
     floors: tuple[ImageQuality, ...],
@@ -108,7 +108,7 @@ def _rows(
         rows.append(
             result(
                 attack,
-                words,
+                threat,
                 metric,
                 bootstrap_mean(quality.of(metric)[positions.numpy()]),
                 chance=chance,

@@ -1,8 +1,8 @@
 """What the membership attacks share: candidates, rows and the figure.
 
-Members: train records of hospitals. Non-members: records of the official test split, which no model saw,
-acquired as the hospital acquires its own and of the same class mix, or a guess of the class would pass for
-membership.
+Members are train records of hospitals. Non-members are records of the official test split, which no model
+saw, with the hospital's acquisition shift and the members' class mix; otherwise guessing the class would pass
+for membership.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fl_ppae.data.records import HospitalRecords, Positions
 from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
 from fl_ppae.plotting import plot_roc
 
-SHIFTED = ", members and non-members come from other centres: not all that is told apart is membership"
-_FALSE_POSITIVES = (0.01, 0.001)  # the latter only with 1,000 non-members
+SHIFTED = ", members and non-members come from different centres: not every difference is membership"
+_FALSE_POSITIVES = (0.01, 0.001)  # 0.001 only with at least 1,000 non-members
 _SEED = 0
 
 
@@ -66,17 +66,17 @@ class Scores:
 
 
 def candidates_of(audited: AuditedRun, hospital: str) -> Candidates:
-    """A hospital's train records beside test records of the same class mix, no more than it has."""
+    """A hospital's train records, and at most as many test records of the same class mix."""
     assert audited.deal is not None
     members, test = audited.deal.train[hospital], audited.dataset.test
-    rows = matched(members.labels().numpy(), np.asarray(test.labels), len(members))
+    rows = match_class_mix(members.labels().numpy(), np.asarray(test.labels), len(members))
     return Candidates(members, HospitalRecords(test, rows, members.shift))
 
 
-def matched(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """Positions of up to `most` of `labels` (N,), drawn so that classes come as in `wanted`; sorted.
+def match_class_mix(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Sorted positions of up to `most` of `labels` (N,), drawn with the class mix of `wanted`.
 
-    Classes that `labels` hasn't are left out.
+    Classes that `labels` lacks are left out.
     """
     rng = np.random.default_rng(_SEED)
     present = np.intersect1d(wanted, labels)
@@ -89,32 +89,32 @@ def matched(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def words_of(audited: AuditedRun, threat_model: ThreatModel) -> str:
-    """The threat model as printed, with what spoils the measurement."""
+def threat_of(audited: AuditedRun, threat_model: ThreatModel) -> str:
+    """The threat model as printed, with a warning if the test split comes from elsewhere."""
     return threat_model.name + (SHIFTED if audited.dataset.spec.tested_elsewhere else "")
 
 
 def membership_findings(
     audited: AuditedRun,
     attack: str,
-    words: str,
+    threat: str,
     title: str,
     attackers: Mapping[str, Scores],
     details: Mapping[str, Scores],
 ) -> Findings:
-    """AUC and true-positive rates of each attacker by name; the ROC of those that aren't details is drawn."""
+    """AUC and true-positive rates of each attacker by name; the figure shows the ROC of `attackers` alone."""
 
     def draw(path: Path) -> None:
         plot_roc(_curves(attackers), path, title, audited.stored.data_label)
 
     rows, detail_rows = (
-        tuple(row for name, scores in found.items() for row in _rows(attack, words, name, scores))
+        tuple(row for name, scores in found.items() for row in _rows(attack, threat, name, scores))
         for found in (attackers, details)
     )
     return Findings(rows, detail_rows, {f"{attack}.png": draw})
 
 
-def _rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]:
+def _rows(attack: str, threat: str, variant: str, scores: Scores) -> list[Result]:
     """AUC and true-positive rates of one attacker."""
     members, others, undefended = scores.members, scores.others, scores.undefended
 
@@ -122,7 +122,7 @@ def _rows(attack: str, words: str, variant: str, scores: Scores) -> list[Result]
         assert callable(statistic)
         without = None if undefended is None else statistic(*undefended).value
         estimate = statistic(members, others)
-        return result(attack, words, metric, estimate, chance=chance, undefended=without, variant=variant)
+        return result(attack, threat, metric, estimate, chance=chance, undefended=without, variant=variant)
 
     rows = [row("auc", 0.5, membership_auc)]
     for rate in _FALSE_POSITIVES:

@@ -1,4 +1,4 @@
-"""Whose records did the central classifier learn from? By its loss, and by comparison with shadow models."""
+"""Membership inference on the central classifier, by its loss and by comparison with shadow models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.membership import Scores, matched, membership_findings, words_of
+from fl_ppae.attacks.membership import Scores, match_class_mix, membership_findings, threat_of
 from fl_ppae.attacks.needs import classifier_missing, uploads_missing
-from fl_ppae.attacks.shadows import SEED, digest, kept
+from fl_ppae.attacks.shadows import SEED, cached, digest
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
 from fl_ppae.models.encoding import encode
@@ -32,11 +32,11 @@ CANDIDATE_HOLDER = ThreatModel(
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Loss threshold and, where encodings and labels leave plain, RMIA; chance is guessing.
+    """Loss threshold and, if encodings and labels leave plain, RMIA; chance is guessing.
 
-    Nothing defends plain encodings: without defence it is the same. A detail: RMIA on a classifier of the
-    server's split, which saw no candidate. Away from chance, it shows that members and non-members differ
-    by themselves.
+    Nothing defends plain encodings, so undefended is the same number. A detail is RMIA on a classifier of the
+    server's split, which saw no candidate. If that is away from chance, members and non-members differ by
+    themselves.
     """
     assert audited.classifier is not None
     encodings, labels, members = _candidates(audited)
@@ -50,18 +50,18 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         if audited.encoder is not None:
             control = _losses(_control(audited), encodings, labels)
             unseen["RMIA on a classifier of the server's split"] = relative_likelihood(control, shadows)
-    words = words_of(audited, threat_model)
+    threat = threat_of(audited, threat_model)
     if not audited.config.shares_updates and not plain:
-        words += ", has the very encodings that were released, STRONGER than one who has the image"
+        threat += ", has the very encodings that were released, STRONGER than one who has the image"
     attackers, controls = (
         {name: _split(scores, members, undefended=plain) for name, scores in scored.items()}
         for scored in (found, unseen)
     )
     title = "Membership in the classifier's records"
-    return membership_findings(audited, NAME, words, title, attackers, controls)
+    return membership_findings(audited, NAME, threat, title, attackers, controls)
 
 
-def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:
+def members_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why the classifier has no members; None if it learned from hospitals' encodings."""
     if not audited.config.shares_encodings:
         return "the classifier learned from the server's split alone (share = updates)"
@@ -72,14 +72,14 @@ def learned_from_hospitals(audited: AuditedRun, _: ThreatModel) -> str | None:
 
 
 def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
-    """Encodings (N, *encoding) as the classifier takes them, true labels (N,), how many are members."""
+    """The classifier's inputs (N, *encoding), true labels (N,), and how many are members: they come first."""
     assert audited.deal is not None
     train, test = (
         {name: dealt[name] for name in audited.hospitals} for dealt in (audited.deal.train, audited.deal.test)
     )
     labels = np.concatenate([records.labels().numpy() for records in train.values()])
     others = np.concatenate([records.labels().numpy() for records in test.values()])
-    rows = matched(labels, others, len(labels))
+    rows = match_class_mix(labels, others, len(labels))
     if not audited.config.shares_updates or audited.release is None:
         members = np.concatenate([np.array(audited.uploaded(name)) for name in train])
     else:
@@ -94,7 +94,7 @@ def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _projected(audited: AuditedRun, records: HospitalRecords) -> np.ndarray:
-    """Through the common encoder; projected without noise where the run projects."""
+    """Encodings by the common encoder; projected, without noise, if the run projects."""
     assert audited.encoder is not None
     encodings = encode(audited.encoder, records.images())
     if audited.release is None:
@@ -112,7 +112,7 @@ def _split(scores: np.ndarray, members: int, *, undefended: bool) -> Scores:
 
 
 def _shadow_losses(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(shadows, N) of classifiers that learned from a half of the candidates each."""
+    """Losses (shadows, N) of classifiers that each learned from half of the candidates."""
     rows = []
     for index, inside in enumerate(balanced_halves(len(labels), audited.effort.shadows, SEED)):
         shadow = _fitted(audited, encodings[inside], labels[inside], SEED + index)
@@ -127,7 +127,7 @@ def _control(audited: AuditedRun) -> FittedClassifier:
 
 
 def _fitted(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, seed: int) -> FittedClassifier:
-    """A classifier of the run's kind, from the disk if it was fitted before."""
+    """A classifier of the run's kind, from disk if it was fitted before."""
     name, classes = audited.config.classifier, audited.dataset.spec.num_classes
 
     def train() -> dict[str, torch.Tensor]:
@@ -139,11 +139,11 @@ def _fitted(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, seed
         return classifier_state(fitted)
 
     key = {"classifier": name, "learned": digest(encodings, labels), "classes": classes, "seed": seed}
-    return restore_classifier(name, kept("classifier", key, train), classes)
+    return restore_classifier(name, cached("classifier", key, train), classes)
 
 
 def _losses(classifier: FittedClassifier, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,) cross-entropies in nats."""
+    """Cross-entropies (N,) in nats."""
     classifier.network.eval()
     parts = []
     with torch.inference_mode():
@@ -161,5 +161,5 @@ ATTACK = Attack(
     "Yeom et al. 2018 (arXiv:1709.01604); Zarifzadeh et al. 2024 (arXiv:2312.03262)",
     run,
     (CANDIDATE_HOLDER,),
-    (classifier_missing, learned_from_hospitals, uploads_missing),
+    (classifier_missing, members_missing, uploads_missing),
 )

@@ -1,4 +1,4 @@
-"""Whose records did the common encoder learn from? By the attacker's own decoder or classifier.
+"""Membership inference on the common encoder, by a decoder or classifier that the attacker fits.
 
 No decoder leaves a hospital. The attacker fits one to the server's split, as encoded by the encoder; its
 loss on a candidate is the signal. If the objective learns labels, the attacker fits a classifier instead.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
-from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, words_of
+from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
 from fl_ppae.attacks.needs import encoder_missing
 from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_encoder, without_dp
 from fl_ppae.config import RunConfig
@@ -36,7 +36,7 @@ _STEPS = 300  # of the attacker's decoder
 
 
 @dataclass(frozen=True, eq=False)
-class _Half:
+class _ShadowRecords:
     """The candidates that a shadow trains on, as one hospital's records."""
 
     candidates: Candidates
@@ -55,8 +55,8 @@ class _Half:
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     """Loss threshold and RMIA on the first hospital's records; chance is guessing.
 
-    A detail: the loss threshold on the random initial encoder, which saw no one. Away from chance, it
-    shows that members and non-members differ by themselves.
+    A detail is the loss threshold on the random initial encoder, which saw no record. If that is away from
+    chance, members and non-members differ by themselves.
     """
     assert audited.encoder is not None
     candidates = candidates_of(audited, audited.hospitals[0])
@@ -72,8 +72,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     }
     control = -attacker_losses(audited, audited.initial_encoder, images, labels)
     details = {"loss threshold on the random initial encoder": Scores(*candidates.split(control))}
-    words, title = words_of(audited, threat_model), "Membership in the encoder's records"
-    return membership_findings(audited, NAME, words, title, attackers, details)
+    threat, title = threat_of(audited, threat_model), "Membership in the encoder's records"
+    return membership_findings(audited, NAME, threat, title, attackers, details)
 
 
 def _attack(
@@ -91,7 +91,7 @@ def _attack(
     halves = balanced_halves(len(candidates), audited.effort.shadows, SEED)
     shadows = []
     for index, inside in enumerate(halves):
-        half = _Half(candidates, np.flatnonzero(inside))
+        half = _ShadowRecords(candidates, np.flatnonzero(inside))
         what = digest(candidates.members.indices, candidates.others.indices, half.rows)
         shadow = shadow_encoder(audited, config, half, what, index)
         shadows.append(attacker_losses(audited, shadow, images, labels))
@@ -101,7 +101,7 @@ def _attack(
 
 
 def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
-    """(N,): the loss of each image (N, C, H, W), by `encoder` and a partner fitted to the server's split."""
+    """The loss (N,) of each image (N, C, H, W) under `encoder` and a partner fitted to the server's split."""
     partner, loss = fitted_partner(audited, encoder), OBJECTIVES[audited.config.objective].loss
     with torch.inference_mode():
         parts = [

@@ -1,4 +1,4 @@
-"""Which records are behind a hospital's updates? Those whose gradients point where the updates go."""
+"""Membership inference on a hospital's updates: members' gradients point where the updates go."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, words_of
+from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
 from fl_ppae.attacks.membership_encoder import fitted_partner
 from fl_ppae.attacks.needs import updates_missing
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates
@@ -28,7 +28,7 @@ SERVER = ThreatModel(
 )
 COSINE, WHITENED = "cosine", "whitened cosine, less the others"
 _POPULATION = 1000  # gradients of the validation split
-_NUMBERS = 2**26  # of them all: 256 MiB
+_NUMBERS = 2**26  # in all of them: 256 MiB
 
 Update = tuple[Tensor, Tensor]
 
@@ -36,10 +36,10 @@ Update = tuple[Tensor, Tensor]
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     """Cosine of a record's descent direction with the first hospital's updates, summed over rounds.
 
-    A second attacker first subtracts the mean of the other hospitals' updates and turns down what the
-    gradients of the validation split have in common: both are shared by members and non-members. It is
-    shown for round 1, in which the partner is known. Details are the other spans of rounds.
-    Without defence: the same hospital's updates from the same encoders, simulated without DP.
+    A second attacker first subtracts the mean of the other hospitals' updates and damps what the gradients
+    of the validation split have in common: members and non-members share both. Its result is that of round 1,
+    in which the partner is known. Details are the other spans of rounds. Undefended is the same hospital,
+    simulated without DP from the same encoders.
     """
     victim = audited.hospitals[0]
     rounds = received_rounds(audited, audited.effort.update_rounds)
@@ -58,8 +58,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     attackers = {name: Scores(*each, plain[0][name] if plain else None) for name, each in found.items()}
     names = (f"{COSINE}, {_span(len(rounds))}", f"{WHITENED}, {_span(1)}")
     shown = {name: attackers.pop(name) for name in names}
-    words, title = words_of(audited, threat_model), "Membership in a hospital's updates"
-    return membership_findings(audited, NAME, words, title, shown, attackers)
+    threat, title = threat_of(audited, threat_model), "Membership in a hospital's updates"
+    return membership_findings(audited, NAME, threat, title, shown, attackers)
 
 
 def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -69,7 +69,7 @@ def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
 
 
 def _attacked(victim: str, rounds: Sequence[ReceivedRound], updates: Sequence[Tensor]) -> list[Update]:
-    """The victim's updates, and the same less the mean of the other hospitals', one pair a round."""
+    """For each round the victim's update, and that update minus the mean of the other hospitals'."""
     found = []
     for each, own in zip(rounds, updates, strict=True):
         others = [update for name, update in each.updates.items() if name != victim]
@@ -80,7 +80,7 @@ def _attacked(victim: str, rounds: Sequence[ReceivedRound], updates: Sequence[Te
 def _aligned(
     audited: AuditedRun, candidates: Candidates, rounds: Sequence[ReceivedRound], runs: Sequence[list[Update]]
 ) -> list[dict[str, np.ndarray]]:
-    """For each of `runs`, updates by round: scores (N,) of all candidates by attacker and span of rounds."""
+    """Scores (N,) of all candidates by attacker and span of rounds, for each of `runs` (updates by round)."""
     objective, split = OBJECTIVES[audited.config.objective], audited.dataset.val
     images, labels = candidates.images(), candidates.labels()
     spans = sorted({1, len(rounds)})

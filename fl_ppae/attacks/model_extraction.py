@@ -1,4 +1,4 @@
-"""The central classifier copied through its answers."""
+"""Copies the central classifier through its answers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _QUERIES = (30, 100, 300, 1000, 3000)
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Train a surrogate on 30 and more answers; chance is the one class that comes most often.
+    """Train surrogates on 30 answers and more; chance is the most frequent class.
 
-    The results are those of the most queries; the others are details.
+    The most queries give the results; the others are details.
     """
     scene = black_box(audited, threat_model)
     assert audited.classifier is not None

@@ -1,6 +1,6 @@
-"""What a run did to an encoding before it left a hospital: the public projection, clipping, noise.
+"""How a run noised an encoding before it left a hospital: public projection, clipping, noise.
 
-All of it is public but the noise itself, so an attacker does the same to encodings of its own images.
+All of it but the noise itself is public, so an attacker can do the same to encodings of its own images.
 """
 
 from __future__ import annotations

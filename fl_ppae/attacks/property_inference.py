@@ -1,4 +1,4 @@
-"""The class mix of each hospital, from its updates."""
+"""Infers the class mix of each hospital from its updates."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SERVER = ThreatModel(
     "server",
     "sees every hospital's updates, and simulates hospitals of random class mixes from the validation split",
 )
-_ROUNDS = 2  # at most; more took longer and told no more on BloodMNIST
+_ROUNDS = 2  # at most; on BloodMNIST more took longer and revealed no more
 _RECORDS = 600  # of a simulated hospital
 _WEIGHTS = 2**17  # of an update
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Total variation of guessed and true class shares, mean over hospitals: 0 if all is told, at most 1.
+    """Total variation of guessed and true class shares, averaged over hospitals: 0 is perfect, 1 the worst.
 
-    Chance is the guess that each has the validation split's mix. Details are the hospitals.
+    Chance is guessing the validation split's mix for each. Details are the single hospitals.
     """
     assert audited.deal is not None
     rounds = received_rounds(audited, min(_ROUNDS, audited.effort.update_rounds))
@@ -68,7 +68,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 def _guesses(
     audited: AuditedRun, config: RunConfig, rounds: list[ReceivedRound], names: list[str], seen: np.ndarray
 ) -> np.ndarray:
-    """Class shares (H, K) of the hospitals with features `seen`, by hospitals simulated under `config`."""
+    """Class shares (H, K) for features `seen`, learned from hospitals simulated under `config`."""
     split, count = audited.dataset.val, audited.effort.simulated
     labels = np.asarray(split.labels)
     mixes = random_mixes(count, audited.dataset.spec.num_classes, SEED)
@@ -86,7 +86,7 @@ def _guesses(
 
 
 def _features(updates: list[torch.Tensor]) -> np.ndarray:
-    """All rounds' updates in one row; of large encoders evenly spaced weights, to bound the memory."""
+    """All rounds' updates in one row; for large encoders only evenly spaced weights, to bound the memory."""
     stride = -(-len(updates[0]) // _WEIGHTS)
     row: np.ndarray = torch.cat([update[::stride] for update in updates]).double().numpy()
     return row

@@ -1,4 +1,4 @@
-"""The updates that a run received, kept with record-messages, and hospitals simulated beside them."""
+"""The updates that a run received, kept by record-messages, and updates of simulated hospitals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ReceivedRound:
 
 
 def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
-    """Up to `most` rounds from the first; a round that nothing was received in ends them."""
+    """Up to `most` rounds from the first, as far as every round received something."""
     rounds: list[ReceivedRound] = []
     encoder = audited.initial_encoder
     for number in range(1, min(most, audited.config.num_server_rounds) + 1):
@@ -55,9 +55,9 @@ def simulated_updates(
 ) -> list[Tensor]:
     """The updates (P,) that a hospital with these `records` would have sent in each of `rounds`.
 
-    It starts each round from the encoder that was really sent out, with its own partner, which starts as
-    every hospital's does. Sample rate, steps and noise are those of a hospital of `hospital_records`.
-    `index` says which simulated hospital; its randomness goes by it.
+    Each round starts from the encoder that was really sent out, with the hospital's own partner, which starts
+    as every hospital's does. Sample rate, steps and noise are those of a hospital of `hospital_records`.
+    `index` numbers the simulated hospital and seeds its randomness.
     """
     model, updates = local_model_of(config), []
     terms = terms_like(config, hospital_records, len(records))

@@ -41,7 +41,7 @@ def choose_attacks(names: str) -> tuple[Attack, ...]:
     """The attacks in a comma-separated list, in the registry's order.
 
     Raises:
-        UserError: the list is empty or names one that there isn't.
+        UserError: the list is empty or names an unknown attack.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     known = [attack.name for attack in ATTACKS]

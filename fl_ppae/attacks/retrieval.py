@@ -1,4 +1,4 @@
-"""How often an encoding finds its own image among all."""
+"""How often an encoding finds its own image among all images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
         return [
             result(
                 NAME,
-                scene.words,
+                scene.threat,
                 metric,
                 wilson(getattr(pairs, metric)[positions].sum().item(), len(positions)),
                 chance=min(1.0, places / len(scene.victims)),

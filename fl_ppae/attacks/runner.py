@@ -1,4 +1,4 @@
-"""An audit: the attacks chosen, one after another, on one run; what was found, and what was skipped."""
+"""Runs attacks on a finished run, one after another; what they found, and what was skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fl_ppae.errors import UserError
 
 @dataclass(frozen=True)
 class Skipped:
-    """An attack that could not be made under one threat model, and why."""
+    """An attack that could not be run under one threat model, and why."""
 
     attack: str
     threat_model: str
@@ -22,7 +22,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything an audit came to; attributes as of `Findings`, over all attacks."""
+    """The outcome of an audit; attributes as in `Findings`, over all attacks."""
 
     results: tuple[Result, ...]
     details: tuple[Result, ...]
@@ -33,16 +33,16 @@ class Audit:
 def run_attacks(
     audited: AuditedRun, attacks: Sequence[Attack], *, named: bool, attacker: str | None = None
 ) -> Audit:
-    """Make the attacks that this run allows.
+    """Run the attacks that this run allows.
 
     Args:
         audited: the run.
-        attacks: which, in this order.
-        named: the user asked for each of them, so that one that can't be made is an error and no skip.
-        attacker: the threat model of those attacks that have several; None for all of them.
+        attacks: in the order in which they run.
+        named: the user asked for each of them, so one that can't run is an error rather than a skip.
+        attacker: the threat model of attacks that have several; None for all of them.
 
     Raises:
-        UserError: `named`, and one can be made under none of its threat models.
+        UserError: `named`, and one can't run under any of its threat models.
     """
     skipped: list[Skipped] = []
     planned: list[tuple[Attack, ThreatModel]] = []

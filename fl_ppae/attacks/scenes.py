@@ -1,8 +1,8 @@
-"""Whose encodings are attacked, and which pairs of encodings and images the attacker holds.
+"""Which encodings are attacked, and which pairs of encodings and images the attacker holds.
 
-Where only updates are shared, the encodings attacked are of the official test split, by the common
-encoder. Where hospitals upload encodings, they are those uploads, of every hospital but the first: that
-one is the colluding hospital. No image attacked is ever among the attacker's.
+If only updates are shared, the common encoder's encodings of the official test split are attacked. If
+hospitals upload encodings, the uploads of every hospital but the first are attacked; the first is the
+colluding hospital. The attacker never holds an image that is attacked.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ class Scene:
     """One threat model in one run.
 
     Attributes:
-        words: the threat model as printed.
+        threat: the threat model as printed.
         known: the attacker's own pairs; None if it needs none.
         victims: what is attacked; their images and labels are for scoring alone.
-        encode: what made the victims' encodings, without the noise, differentiable; None where each is of
-            its own hospital's encoder.
+        encode: the differentiable map that made the victims' encodings, but for the noise; None if each
+            hospital has its own encoder.
     """
 
-    words: str
+    threat: str
     known: Pairs | None
     victims: Pairs
     encode: Encode | None
 
     def through(self, encoder: nn.Module) -> Scene:
-        """The same images through another encoder, plain: without defence."""
+        """The same images through another encoder, without noise: the undefended case."""
         known = None if self.known is None else _encoded(self.known.images, self.known.labels, encoder)
         victims = _encoded(self.victims.images, self.victims.labels, encoder)
-        return Scene(self.words, known, victims, encoder)
+        return Scene(self.threat, known, victims, encoder)
 
 
 def measurement(audited: AuditedRun) -> Scene:
-    """The encodings attacked, beside their images."""
+    """The attacked encodings and their images."""
     return Scene(MEASUREMENT.name, None, _victims(audited), encode_of(audited, audited.encoder))
 
 
 def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
-    """An attacker with pairs: its own images, as they look encoded. Needs `black_box_missing`."""
+    """An attacker with pairs of its own. Check `black_box_missing` first."""
     if audited.config.shares_encodings and threat_model == COLLUDING_HOSPITAL:
         known = _uploaded_pairs(audited, audited.hospitals[:1], audited.effort.pairs)
     else:
@@ -61,10 +61,10 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
 
 
 def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
-    """An attacker who also has the encoder and so can take gradients through it. Needs `white_box_missing`.
+    """An attacker who also has the encoder and its gradients. Check `white_box_missing` first.
 
     Every participant has the common encoder. An encoder that never left its hospital is a stronger
-    threat model, and its words say so; then one hospital is attacked, the second.
+    threat model, and is printed as such; then one hospital is attacked, the second.
     """
     if audited.encoder is not None:
         return black_box(audited, threat_model)
@@ -72,21 +72,21 @@ def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
     encoder = audited.own_encoder(victim)
     known = _known(audited, threat_model, encoder)
     victims = _uploaded_pairs(audited, (victim,), audited.effort.victims)
-    words = f"{threat_model.name}, STRONGER: has the encoder that never left {victim}"
-    return Scene(words, known, victims, encode_of(audited, encoder))
+    threat = f"{threat_model.name}, STRONGER: has the encoder that never left {victim}"
+    return Scene(threat, known, victims, encode_of(audited, encoder))
 
 
 def through_known_encoder(audited: AuditedRun) -> Scene:
-    """An attacker who needs no pairs, but encoder and classifier. Needs `known_encoder_missing`.
+    """An attacker with encoder and classifier but no pairs. Check `known_encoder_missing` first.
 
-    The encoder is the common one, or as a stronger threat model one that never left its hospital, the second.
+    The encoder is the common one or, in a stronger threat model, the second hospital's, which never left it.
     """
     if audited.encoder is not None:
-        return replace(measurement(audited), words="has encoder and classifier")
+        return replace(measurement(audited), threat="has encoder and classifier")
     victim = audited.hospitals[1]
-    words = f"STRONGER: has the classifier and the encoder that never left {victim}"
+    threat = f"STRONGER: has the classifier and the encoder that never left {victim}"
     victims = _uploaded_pairs(audited, (victim,), audited.effort.victims)
-    return Scene(words, None, victims, encode_of(audited, audited.own_encoder(victim)))
+    return Scene(threat, None, victims, encode_of(audited, audited.own_encoder(victim)))
 
 
 def encode_of(audited: AuditedRun, encoder: nn.Module | None) -> Encode | None:
@@ -97,8 +97,8 @@ def encode_of(audited: AuditedRun, encoder: nn.Module | None) -> Encode | None:
     return lambda images: release.without_noise(encoder(images))
 
 
-def drawn(records: int, count: int) -> np.ndarray:
-    """The positions of up to `count` records, drawn once and for all: splits may be sorted by class."""
+def sample_positions(records: int, count: int) -> np.ndarray:
+    """Sorted positions of up to `count` records, drawn with a fixed seed: splits may be sorted by class."""
     rows = np.random.default_rng(records).permutation(records)[:count]
     return np.sort(rows)
 
@@ -112,7 +112,7 @@ def _victims(audited: AuditedRun) -> Pairs:
 
 
 def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | None) -> Pairs:
-    """The attacker's own pairs, with what the run did to encodings before they left."""
+    """The attacker's own pairs, noised as the run noises encodings."""
     assert encoder is not None
     server = threat_model == SERVER_SPLIT
     records = _whole(audited.dataset.val) if server else audited.records(audited.hospitals[0])
@@ -124,14 +124,14 @@ def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | 
 
 
 def _uploaded_pairs(audited: AuditedRun, hospitals: tuple[str, ...], count: int) -> Pairs:
-    """Up to `count` pairs, as many of each hospital: what it uploaded, and of which image."""
+    """Up to `count` pairs of images and uploaded encodings, equally many per hospital."""
     parts = []
     for name in hospitals:
         records, uploaded = audited.records(name), audited.uploaded(name)
         assert uploaded is not None
         if len(uploaded) != len(records):
             raise UserError(f"{name} has {len(records)} train records but uploaded {len(uploaded)} encodings")
-        rows = drawn(len(records), count // len(hospitals))
+        rows = sample_positions(len(records), count // len(hospitals))
         encodings = torch.from_numpy(np.array(uploaded[rows]))
         parts.append(Pairs(records.images(rows), encodings, records.labels(rows)))
     return Pairs(
@@ -146,7 +146,7 @@ def _whole(split: Split) -> Records:
 
 
 def _some_encoded(records: Records, count: int, encoder: nn.Module) -> Pairs:
-    rows = drawn(len(records), count)
+    rows = sample_positions(len(records), count)
     return _encoded(records.images(rows), records.labels(rows), encoder)
 
 

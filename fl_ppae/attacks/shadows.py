@@ -1,6 +1,6 @@
-"""Models that an attacker trains to compare with: kept on disk, so that a second audit finds them.
+"""Shadow models, which an attacker trains for comparison; kept on disk for later audits.
 
-They lie under the home folder's `shadows/`, named by a digest of everything that they depend on.
+They are in `shadows/` in the home folder, named by a digest of everything that they depend on.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from fl_ppae.privacy.randomness import Streams, streams
 
 State = dict[str, Tensor]
 
-SEED = 1_618_033  # of the attacker's own draws, apart from any run's
-_FORMAT = 3  # raise it when what is trained changes
+SEED = 1_618_033  # of the attacker's own draws, unlike any run's
+_FORMAT = 3  # increase it when the training changes
 _PATHS = ("data-root", "data-file", "data-source", "output-dir")
 
 
-def kept(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) -> State:
-    """What `make` makes, from the disk if it was made before. `depends_on` is anything JSON can hold."""
+def cached(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) -> State:
+    """What `make` returns, from disk if it was made before. `depends_on` is anything that JSON can hold."""
     identity = {"format": _FORMAT, "torch": torch.__version__, **depends_on}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     path = home() / "shadows" / f"{kind}-{digest}.safetensors"
@@ -49,7 +49,7 @@ def kept(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) ->
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """Of the arrays' shapes, types and numbers."""
+    """A digest of the arrays' shapes, types and values."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.shape} {array.dtype}".encode())
@@ -57,7 +57,7 @@ def digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def trained_like(config: RunConfig) -> dict[str, Any]:
+def _training_keys(config: RunConfig) -> dict[str, Any]:
     """The keys of a configuration without those that say where files are."""
     return {key: value for key, value in config.to_flat().items() if key not in _PATHS}
 
@@ -68,9 +68,9 @@ def without_dp(config: RunConfig) -> RunConfig:
 
 
 def terms_like(config: RunConfig, hospital_records: int, records: int) -> TrainingTerms:
-    """The work of a hospital of `hospital_records` in a round, on `records` of somebody else.
+    """A hospital's terms for a round, applied to another number of records.
 
-    Sample rate, steps and the noise on the mean gradient are the hospital's.
+    Sample rate, steps and the noise on the mean gradient are those of a hospital of `hospital_records`.
     """
     plan = plan_hospital("simulated", hospital_records, config)
     terms = round_terms(planned_terms(plan, config, run="audit"), config)
@@ -89,10 +89,10 @@ def shadow_encoder(
 
     Args:
         audited: the run.
-        config: of the training; the run's, or that without DP.
+        config: of the training: the run's, or the same without DP.
         records: whose positions are trained on.
         what: a digest of the records.
-        index: which of several; its randomness goes by it.
+        index: which of several; it seeds the randomness.
     """
     model = local_model_of(config)
 
@@ -102,13 +102,18 @@ def shadow_encoder(
         LocalTraining(model, records, terms, attackers_draws(index)).train_rounds(config.num_server_rounds)
         return model.encoder.state_dict()
 
-    key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "records": what, "index": index}
-    model.encoder.load_state_dict(kept("encoder", key, train))
+    key = {
+        "config": _training_keys(config),
+        "md5": audited.dataset.source.md5,
+        "records": what,
+        "index": index,
+    }
+    model.encoder.load_state_dict(cached("encoder", key, train))
     return frozen(model.encoder)
 
 
 def encoder_without_dp(audited: AuditedRun) -> nn.Module:
-    """What the run's federation would have learned without DP: the same rounds, averaged alike."""
+    """The encoder that the run's federation would have learned without DP, in the same rounds."""
     assert audited.deal is not None
     config, hospitals = without_dp(audited.config), audited.deal.train
     encoder = autoencoder_of(config).encoder
@@ -128,6 +133,6 @@ def encoder_without_dp(audited: AuditedRun) -> nn.Module:
         return encoder.state_dict()
 
     dealt = digest(*(records.indices for records in hospitals.values()))
-    key = {"config": trained_like(config), "md5": audited.dataset.source.md5, "deal": dealt}
-    encoder.load_state_dict(kept("federation", key, train))
+    key = {"config": _training_keys(config), "md5": audited.dataset.source.md5, "deal": dealt}
+    encoder.load_state_dict(cached("federation", key, train))
     return frozen(encoder)

@@ -1,4 +1,4 @@
-"""The paper's cosine, beside what makes it readable."""
+"""The paper's cosine, and its values for comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = "similarity"
 
 
 def run(audited: AuditedRun, _: ThreatModel) -> Findings:
-    """Cosine and centred cosine; chance is the same for pairs that don't belong together."""
+    """Cosine and centred cosine; chance is the same for mismatched pairs."""
     scene, pairs, undefended = measured(audited)
     chances = {"cosine": pairs.cosine_mismatched, "cosine_centred": pairs.cosine_centred_mismatched}
 
@@ -24,7 +24,7 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
         return [
             result(
                 NAME,
-                scene.words,
+                scene.threat,
                 metric,
                 bootstrap_mean(getattr(pairs, metric)[positions].numpy()),
                 chance=chance[positions].mean().item(),
@@ -38,7 +38,7 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
 
 
 def measured(audited: AuditedRun) -> tuple[Scene, PairSimilarity, PairSimilarity]:
-    """The encodings attacked, how similar they are to their images, and the same without defence."""
+    """The attacked encodings, how similar they are to their images, and the same without defence."""
     scene = measurement(audited)
     pairs, plain = (
         similarity_by_pair(victims.images, victims.encodings)

@@ -11,7 +11,7 @@ from fl_ppae.runs.stored import find_run
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """List the attacks, or make them on one run and write its `audit/`."""
+    """List the attacks, or carry them out on one run and write its `audit/`."""
     if arguments.list:
         return _list(arguments)
     if arguments.run is None:
@@ -19,7 +19,7 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.threads < 1:
         raise UserError(f"--threads {arguments.threads}: must be at least 1")
     stored = find_run(arguments.run)
-    # Imported here: these take seconds, and a wrong run should be told at once.
+    # Imported here: these take seconds, and a wrong run should be reported at once.
     from fl_ppae.attacks import audited_run
     from fl_ppae.attacks.audited_run import open_for_audit
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
@@ -39,7 +39,7 @@ def command(arguments: argparse.Namespace) -> int:
     show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
     if arguments.quick:
         console.print(
-            "--quick: fewer images and weaker attackers; a low value here shows no protection",
+            "--quick: fewer images and weaker attackers; a low value here is no sign of protection",
             style="yellow",
             highlight=False,
         )

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from fl_ppae.epsilon_audit.bounds import Bound
 
 NOTES = (
-    "The adversary sees every noised step of the hospital and the model at each, and knows the canaries "
-    "and all other records, but not which canaries are in: more than the server, which sees one encoder "
-    "update a round.",
+    "The adversary sees every noised step of the hospital and the model at each step, and knows the canaries "
+    "and all other records, but not which canaries are included. The server sees less: one encoder update "
+    "per round.",
     "The audit trained on the hospital's records and threw the model away. Nothing left this machine and no "
     "run's ledger was charged.",
 )
@@ -35,7 +35,7 @@ def command(arguments: argparse.Namespace) -> int:
     """Audit one hospital; 1 if the bound is above what is claimed."""
     chosen = choose(arguments.simulation, arguments.overrides)
     _check(arguments, chosen)
-    # Imported here: these take seconds, and a mistake should be told at once.
+    # Imported here: these take seconds, and a mistake should be reported at once.
     from fl_ppae.data.deal import hospital_names, make_deal
     from fl_ppae.data.sources import resolve
     from fl_ppae.epsilon_audit.canary_training import AuditedHospital, audit_hospital
@@ -57,7 +57,7 @@ def command(arguments: argparse.Namespace) -> int:
     for warning in (*plan.warnings, *_too_few(arguments, claim, plan.delta)):
         warn(console, warning)
     with _progress(plan.rounds, console) as after_round, warnings.catch_warnings():
-        # torch says this of every module whose input needs no gradient, as images do.
+        # torch warns of every module whose input needs no gradient, such as images.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         bound = audit_hospital(
             AuditedHospital(arguments.hospital, own, plan),
@@ -98,7 +98,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
-    """Raises `UserError` for what can be seen to be wrong before any data is read."""
+    """Raise `UserError` for mistakes that show before any data is read."""
     if arguments.hospitals < 1:
         raise UserError(f"--hospitals {arguments.hospitals}: must be at least 1")
     if not 0 <= arguments.hospital < arguments.hospitals:
@@ -110,13 +110,13 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
     if arguments.claim is not None and not (math.isfinite(arguments.claim) and arguments.claim >= 0):
         raise UserError(f"--claim {arguments.claim:g}: must be an epsilon of at least 0")
     if chosen.config.adversary != "none":
-        raise UserError('the audit is of an honest hospital\'s training; use adversary = "none"')
+        raise UserError('the audit covers an honest hospital\'s training; use adversary = "none"')
     if chosen.config.dp_scope == "none" and arguments.claim is None:
         raise UserError("dp-scope none claims no epsilon; give one to compare with: --claim E")
 
 
 def _too_few(arguments: argparse.Namespace, claim: float, delta: float) -> list[str]:
-    """A warning where even perfect guesses could not refute the claim."""
+    """A warning if even perfect guesses could not refute the claim."""
     from fl_ppae.epsilon_audit.bounds import MOST_CANARIES, canaries_needed, refutable
 
     most = refutable(arguments.canaries, confidence=arguments.confidence, delta=delta)
@@ -126,23 +126,23 @@ def _too_few(arguments: argparse.Namespace, claim: float, delta: float) -> list[
     enough = f"nor could {MOST_CANARIES:,} canaries" if needed is None else f"about {needed:,} canaries could"
     return [
         f"{arguments.canaries:,} canaries refute at most epsilon {most:.2f} at delta {delta:g}, even with "
-        f"perfect guesses, and {claim:.2f} is claimed ({enough})"
+        f"perfect guesses, but {claim:.2f} is claimed ({enough})"
     ]
 
 
 def _verdict(bound: Bound, claim: float, *, formal: bool, confidence: float) -> str:
-    worth = "" if formal else " nominal"
+    kind = "" if formal else " nominal"
     found = f"epsilon is at least {bound.epsilon:.2f} at {100 * confidence:.4g} % confidence"
     if bound.epsilon > claim:
         end = "which is a bug" if formal else "which was never a guarantee"
-        return f"Refuted: {found}, above the{worth} {claim:.2f} that is claimed, {end}."
+        return f"Refuted: {found}, above the{kind} {claim:.2f} that is claimed, {end}."
     power = "" if bound.refutable > claim else "; these canaries could not have refuted it"
-    return f"Not refuted: {found}. That does not prove the{worth} {claim:.2f} that is claimed{power}."
+    return f"Not refuted: {found}. That does not prove the{kind} {claim:.2f} that is claimed{power}."
 
 
 @contextmanager
 def _progress(rounds: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, lines elsewhere."""
+    """Show a bar on a terminal, lines elsewhere."""
     bar, say = rounds_bar(console), timed(console)
     task = bar.add_task("auditing", total=rounds)
 

@@ -1,1 +1,1 @@
-"""Checking a ledger's epsilon from outside: canaries trained into one hospital, and guesses about them."""
+"""Audits a ledger's epsilon from outside: canaries trained into one hospital, and guesses about them."""

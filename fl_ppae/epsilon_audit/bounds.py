@@ -6,7 +6,7 @@ anywhere below epsilon, and a small one shows nothing. The probability is over t
 canaries in, the mechanism's own randomness and the adversary's.
 
 Assumed:
-- `canaries` records are fixed before training, and each is put in by a fair coin of its own. All else
+- `canaries` records are fixed before training, and each is included by its own fair coin. All else
   (the other records, the number of slots, the plan) is fixed or independent of these coins.
 - The adversary sees any output of the mechanism, and may know the canaries and the other records; it
   does not see the coins. It says "in" or "out" for exactly `guesses` canaries.
@@ -14,9 +14,9 @@ Assumed:
   numbers fixed beforehand, each at a share of the error (Bonferroni).
 
 Why (Theorem 5.2, Corollary 5.4): given what the adversary saw and the coins before it, Bayes' rule lets
-a guess be right with probability at most p = e^epsilon / (1 + e^epsilon), so the right ones are at most
-W ~ Binomial(guesses, p) in distribution. With delta > 0 that fails on events which add F right
-guesses, where F depends on what was seen alone and is at most 2 * canaries * delta in expectation. Then
+a guess be right with probability at most p = e^epsilon / (1 + e^epsilon), so the right ones are
+stochastically at most W ~ Binomial(guesses, p). With delta > 0 that fails on events which add F right
+guesses, where F depends only on what was seen and is at most 2 * canaries * delta in expectation. Then
     P[right >= v] <= P[W + F >= v] <= P[W >= v] + E[F] * max_i P[v - i <= W < v] / i,
 because P[W + i >= v] = P[W >= v] + P[v - i <= W < v]. At delta 0 this is the Clopper-Pearson bound on p.
 """
@@ -98,10 +98,10 @@ def lower_bound(correct: int, guesses: int, *, confidence: float, delta: float, 
 
 
 def guess_counts(canaries: int) -> tuple[int, ...]:
-    """The numbers of guesses that are tried, even, by the number of canaries alone.
+    """The numbers of guesses to try, all even; they depend on the number of canaries alone.
 
-    Few sure guesses are best against a mechanism that keeps its promise; all of them, against one
-    without noise.
+    A few confident guesses are best against a mechanism that keeps its promise, guesses about all canaries
+    against one without noise.
 
     Raises:
         ValueError: fewer than two canaries.
@@ -112,10 +112,10 @@ def guess_counts(canaries: int) -> tuple[int, ...]:
 
 
 def best_bound(scores: np.ndarray, included: np.ndarray, *, confidence: float, delta: float) -> Bound:
-    """Guess the highest scores "in" and the lowest "out", as many of each; abstain on the rest.
+    """Guess "in" for the highest scores and "out" for as many of the lowest; abstain on the rest.
 
     Args:
-        scores: (m,), higher for canaries that look as if they were in; finite.
+        scores: (m,), finite, higher for canaries that look included.
         included: (m,) bool, the coins.
 
     Raises:

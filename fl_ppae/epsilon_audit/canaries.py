@@ -1,4 +1,4 @@
-"""Canaries: extra records of a hospital, each put in or left out by a fair coin of its own."""
+"""Canaries: extra records of a hospital, each included or left out by its own fair coin."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def draw_canaries(
 ) -> HospitalRecords:
     """`count` images of black-and-white stripes, a direction, width and phase for each colour channel.
 
-    Labels are drawn evenly. Why stripes: a convolution's gradient depends on which patches an image has,
-    so that images of unlike patches have unlike gradients, and an inner product tells one canary from
+    Labels are drawn uniformly. Why stripes: a convolution's gradient depends on the patches of an image, so
+    images with different patches have different gradients, and an inner product tells one canary from
     another. All are clipped to the full norm. Pixel noise has the same patches in every image.
     """
     shape = (count, 1, 1, spec.channels)
@@ -33,11 +33,11 @@ def draw_canaries(
 
 @dataclass(frozen=True, eq=False)
 class AuditedRecords:
-    """A hospital's own records, then one slot for each canary; a slot left out holds nothing.
+    """A hospital's own records, then one slot for each canary; the slot of one left out is empty.
 
-    Every slot is counted and drawn into batches alike, so that sample rate, steps and divisor are the
-    same whatever the coins say: exactly adding or removing a record while its number is public. A
-    batch's images are then fewer than its positions.
+    Every slot is counted and drawn into batches alike, so sample rate, steps and divisor don't depend on the
+    coins: this is adding or removing a record while the number of records is public. A batch can then have
+    fewer images than positions.
 
     Attributes:
         included: (m,) bool, the coins.

@@ -1,9 +1,9 @@
-"""One audit: a hospital's training as its plan has it, with canaries, and what guesses about them show.
+"""Trains a hospital by its plan, with canaries, and bounds epsilon by guesses about them.
 
 Threat model: the adversary sees every noised sum of the hospital's training and the model at each step,
-knows the canaries and all other records, but not which canaries are in, nor the batches. That is more
-than the server sees, which has one encoder update a round. The guarantee covers this adversary, so a
-bound above the ledger's epsilon is always a bug; what is found here may be weaker for the server.
+knows the canaries and all other records, but not the batches, nor which canaries are included. The server
+sees less: one encoder update per round. The guarantee covers this adversary, so a bound above the ledger's
+epsilon is always a bug; what is found here may be weaker for the server.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, planned_terms
 from fl_ppae.privacy.randomness import streams
 
-CANARY_ROUND = 0  # training draws from the streams of round 1 on
+CANARY_ROUND = 0  # of coins and canaries; training draws from the streams of rounds 1 and up
 
 
 @dataclass(frozen=True, eq=False)
 class AuditedHospital:
-    """Who is audited.
+    """The hospital that is audited.
 
     Attributes:
-        index: among the hospitals, from 0; its randomness goes by it.
+        index: among the hospitals, from 0; it seeds the randomness.
         own: its records.
         plan: for its own records and all canaries together.
     """
@@ -82,6 +82,6 @@ def _check_memory(rows: int, numbers: int) -> None:
     needed, free = 4 * rows * numbers, psutil.virtual_memory().available
     if needed > 0.8 * free:
         raise UserError(
-            f"{rows} gradients of {numbers:,} numbers take {needed / 2**30:.1f} GiB and "
-            f"{free / 2**30:.1f} GiB are free: take fewer --canaries or a smaller autoencoder"
+            f"{rows} gradients of {numbers:,} numbers take {needed / 2**30:.1f} GiB but "
+            f"{free / 2**30:.1f} GiB are free: use fewer --canaries or a smaller autoencoder"
         )

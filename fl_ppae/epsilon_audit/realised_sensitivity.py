@@ -1,4 +1,4 @@
-"""How far one record really moves the sums that a scope adds its noise to, on two given data sets.
+"""How far one record really moves the sums that a scope noises, for two given data sets.
 
 Assumption of every epsilon: adding one record moves the clipped gradient sum of a step by at most
 `max_grad_norm` in L2 norm, *given all that was released before* (arXiv:1607.00133, Algorithm 1, and the
@@ -31,9 +31,9 @@ _GREY, _GRAIN = 64, 20  # pixel values of 255
 def white_among_grey(common: int) -> HospitalRecords:
     """The constructed pair: `common` grainy grey images (1, 28, 28) of class 0, then a white one of class 1.
 
-    Alike records make alike gradients. Once the decoder draws grey well, what is left of each gradient
-    is a small remainder, and where it points is decided by the decoder. A decoder that learned from the
-    white image as well draws all a little too bright, so all the remainders turn together.
+    Similar records have similar gradients. Once the decoder reconstructs grey well, only a small remainder
+    is left of each gradient, and the decoder decides where it points. A decoder that also learned from the
+    white image makes everything a little too bright, so all the remainders turn together.
     """
     grain = np.random.default_rng(0).integers(-_GRAIN, _GRAIN + 1, (common, 28, 28, 1))
     images = np.concatenate([_GREY + grain, np.full((1, 28, 28, 1), 255)]).astype(np.uint8)
@@ -57,7 +57,7 @@ def realised_sensitivity(
     hospital's own records.
 
     Args:
-        model: left as it is.
+        model: is not changed.
         records: at least 2; the common batch is drawn from all but the last, and may be empty.
         terms: `terms.steps` steps are replayed. Both divide by the smaller one's expected batch.
         streams: of the common batches and of the noise.

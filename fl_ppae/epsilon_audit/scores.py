@@ -6,9 +6,9 @@ so it can compute the clipped gradient g_i that each canary would add there. Wit
 where the noise is the mechanism's and that of Poisson sampling. The other records are known, so their
 part is subtracted. The score is the best linear estimate of s from what is left (generalised ridge
 regression: the posterior mean under a normal prior), over all steps. The canaries' Gram matrix and
-sampling make the noise unlike in different directions; a plain inner product with g_i, which ignores
-that, drowns in what gradients have in common once training has begun. Whatever is computed here, the
-bound stays valid: the coins are not looked at.
+sampling make the noise differ between directions; a plain inner product with g_i, which ignores that,
+drowns in what gradients have in common once training has begun. Whatever is computed here, the bound
+stays valid, because the coins are not looked at.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class CanaryScores:
         self._evidence += q * whitened[:, -1]
 
     def scores(self) -> np.ndarray:
-        """(m,) posterior means of being in, less 1/2: higher for canaries that look as if they were."""
+        """Posterior means (m,) of being included, minus 1/2: higher for canaries that look included."""
         mean: np.ndarray = solve(self._information + 4 * np.eye(len(self._evidence)), self._evidence)
         return mean
 
@@ -99,7 +99,7 @@ class CanaryScores:
         return np.split(np.arange(records), range(rows, records, rows))
 
     def _clipped(self, wrapped: GradSampleModule, records: HospitalRecords, positions: np.ndarray) -> Tensor:
-        """(N, parameters): gradients clipped as training clips them; unclipped under dp-scope none."""
+        """Gradients (N, parameters), clipped as in training; unclipped under dp-scope none."""
         images, labels = records.images(positions).contiguous(), records.labels(positions)
         outputs = wrapped(images)
         self._terms.objective.loss(outputs, images, labels).sum().backward()
@@ -132,9 +132,9 @@ def _gram(rows: Tensor) -> np.ndarray:
 
 
 def _unexplained(gram: np.ndarray, match: np.ndarray, square: float, size: int) -> float:
-    """Mean square, a coordinate, of the part of the noised sum that no mixture of the gradients explains.
+    """Mean square per coordinate of the part of the noised sum that no mixture of the gradients explains.
 
-    Estimated and not taken from the plan, so that noise which is missing makes the scores sharper.
+    Estimated rather than taken from the plan, so that missing noise makes the scores sharper.
     """
     mixture = solve(gram + _RIDGE * np.eye(len(gram)), match, assume_a="pos")
     rest = square - 2 * mixture @ match + mixture @ gram @ mixture

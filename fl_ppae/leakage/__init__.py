@@ -1,1 +1,1 @@
-"""What an encoding still shows of its image: similarity metrics."""
+"""What encodings, models and updates reveal: metrics, and the attackers' mathematics."""

@@ -1,4 +1,4 @@
-"""Attribute inference: what else than the task's label can be told from an encoding."""
+"""Attribute inference: what an encoding reveals beyond the task's label."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Array = NDArray[Any]
 def infer_attribute(known: Array, attributes: Array, encodings: Array) -> Array:
     """The attacker's guess of the attribute of each of `encodings`, (N,).
 
-    Two classifiers, a linear one and a random forest; the better by cross-validation on the attacker's own
-    encodings guesses.
+    Of a linear classifier and a random forest, the better by cross-validation on the attacker's own encodings
+    makes the guesses.
 
     Args:
-        known: encodings (M, *encoding) of which the attacker knows the attribute.
-        attributes: (M,) integers, two different ones at least, each of them at least twice.
+        known: encodings (M, *encoding) whose attribute the attacker knows.
+        attributes: (M,) integers, at least two different ones, each at least twice.
         encodings: (N, *encoding).
     """
     held, seen = (np.asarray(rows, np.float32).reshape(len(rows), -1) for rows in (known, encodings))

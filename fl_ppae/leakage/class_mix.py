@@ -1,4 +1,4 @@
-"""The class mix of a hospital's records from its updates: ridge regression on simulated hospitals.
+"""Infers the class mix of a hospital's records from its updates, by regression on simulated hospitals.
 
 Property inference by a model of updates with known properties (Ganju et al. 2018, ACM CCS; Melis et al.
 2019, arXiv:1805.04049).
@@ -18,7 +18,7 @@ _CONCENTRATIONS = (0.1, 0.5, 2.0, 20.0)
 
 
 def random_mixes(count: int, classes: int, seed: int) -> Array:
-    """(count, classes) class shares, from nearly one class to nearly even, Dirichlet distributed."""
+    """Class shares (count, classes), from nearly one class to nearly even, Dirichlet distributed."""
     rng = np.random.default_rng(seed)
     rows = [
         rng.dirichlet(np.full(classes, _CONCENTRATIONS[index % len(_CONCENTRATIONS)]))
@@ -28,9 +28,9 @@ def random_mixes(count: int, classes: int, seed: int) -> Array:
 
 
 def draw_mix(labels: Array, mix: Array, records: int, rng: np.random.Generator) -> Array:
-    """Positions (records,) in `labels` (N,), drawn with replacement so that classes come by `mix`.
+    """Positions (records,) in `labels` (N,), drawn with replacement by the class shares `mix`.
 
-    The share of a class that `labels` hasn't is spread over the others.
+    The share of a class that `labels` lacks is spread over the others.
     """
     shares = mix * (np.bincount(labels, minlength=len(mix)) > 0)
     counts = rng.multinomial(records, shares / shares.sum())
@@ -44,7 +44,7 @@ def fit_and_predict(known: Array, mixes: Array, seen: Array) -> Array:
     """Class shares (H, K), each row on the simplex, of updates `seen` (H, P).
 
     Dual ridge regression of mixes (S, K) on known updates (S, P); the strength has the least leave-one-out
-    error on the simulated hospitals, in closed form. Nearly constant noise then predicts the mean mix.
+    error on the simulated hospitals, in closed form. Updates of nearly pure noise give the mean mix.
     """
     mean, target = known.mean(0), mixes.mean(0)
     centred, outputs = known - mean, mixes - target
@@ -63,7 +63,7 @@ def fit_and_predict(known: Array, mixes: Array, seen: Array) -> Array:
 
 
 def to_simplex(rows: Array) -> Array:
-    """The nearest class shares to each row (H, K): nothing negative, sum 1 (Duchi et al. 2008, ICML)."""
+    """The class shares nearest to each row (H, K): none negative, sum 1 (Duchi et al. 2008, ICML)."""
     ordered = -np.sort(-rows, axis=1)
     excess = (np.cumsum(ordered, axis=1) - 1) / np.arange(1, rows.shape[1] + 1)
     last = (ordered > excess).sum(1) - 1
@@ -72,6 +72,6 @@ def to_simplex(rows: Array) -> Array:
 
 
 def total_variation(one: Array, other: Array) -> Array:
-    """(H,): half the L1 distance of class shares (H, K), in [0, 1]."""
+    """Half the L1 distance (H,) between class shares (H, K); in [0, 1]."""
     distance: Array = np.abs(one - other).sum(1) / 2
     return distance

@@ -1,6 +1,6 @@
 """How strongly images and encodings depend on each other, without matching them coordinate by coordinate.
 
-Unlike a cosine these see through rotations of the encoding. They still say nothing of how well an image
+Unlike a cosine, they see through rotations of the encoding. They still say nothing about how well an image
 can be reconstructed.
 """
 
@@ -28,8 +28,8 @@ def distance_correlation(left: Tensor, right: Tensor) -> float:
 
     R*_N of Szekely & Rizzo, J. Multivariate Analysis 117 (2013), by the U-centred distance
     matrices of Szekely & Rizzo, Annals of Statistics 42 (2014), which give the same number. On the scale
-    of a squared correlation: 1 for a sample and itself (or a rotation of it), about 0, and as often below
-    it, for independent ones, whatever their dimensions. 0 where one sample is constant.
+    of a squared correlation: 1 for a sample and itself (or a rotation of it); around 0, on either
+    side, for independent samples of any dimensions. 0 if one sample is constant.
     """
     return _normalised(_u_centred(left), _u_centred(right))
 
@@ -38,14 +38,14 @@ def linear_cka(left: Tensor, right: Tensor) -> float:
     """Linear centred kernel alignment of two samples, by their `products` (N, N), N at least 2; in [0, 1].
 
     Kornblith et al. 2019, arXiv:1905.00414, eq. 4 with linear kernels. 1 for a sample and a scaled
-    rotation of it. Of independent samples it is far above 0 unless N is far above their dimensions, so
-    read it beside its value for encodings that are given to the wrong images. 0 where one is constant.
+    rotation of it. For independent samples it is far above 0 unless N is far above their dimensions, so
+    compare it with its value for encodings paired with the wrong images. 0 if one sample is constant.
     """
     return _normalised(_centred(left), _centred(right))
 
 
 def _u_centred(matrix: Tensor) -> Tensor:
-    """Distances less their row, column and overall means, each without the diagonal."""
+    """Distances minus their row and column means, plus the overall mean, all without the diagonal."""
     n = len(matrix)
     sums = matrix.sum(1)
     centred = matrix - (sums[:, None] + sums[None, :]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
@@ -53,7 +53,7 @@ def _u_centred(matrix: Tensor) -> Tensor:
 
 
 def _centred(matrix: Tensor) -> Tensor:
-    """Products less their row and column means, plus the overall mean."""
+    """Products minus their row and column means, plus the overall mean."""
     means = matrix.mean(1)
     return matrix - means[:, None] - means[None, :] + means.mean()
 

@@ -27,7 +27,7 @@ def extract(encodings: Tensor, answers: Tensor) -> Surrogate:
     Two attackers: equation solving, a linear map to the answers' logarithms (Tramer et al. 2016,
     arXiv:1609.02943), which is exact for a linear classifier once there are as many queries as numbers
     in an encoding; and a network trained on the answers (Orekondy et al. 2019, arXiv:1812.02766). The one
-    that agrees more on a held-out fifth of the queries is fitted to all.
+    that agrees more with the classifier on a held-out fifth of the queries is fitted to all.
 
     Args:
         encodings: the queries, (M, *encoding), M at least 10.

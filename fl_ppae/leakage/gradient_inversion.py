@@ -1,4 +1,4 @@
-"""Images from the gradient of one batch: optimise images until their gradient is the one that was seen.
+"""Images from the gradient of one batch: optimised until their own gradient matches the one observed.
 
 Geiping et al. 2020 (arXiv:2003.14053): cosine distance of the gradients plus total variation, by Adam on
 the gradient's sign; after Zhu et al. 2019 (arXiv:1906.08935), who match by squared distance.
@@ -27,12 +27,12 @@ def invert_gradient(
     steps: int,
     tv_weight: float,
 ) -> Tensor:
-    """Images (N, C, H, W) in [0, 1] whose batch has nearly the encoder gradient `seen` (P,).
+    """Images (N, C, H, W) in [0, 1] whose encoder gradient, as a batch, is nearly `seen` (P,).
 
     Args:
         model: the encoder and the partner with which the gradient was made.
         labels: (N,) of the batch; only used by an objective that learns them.
-        start: (N, C, H, W), from where to search; only its number of images and their shape are known.
+        start: (N, C, H, W), where the search starts; only the number and shape of the images must be right.
         steps: of Adam.
         tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.
     """
@@ -56,10 +56,10 @@ def invert_gradient(
     return best
 
 
-def in_order(originals: Tensor, made: Tensor) -> Tensor:
-    """The made images (N, C, H, W) in the order that fits the originals best by squared error.
+def in_best_order(originals: Tensor, made: Tensor) -> Tensor:
+    """The reconstructions (N, C, H, W) in the order that fits the originals best by squared error.
 
-    A batch's gradient doesn't know its order. The match looks at the originals, in the attacker's favour.
+    A batch's gradient doesn't depend on its order. Matching looks at the originals, in the attacker's favour.
     """
     cost = torch.cdist(originals.flatten(1).double(), made.flatten(1).double()) ** 2
     return made[torch.from_numpy(linear_sum_assignment(cost.numpy())[1])]

@@ -1,4 +1,4 @@
-"""Gradients of the encoder, as one who has encoder and partner computes them.
+"""Encoder gradients, as computed by an attacker who has encoder and partner.
 
 Partner: the decoder (objective reconstruction) or the task head that the encoder learns with.
 """
@@ -17,15 +17,15 @@ from fl_ppae.privacy.scopes import Scope
 
 _NUMBERS_AT_ONCE = 2**23  # of per-record gradients: 32 MiB
 _RECORDS_AT_ONCE = 128
-_RIDGE = 0.1  # of the mean eigenvalue; on BloodMNIST 0.01 and 1 told members a little worse
+_RIDGE = 0.1  # of the mean eigenvalue; on BloodMNIST 0.01 and 1 found members a little less well
 
 
 def encoder_gradient(
     model: LocalModel, images: Tensor, labels: Tensor, objective: Objective, *, differentiable: bool = False
 ) -> Tensor:
-    """(P,): the gradient of the batch's mean loss by the encoder's parameters, flat and in their order.
+    """The gradient (P,) of the batch's mean loss in the encoder's parameters, flat and in their order.
 
-    `differentiable`: so that it can itself be differentiated by the images (N, C, H, W).
+    `differentiable`: it can itself be differentiated in the images (N, C, H, W).
     """
     loss = objective.loss(model(images), images, labels).mean()
     parts = torch.autograd.grad(loss, list(model.encoder.parameters()), create_graph=differentiable)
@@ -56,13 +56,13 @@ def noised_encoder_gradient(
     scope: Scope,
     generator: torch.Generator,
 ) -> Tensor:
-    """(P,): as `encoder_gradient`, but each record's gradient clipped and the sum noised, as in DP-SGD.
+    """As `encoder_gradient`, but with each record's gradient clipped and the sum noised, as in DP-SGD.
 
     Args:
         max_grad_norm: of a record's gradient.
         noise_std: of the noise on the sum.
         scope: which modules' gradients are clipped jointly with the encoder's; the encoder's alone is
-            given away.
+            returned.
     """
     parameters = list(model.part(scope.noised).parameters())
     grads: list[list[Tensor]] = []
@@ -79,7 +79,7 @@ def noised_encoder_gradient(
 
 
 def alignment(gradients: Tensor, update: Tensor) -> Tensor:
-    """(n,): cosine of each record's descent direction, (n, P) negated, with an update (P,); in [-1, 1]."""
+    """Cosine (n,) of an update (P,) with each record's descent direction, minus its gradient; in [-1, 1]."""
     norms = gradients.norm(dim=1) * update.norm()
     return -(gradients @ update) / norms.clamp(min=1e-30)
 
@@ -93,10 +93,10 @@ def _per_record(encoder: nn.Module, partner: nn.Module, objective: Objective):  
 
 
 def whitened(direction: Tensor, population: Tensor) -> Tensor:
-    """(P,): a direction (P,) with what many records' gradients have in common turned down.
+    """A direction (P,) in which what many records' gradients have in common is damped.
 
     The inverse of (X'X / n + r I) applied to it, X (n, P) the centred gradients of `population`, and r a
-    tenth of the mean of the n eigenvalues: the linear score that tells best whether one record's gradient
+    tenth of the mean of the n eigenvalues: the linear score that best tells whether one record's gradient
     is in a sum over a batch of such records, since batches vary as their records do.
     """
     centred = population - population.mean(0)

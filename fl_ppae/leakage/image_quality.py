@@ -1,7 +1,7 @@
-"""How like the originals reconstructed images are, and what an attacker reaches who sees no encoding.
+"""How close reconstructed images are to the originals, and what an attacker reaches without encodings.
 
 A similarity of images means nothing without its floors: the mean image, and the mean image of the right
-class. Hiding an image perfectly means that the attacker does no better than they.
+class. Hiding an image perfectly means that the attacker does no better than these.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ImageQuality:
         mse: mean squared error per pixel, pixels in [0, 1].
         psnr: 10 log10(1 / mse), dB; at most 100.
         ssim: structural similarity (Wang et al., IEEE Trans. Image Processing 13, 2004), in [-1, 1], by
-            scikit-image with its own settings: windows of 7 pixels, mean over channels.
+            scikit-image with its default settings: windows of 7 pixels, mean over channels.
     """
 
     mse: Array
@@ -42,7 +42,7 @@ class ImageQuality:
 
 
 def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
-    """Compare images (N, C, H, W) in [0, 1]; what a reconstruction has outside [0, 1] is clipped.
+    """Compare images (N, C, H, W) in [0, 1]; reconstructions are clipped to [0, 1].
 
     Raises:
         ValueError: shapes differ, or height or width is below 7.
@@ -59,14 +59,14 @@ def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
 
 
 def mean_images(known: Tensor, count: int) -> Tensor:
-    """The mean of the attacker's images (M, C, H, W), `count` times: what one who sees nothing answers."""
+    """The mean of the attacker's images (M, C, H, W), `count` times: the guess of one who sees nothing."""
     return known.mean(0).expand(count, *known.shape[1:])
 
 
 def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Tensor:
     """For each of `labels` (N,) the mean of the attacker's images (M, C, H, W) of that class.
 
-    What one answers who knows only the label. The mean image for a class the attacker has none of.
+    The guess of an attacker who knows only the label; the mean image for a class that the attacker lacks.
     """
     means = {label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()}
     mean = known.mean(0)

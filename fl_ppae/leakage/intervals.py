@@ -1,4 +1,4 @@
-"""95 % intervals of what is measured over images: bootstrap, Wilson and jackknife."""
+"""95 % confidence intervals of measurements over images: bootstrap, Wilson and jackknife."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Z = 1.959964  # of 95 %, two sides
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval, from `n` images."""
+    """A value with its 95 % confidence interval, from `n` images."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ def bootstrap_mean(values: Array) -> Estimate:
     """The mean of one number per image, (N,), with the percentile bootstrap's interval over images.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no values.
     """
     if len(values) == 0:
         raise ValueError("the mean of no values")
@@ -43,9 +43,10 @@ def bootstrap_mean(values: Array) -> Estimate:
 
 
 def wilson(hits: float, n: int) -> Estimate:
-    """A share of `n` images with Wilson's score interval (1927), which holds near 0 and 1 too.
+    """The share of `n` images that are hits, with Wilson's score interval (1927); also sound near 0 and 1.
 
-    The bootstrap would give an interval of no width where nothing, or everything, was hit.
+    The bootstrap's interval would have no width if nothing, or everything, was hit. `hits` may be a fraction
+    (an image that ties with others is a part of a hit), which scipy's interval doesn't take.
 
     Raises:
         ValueError: n is 0, or there are more hits than images.
@@ -61,8 +62,8 @@ def wilson(hits: float, n: int) -> Estimate:
 def jackknife(statistic: Callable[[Array], float], n: int) -> Estimate:
     """A statistic of `n` pairs, given their positions, with the interval of a jackknife over 20 blocks.
 
-    For statistics of distances between images, such as distance correlation: a bootstrap draws an image
-    twice, and two copies have distance 0.
+    For statistics of distances between images, such as distance correlation: a bootstrap would draw an
+    image twice, and two copies have distance 0.
 
     Raises:
         ValueError: fewer than 40 pairs.

@@ -1,8 +1,8 @@
-"""Trained inversion: what an attacker makes of encodings who holds pairs of encodings and images.
+"""Trained inversion: reconstructions by an attacker who holds pairs of encodings and images.
 
 Black-box: a linear map and a convolutional network, fitted to the pairs. White-box: gradient descent on
-the image until its encoding is the one that was seen, from the black-box reconstruction. An attacker
-tunes on its own pairs alone and is tested on images that it never had.
+the image, from the black-box reconstruction, until its encoding is the one observed. An attacker tunes on
+its own pairs alone and is tested on images that it never had.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fl_ppae.leakage.linear_inversion import fit_linear
 Decode = Callable[[Tensor], Tensor]
 Encode = Callable[[Tensor], Tensor]
 
-HELD_OUT = 0.2  # of the attacker's own pairs, to choose by
-TUNED_ON = 100  # of them, images that the white-box attacker tunes on
+HELD_OUT = 0.2  # of the attacker's own pairs, to choose the best attacker by
+TUNED_ON = 100  # of the held-out pairs, by the white-box attacker
 _STEP = 5e-3  # of Adam, pixels in [0, 1]
 _TV_WEIGHTS = (0.0, 3e-4, 1e-3, 3e-3, 1e-2)
 
@@ -55,14 +55,14 @@ class Inverter:
 
 
 def split_own(known: Pairs, seed: int) -> tuple[Pairs, Pairs]:
-    """The attacker's pairs: most to fit, a fifth held out."""
+    """The attacker's pairs: those to fit, and a fifth that is held out."""
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
     held_out = max(1, int(HELD_OUT * len(known)))
     return known.rows(order[held_out:]), known.rows(order[:held_out])
 
 
 def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ...]:
-    """Black-box attackers fitted to `known` pairs, the one that does best on its held-out pairs first.
+    """Black-box attackers fitted to `known` pairs, the one that does best on held-out pairs first.
 
     Args:
         known: at least 10 pairs; encodings (k,) or (c, h, w), noised or not.
@@ -86,12 +86,12 @@ def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ..
 
 
 def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int, seed: int = 0) -> Inverter:
-    """The attacker who also knows the encoder: improves what `start` reconstructs, by gradient.
+    """The attacker who also knows the encoder: it improves `start`'s reconstructions by gradient descent.
 
     Minimises over the image x, per image, ||encode(x) - z||^2 / ||spread of z||^2 plus a total-variation
     prior (Mahendran & Vedaldi 2015, arXiv:1412.0035), by Adam. The prior's weight and the number of steps
     (0, `steps` / 4, `steps` / 2, `steps`) are those that did best on up to 100 of its held-out pairs; so it
-    is `start` itself where the gradient does not help, as with heavy noise.
+    is `start` itself if the gradient does not help, as with heavy noise.
 
     Args:
         known: the pairs `start` was fitted to.
@@ -125,7 +125,7 @@ def _mean_ssim(originals: Tensor, reconstructed: Tensor) -> float:
 def _descend(
     encode: Encode, targets: Tensor, start: Tensor, spread: float, weight: float, steps: int
 ) -> Tensor:
-    """Images (N, C, H, W) in [0, 1] after `steps` of Adam from `start`, each image by itself."""
+    """Images (N, C, H, W) in [0, 1] after `steps` of Adam from `start`, each image independently."""
     parts = []
     for target, first in zip(targets.split(256), start.split(256), strict=True):
         images = first.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""The convolutional attacker: corrects the linear reconstruction with what the encoding shows beside it."""
+"""The convolutional attacker: it corrects the linear reconstruction by what else the encoding shows."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class _Residual(nn.Module):
 
 
 class _Corrector(nn.Module):
-    """Encoding and linear reconstruction (N, C, H, W) to a better one; begins as the identity on the latter.
+    """Improves a linear reconstruction (N, C, H, W) by its encoding; at first it changes nothing.
 
-    Works on feature maps of a quarter of the image's height and width.
+    It works on feature maps of a quarter of the image's height and width.
     """
 
     def __init__(self, encoding: tuple[int, ...], image: tuple[int, ...]) -> None:

@@ -17,8 +17,8 @@ class LinearInverter:
     """image = mean_image + ((encoding - mean) / scale) @ weights, clipped to [0, 1].
 
     Attributes:
-        out_of_fold: what a map fitted to the other four fifths makes of each pair it was fitted to,
-            (M, C, H, W), not clipped: what its reconstructions of unseen encodings look like.
+        out_of_fold: (M, C, H, W), not clipped: each fitted pair's reconstruction by a map that was fitted to
+            the other four fifths, as good as those of unseen encodings.
     """
 
     mean: Tensor
@@ -32,7 +32,7 @@ class LinearInverter:
         return self.raw(encodings).clamp(0, 1)
 
     def raw(self, encodings: Tensor) -> Tensor:
-        """The same before clipping."""
+        """As `decode`, before clipping."""
         inputs = (encodings.flatten(1).double() - self.mean) / self.scale
         return (inputs @ self.weights).float().view(-1, *self.mean_image.shape) + self.mean_image
 
@@ -65,7 +65,7 @@ def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
 
 
 class _Ridge:
-    """All ridge strengths from one eigendecomposition, of whichever Gram matrix is the smaller."""
+    """Ridge regression at every strength from one eigendecomposition, of the smaller Gram matrix."""
 
     def __init__(self, inputs: Tensor, outputs: Tensor) -> None:
         if inputs.shape[1] <= inputs.shape[0]:

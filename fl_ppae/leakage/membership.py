@@ -1,4 +1,4 @@
-"""Membership inference: how well scores tell the records that were trained on from those that were not.
+"""Membership inference: how well scores separate records that were trained on from others.
 
 Scores are higher for records that look like members. An attack is judged by its true-positive rate at a
 low false-positive rate, not by an average over all records (Carlini et al. 2022, arXiv:2112.03570).
@@ -24,7 +24,7 @@ _RESAMPLES = 300
 def membership_auc(members: Array, others: Array) -> Estimate:
     """The probability that a member (M,) scores above a non-member (N,), ties counted half.
 
-    The interval is the percentile bootstrap's over members and non-members. Guessing: 0.5.
+    The interval is the percentile bootstrap's over members and non-members. Guessing gives 0.5.
 
     Raises:
         ValueError: there are no members, or no others.
@@ -36,15 +36,15 @@ def membership_auc(members: Array, others: Array) -> Estimate:
 def true_positive_rate(members: Array, others: Array, false_positives: float) -> Estimate:
     """The share of members (M,) that score above all but `false_positives` of the non-members (N,).
 
-    The interval is the wider of the percentile bootstrap's over members and non-members, which knows that
-    the threshold was chosen on few non-members, and Wilson's, which holds where nothing was hit. Guessing:
+    The interval is the wider of two: the percentile bootstrap's over members and non-members, which accounts
+    for a threshold chosen on few non-members, and Wilson's, which holds if nothing was hit. Guessing gives
     `false_positives`.
 
     Raises:
-        ValueError: there are no members, no others, or too few others to have one false positive.
+        ValueError: there are no members, no others, or too few others for one false positive.
     """
     if false_positives * len(others) < 1:
-        raise ValueError(f"a rate of {false_positives:g} can't be told on {len(others)} non-members")
+        raise ValueError(f"a rate of {false_positives:g} can't be measured on {len(others)} non-members")
 
     def rate(inside: Array, outside: Array) -> float:
         return float(np.mean(inside > _threshold(outside, false_positives)))
@@ -65,13 +65,13 @@ def roc(members: Array, others: Array) -> tuple[Array, Array]:
 def balanced_halves(records: int, models: int, seed: int) -> Array:
     """Which records each shadow model trains on: (models, records) bool, models even.
 
-    Models come in pairs, the second trained on what the first was not: every record is in exactly half.
+    Models come in pairs, the second trained on what the first was not, so every record is in exactly half.
 
     Raises:
         ValueError: `models` is odd or less than 2.
     """
     if models < 2 or models % 2:
-        raise ValueError(f"{models} shadow models: they come in pairs")
+        raise ValueError(f"shadow models come in pairs, not {models}")
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(models // 2):
@@ -86,7 +86,7 @@ def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0)
 
     Pr(x | model) = exp(-loss / scale): with cross-entropy and scale 1 the probability of the true class.
     Pr(x) is its mean over shadow models (S, N) of which every record is in exactly half. RMIA then counts
-    how many reference records x dominates; against one set of them, that count only grows with this ratio,
+    how many reference records x dominates; with one set of them that count increases with this ratio,
     so both have the same ROC.
     """
     own = -np.asarray(losses, np.float64) / scale
@@ -104,7 +104,7 @@ def _auc(members: Array, others: Array) -> float:
 
 
 def _threshold(others: Array, false_positives: float) -> float:
-    """The least score above which no more than that share of the others lies."""
+    """The lowest score above which at most that share of the others lies."""
     allowed = int(false_positives * len(others))
     return float(np.partition(others, len(others) - allowed - 1)[len(others) - allowed - 1])
 

@@ -21,9 +21,9 @@ def probe_reconstruction_loss(
     """How much of the image an encoder keeps: the test error of a decoder fitted to its encodings.
 
     No decoder leaves a hospital, so a copy of `decoder` is fitted from its present weights on 4/5 of
-    the pairs, drawn by `seed`, and tested on the other 1/5. Give the weights from which the hospitals'
-    decoders started: an encoder that learned beside them is easier to decode from there than from
-    another start, and after so few steps that shows.
+    the pairs, drawn by `seed`, and tested on the other 1/5. Pass the initial weights of the hospitals'
+    decoders: an encoder that learned with them is easier to decode from there than from other weights, and
+    after so few steps that shows.
 
     encodings (N, *encoding) float, images (N, H, W, C) uint8, N at least 2. Returns the mean squared error
     per pixel, pixels in [0, 1].

@@ -1,9 +1,8 @@
-"""Similarity of images and their encodings: the paper's cosine, beside what makes it readable.
+"""Similarity of images and their encodings: the paper's cosine, and its values for comparison.
 
 Pixels are all positive, so two unrelated images already have a high cosine. A cosine is therefore
-never reported without its centred form and its value for pairs that don't belong together. And none
-of them bounds what an attacker can do: an orthogonal map of the image has a cosine near 0 and can be
-inverted exactly.
+never reported without its centred form and its value for mismatched pairs. None of them bounds what an
+attacker can do: an orthogonal map of the image has a cosine near 0 and can be inverted exactly.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ class SimilarityReport:
     """Similarity of `records` images and their encodings; cosines in [-1, 1], `retrieval_top1` in [0, 1].
 
     `cosine`: mean over matched pairs. `cosine_centred`: the same with each coordinate's mean over the
-    records removed, from both sides. `cosine_mismatched`: mean of the plain cosine over all pairs that
-    don't belong together. `retrieval_top1`: the share of encodings whose own image is the most similar
+    records removed, from both sides. `cosine_mismatched`: mean of the plain cosine over all mismatched
+    pairs. `retrieval_top1`: the share of encodings whose own image is the most similar
     of all by centred cosine; guessing gives 1 / records.
     """
 
@@ -34,10 +33,10 @@ class SimilarityReport:
 
 @dataclass(frozen=True)
 class PairSimilarity:
-    """The same, one number per pair, each (N,), and top-5 beside top-1.
+    """The same, one number per pair, each (N,), with top-5 retrieval beside top-1.
 
-    The `mismatched` ones are an encoding's mean cosine with all the other images. Retrieval is 1 where the
-    own image is among the most similar 1 or 5, and a fraction where others tie with it.
+    The `mismatched` ones are an encoding's mean cosine with all the other images. Retrieval is 1 if its own
+    image is among the 1 or 5 most similar, and a fraction if others tie with it.
     """
 
     cosine: Tensor
@@ -109,7 +108,7 @@ def resize_images_to(images: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
 
 
 def _centre(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows without their mean, and below which norm what is left of each is rounding error."""
+    """Rows minus their mean, and the norm below which a row that is left is rounding error."""
     return rows - rows.mean(0), 1e-9 * rows.norm(dim=1, keepdim=True)
 
 
@@ -120,17 +119,17 @@ def _unit(rows: Tensor, negligible: Tensor | float = 0.0) -> Tensor:
 
 
 def _mismatched(left: Tensor, right: Tensor) -> Tensor:
-    """Of each encoding the mean over all images that are not its own.
+    """The mean cosine of each encoding with all images but its own.
 
-    All of them, not its neighbour's alone: that would be of its class where records are sorted.
+    All of them, not its neighbour alone: in sorted records that has the same class.
     """
     return (right @ left.sum(0) - (left * right).sum(1)) / (len(left) - 1)
 
 
 def _ranks(images: Tensor, encodings: Tensor, block: int = 1024) -> tuple[Tensor, Tensor]:
-    """For each encoding how many images are more similar than its own, and how many are as similar, own too.
+    """For each encoding, how many images are more similar than its own, and how many as similar, its own too.
 
-    An own image that shares its place with others counts as the guess it is.
+    An image that shares its place with others counts as a guess among them.
     """
     better, tied = [], []
     for start in range(0, len(encodings), block):

@@ -16,7 +16,7 @@ from fl_ppae.attacks import (
     membership_classifier,
     membership_encoder,
 )
-from fl_ppae.attacks.membership import matched
+from fl_ppae.attacks.membership import match_class_mix
 from fl_ppae.data.registry import DATASETS
 
 
@@ -67,10 +67,10 @@ def test_an_encoder_that_learned_by_heart_gives_its_members_away_and_not_under_d
 
 def test_candidates_of_other_centres_are_marked(federate: Callable[..., Run]):
     audited = opened(federate("run"))
-    assert membership.words_of(audited, membership_encoder.SERVER) == "server"
+    assert membership.threat_of(audited, membership_encoder.SERVER) == "server"
     dataset = dataclasses.replace(audited.dataset, spec=DATASETS["pathmnist"])
     elsewhere = dataclasses.replace(audited, dataset=dataset)
-    assert "other centres" in membership.words_of(elsewhere, membership_encoder.SERVER)
+    assert "different centres" in membership.threat_of(elsewhere, membership_encoder.SERVER)
 
 
 @pytest.mark.parametrize("most", [5, 60, 10_000])
@@ -78,7 +78,7 @@ def test_non_members_have_the_members_class_mix(most: int):
     rng = np.random.default_rng(0)
     wanted = rng.choice(4, 300, p=[0.5, 0.3, 0.2, 0.0])
     labels = rng.choice([0, 1, 3], 400)  # class 2 isn't there
-    rows = matched(wanted, labels, most)
+    rows = match_class_mix(wanted, labels, most)
     assert len(rows) <= most + 2 and len(np.unique(rows)) == len(rows)
     shares = np.bincount(labels[rows], minlength=4) / len(rows)
     assert shares[2] == shares[3] == 0

@@ -41,8 +41,8 @@ def test_uploads_are_attacked_as_they_were_released(federate: Callable[..., Run]
         encode(own["hospital-0"], black.known.images), black.known.encodings.numpy(), atol=1e-5
     )
     assert "no one but its hospital" in needs.black_box_missing(opening, SERVER_SPLIT)
-    assert "STRONGER" in scenes.white_box(opening, SERVER_SPLIT).words
-    assert "STRONGER" not in scenes.black_box(opening, COLLUDING_HOSPITAL).words
+    assert "STRONGER" in scenes.white_box(opening, SERVER_SPLIT).threat
+    assert "STRONGER" not in scenes.black_box(opening, COLLUDING_HOSPITAL).threat
 
 
 def test_uploads_of_an_adversary_stand_beside_the_images_and_labels_that_it_made_up(

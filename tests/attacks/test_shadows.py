@@ -23,14 +23,14 @@ def test_shadow_models_are_kept_by_what_they_depend_on(tmp_path: Path):
         made.append(value)
         return {"weight": torch.tensor([value])}
 
-    first = shadows.kept("encoder", {"seed": 1}, lambda: make(1.0))
-    again = shadows.kept("encoder", {"seed": 1}, lambda: make(2.0))
+    first = shadows.cached("encoder", {"seed": 1}, lambda: make(1.0))
+    again = shadows.cached("encoder", {"seed": 1}, lambda: make(2.0))
     assert made == [1.0] and torch.equal(first["weight"], again["weight"])
-    shadows.kept("encoder", {"seed": 2}, lambda: make(3.0))
+    shadows.cached("encoder", {"seed": 2}, lambda: make(3.0))
     assert made == [1.0, 3.0]
     for file in (tmp_path / "home" / "shadows").iterdir():
         file.write_bytes(file.read_bytes()[:20])  # a damaged one is made again
-    shadows.kept("encoder", {"seed": 1}, lambda: make(4.0))
+    shadows.cached("encoder", {"seed": 1}, lambda: make(4.0))
     assert made == [1.0, 3.0, 4.0]
 
 

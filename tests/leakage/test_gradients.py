@@ -8,7 +8,7 @@ import torch
 from support import REAL_DATA, real_data
 from torch import Tensor
 
-from fl_ppae.leakage.gradient_inversion import in_order, invert_gradient
+from fl_ppae.leakage.gradient_inversion import in_best_order, invert_gradient
 from fl_ppae.leakage.gradients import (
     alignment,
     encoder_gradient,
@@ -107,7 +107,7 @@ def test_images_come_back_from_a_gradient_and_not_from_a_noised_one(objective: O
     def psnr(seen: Tensor) -> float:
         made = invert_gradient(model, seen, labels, objective, start, steps=200, tv_weight=1e-3)
         assert made.min() >= 0 and made.max() <= 1
-        return float(image_quality(images, in_order(images, made)).psnr.mean())
+        return float(image_quality(images, in_best_order(images, made)).psnr.mean())
 
     floor = float(image_quality(images, start).psnr.mean())
     plain = psnr(encoder_gradient(model, images, labels, objective))
@@ -128,7 +128,7 @@ def test_images_come_back_from_a_gradient_and_not_from_a_noised_one(objective: O
 def test_a_batch_is_put_into_order():
     images, _ = batch(6)
     order = torch.tensor([3, 1, 0, 5, 4, 2])
-    torch.testing.assert_close(in_order(images, images[order]), images)
+    torch.testing.assert_close(in_best_order(images, images[order]), images)
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_no_threshold_with_so_few_false_positives_hits_more(rate: float, levels:
     found = true_positive_rate(inside, outside, rate)
     assert found.value == max(np.mean(inside > cut) for cut in allowed)
     assert found.low <= found.value <= found.high
-    with pytest.raises(ValueError, match="can't be told on"):
+    with pytest.raises(ValueError, match="can't be measured on"):
         true_positive_rate(inside, outside[: int(1 / rate) - 1], rate)
 
 
