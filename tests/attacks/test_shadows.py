@@ -41,7 +41,7 @@ def test_a_second_audit_trains_no_shadow(federate: Callable[..., Run], monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(shadows, "train_round", refuse)
+    monkeypatch.setattr(shadows, "LocalTraining", refuse)
     second = attacked(run, membership_encoder.ATTACK)
     assert [each.value for each in second.results] == [each.value for each in first.results]
     with pytest.raises(AssertionError, match="trained again"):
@@ -50,6 +50,6 @@ def test_a_second_audit_trains_no_shadow(federate: Callable[..., Run], monkeypat
 
 def test_quick_trains_no_model_for_comparison(federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
     run = federate("run")
-    monkeypatch.setattr(shadows, "train_round", None)
+    monkeypatch.setattr(shadows, "LocalTraining", None)
     findings = attacked(run, membership_encoder.ATTACK, shadows=0)
     assert {each.variant for each in findings.results} == {"loss threshold"}
