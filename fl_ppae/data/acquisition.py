@@ -1,4 +1,4 @@
-"""What hospitals really differ by: how their images are acquired. Stain, brightness, contrast, focus."""
+"""How hospitals acquire images differently: stain, brightness, contrast and focus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[flo
 
 _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
-# Low and high of every number that is drawn for a hospital: three stain strengths, six spills from one
+# Lowest and highest value of each number drawn for a hospital: three stain strengths, six spills from one
 # colour into another, brightness, contrast, gamma, blur.
 _RANGES = np.array(
     [(0.75, 1.35)] * 3 + [(-0.12, 0.12)] * 6 + [(-0.08, 0.08), (0.8, 1.2), (0.8, 1.25), (0.0, 0.8)]
@@ -23,7 +23,7 @@ _SEED = 0xACC
 
 @dataclass(frozen=True)
 class AcquisitionShift:
-    """One hospital's scanner and laboratory. The same for all of its images, whatever they show.
+    """One hospital's scanner and laboratory: the same for all its images, whatever they show.
 
     Attributes:
         stain: (3, 3), mixes the optical densities of red, green and blue; drawn with 0.75 to 1.35 on the
@@ -43,7 +43,7 @@ class AcquisitionShift:
     def apply(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, C, H, W) in [0, 1] as this hospital would have taken them: same shape, in [0, 1].
 
-        Each image by itself: what comes of one does not depend on the others.
+        Each image is shifted independently of the others.
         """
         if self == NO_SHIFT:
             return images
@@ -63,8 +63,8 @@ NO_SHIFT = AcquisitionShift()
 def hospital_shift(hospital: int, num_hospitals: int, seed: int) -> AcquisitionShift:
     """The shift of `hospital` (0 to num_hospitals - 1) under `seed` (-1 counts as 0).
 
-    Each number's range is cut into `num_hospitals` equal parts and every hospital draws from a part of
-    its own (a Latin hypercube), so that few hospitals too are spread over the whole range.
+    Each number's range is cut into `num_hospitals` equal parts, and each hospital draws from a different
+    part (a Latin hypercube), so that even a few hospitals cover the whole range.
     """
     rng = np.random.default_rng([_SEED, max(seed, 0), num_hospitals])
     parts = rng.permuted(np.tile(np.arange(num_hospitals), (len(_RANGES), 1)), axis=1)

@@ -1,7 +1,7 @@
 """A dataset as memory-mapped files, converted once and shared by every worker.
 
-A cache is a folder `<dataset>-<kind>-<digest>` with six `.npy` files and `meta.json`. It appears whole, by
-a rename, or not at all; sizes and types are checked whenever it is opened, checksums once a run.
+A cache is a folder `<dataset>-<kind>-<digest>` with six `.npy` files and `meta.json`. A rename makes it
+appear complete or not at all. Sizes and types are checked whenever it is opened, checksums once per run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
 
-# Part of every digest: raise it when the files' layout or the carving of a validation split changes.
+# Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
 _FORMAT = 1
 
 Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
@@ -33,8 +33,8 @@ Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
 class DataSource:
     """Where the images came from.
 
-    `file` is the file's name without its folder, empty for a stand-in. `md5` is the file's; of several
-    files, the MD5 of their MD5s; of a stand-in, of the code that drew it.
+    `file` is the file name without its folder, empty for a stand-in. `md5` is the MD5 of the file; for
+    several files, of their MD5s; for a stand-in, of the code that draws it.
     """
 
     title: str
@@ -44,7 +44,7 @@ class DataSource:
 
     @property
     def label(self) -> str:
-        """The name for tables and figures. A stand-in never carries the bare name of a dataset."""
+        """The name in tables and figures. A stand-in never bears the name of the dataset alone."""
         return {
             "medmnist": f"{self.title} (official file)",
             "torchvision": f"{self.title} (official files)",
@@ -77,16 +77,16 @@ class Dataset:
 
 
 class _DamagedError(Exception):
-    """A cache that must not be taken; the message says why."""
+    """A cache that must not be used; the message says why."""
 
 
 def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) -> Dataset:
-    """The cached dataset of `source`; when there is none, or it is damaged, made from `read()`.
+    """The cached dataset of `source`. A missing or damaged cache is made from `read()`.
 
-    Safe to call from several processes at once: one makes it, the others wait.
+    Safe to call from several processes at once: one makes the cache, the others wait.
 
     Raises:
-        UserError: from `read()`, or the cache can't be written.
+        UserError: `read()` raised it, or the cache can't be written.
     """
     path = _cache_path(spec, source)
     try:
@@ -106,10 +106,10 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
 
 
 def open_cache(path: Path) -> Dataset:
-    """Map the cache at `path`, a `Dataset.path`. Takes milliseconds; checks sizes, not checksums.
+    """Map the cache at `path`, a `Dataset.path`. Takes milliseconds: checks sizes but no checksums.
 
     Raises:
-        UserError: it is missing, incomplete or damaged.
+        UserError: the cache is missing, incomplete or damaged.
     """
     try:
         return _open(path, checksums=False)
@@ -118,7 +118,7 @@ def open_cache(path: Path) -> Dataset:
 
 
 def _cache_path(spec: DatasetSpec, source: DataSource) -> Path:
-    # The name is in the digest too: two equal files of different names keep their own labels.
+    # The digest includes the name, so that two equal files of different names keep their own labels.
     identity = f"{_FORMAT}|{source.file}|{source.md5}"
     digest = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()[:12]
     return home() / "cache" / f"{spec.name}-{source.kind}-{digest}"
@@ -158,7 +158,7 @@ def _open(path: Path, checksums: bool) -> Dataset:
     if checksums:
         for name, expected in crc32.items():
             if _crc32(path / f"{name}.npy") != expected:
-                raise _DamagedError(f"{name}.npy has another checksum than when it was written")
+                raise _DamagedError(f"{name}.npy has a different checksum from when it was written")
     return Dataset(spec=spec, source=source, path=path, **splits)
 
 

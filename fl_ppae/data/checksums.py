@@ -1,4 +1,4 @@
-"""MD5 of files, remembered while a file stays as it was: the official ones have up to 200 MB."""
+"""MD5s of files, remembered until a file changes: official files have up to 200 MB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from fl_ppae.files import home, read_json, write_json
 
-# A file changed this recently could change again within one tick of the clock that stamps it.
+# A file changed this recently could change again without getting a new time stamp.
 _SETTLED_NS = 2_000_000_000
 
 
@@ -22,8 +22,8 @@ def md5_of(text: str) -> str:
 def file_md5(path: Path) -> str:
     """Hexadecimal MD5 of the file.
 
-    Remembered under the cache folder by absolute path, size and times of change; when one of them is
-    another than it was, the file is read again.
+    Remembered in the cache folder by absolute path, size and times of change. If one of them differs, the
+    file is read again.
 
     Raises:
         OSError: the file is missing or unreadable.

@@ -1,4 +1,4 @@
-"""The simulator's part: it owns the whole dataset and deals it to the hospitals. No deployment has it."""
+"""A simulation owns the whole dataset and deals it to its hospitals. A deployment never does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fl_ppae.data.records import HospitalRecords
 
 @dataclass(frozen=True, eq=False)
 class Deal:
-    """A dataset and each hospital's part of it. Made once a process and handed on.
+    """A dataset and each hospital's part of it. A process makes one deal and passes it on.
 
     Attributes:
         train: each hospital's part of the official train split, by name.
-        seed: of the test split's shares.
-        shift_seed: of the hospitals' acquisition shifts; None if they have none.
+        seed: draws the shares of the test split.
+        shift_seed: draws the hospitals' acquisition shifts; None if they have none.
     """
 
     dataset: Dataset
@@ -49,7 +49,7 @@ def make_deal(dataset: Dataset, config: RunConfig, names: Sequence[str]) -> Deal
     """Deal the train split to the hospitals `names` by `config.partition`.
 
     Raises:
-        UserError: a hospital below min-records, or an impossible partition.
+        UserError: a hospital gets fewer than min-records, or the partition is impossible.
     """
     seed = max(config.seed, 0)
     shift_seed = seed if config.partition == "acquisition-shift" else None
@@ -67,8 +67,8 @@ def hospital_names(count: int) -> list[str]:
     return [f"hospital-{index}" for index in range(count)]
 
 
-def pooled(held: Mapping[str, HospitalRecords]) -> tuple[torch.Tensor, np.ndarray]:
+def pooled(hospitals: Mapping[str, HospitalRecords]) -> tuple[torch.Tensor, np.ndarray]:
     """All hospitals' images (N, C, H, W) in [0, 1] and labels (N,), one hospital after the other."""
-    images = [records.images() for records in held.values()]
-    labels = [records.labels().numpy() for records in held.values()]
+    images = [records.images() for records in hospitals.values()]
+    labels = [records.labels().numpy() for records in hospitals.values()]
     return torch.cat(images), np.concatenate(labels)

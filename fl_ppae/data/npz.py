@@ -1,8 +1,8 @@
-"""Reading an `.npz` of images and labels, without pickle and without trusting it.
+"""Reads an `.npz` of images and labels, without pickle and without trusting it.
 
-Two key layouts are taken: MedMNIST's (`train_images` ... `test_labels`, three splits) and
-`x_train y_train x_test y_test`. The second has no validation split, so the server's is carved out of
-train, always the same one.
+Two layouts of keys are accepted: MedMNIST's (`train_images` ... `test_labels`, three splits) and
+`x_train y_train x_test y_test`. The second has no validation split, so the server's split is taken from
+train: always the same records.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _XY_KEYS = {
     "test_labels": "y_test",
 }
 
-# The server's split of a dataset that has none is part of what the dataset *is* here, like an official
-# split: it must not move with the run's seed.
+# For a dataset without a validation split, the server's split is as fixed as an official one: it must not
+# depend on the run's seed.
 _CARVE_SEED = 20_250_101
 
 
@@ -65,14 +65,14 @@ def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
 
 
 def _load(path: Path) -> dict[str, object]:
-    """Every known member of the archive; a member that is no `.npy` comes as bytes."""
+    """Every known member of the archive; one that is not an `.npy` comes as bytes."""
     wanted = {*_MEDMNIST_KEYS, *_XY_KEYS.values()}
     try:
         archive = np.load(path, allow_pickle=False)
     except PermissionError:
         raise UserError(f"{path}: not readable; check the file's permissions") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{path}: not an .npz, or a damaged one; fetch or write it again") from None
+        raise UserError(f"{path}: not an .npz, or a damaged one; download or write it again") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UserError(f"{path}: a single .npy array; expected an .npz, as numpy.savez writes it")
     stored: dict[str, object] = {}
@@ -87,17 +87,17 @@ def _load(path: Path) -> dict[str, object]:
                         "save it as an array of integers"
                     ) from None
                 raise UserError(
-                    f"{path}: {key} is damaged or cut short; fetch or write the file again"
+                    f"{path}: {key} is damaged or cut short; download or write the file again"
                 ) from None
     return stored
 
 
 def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
-    """`images` as (N, H, W, C) uint8; (N, H, W) is taken for one channel. `where` begins the error."""
+    """`images` as (N, H, W, C) uint8; (N, H, W) counts as one channel. Errors begin with `where`."""
     right = (spec.size, spec.size, spec.channels)
     wanted = f"expected (N, {', '.join(map(str, right))}) uint8 for {spec.title}"
     if not isinstance(images, np.ndarray):
-        raise UserError(f"{where} is no array; {wanted}")
+        raise UserError(f"{where} is not an array; {wanted}")
     if spec.channels == 1 and images.shape[1:] == right[:2]:
         images = images[..., None]
     if images.ndim != 4 or images.shape[1:] != right:
@@ -110,9 +110,9 @@ def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
 
 
 def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> np.ndarray:
-    """`labels`, (N,) or (N, 1) of any integer type, as (N,) int64. `where` begins the error."""
+    """`labels`, (N,) or (N, 1) of any integer type, as (N,) int64. Errors begin with `where`."""
     if not isinstance(labels, np.ndarray):
-        raise UserError(f"{where} is no array; expected one integer label an image")
+        raise UserError(f"{where} is not an array; expected one integer label per image")
     if labels.dtype.kind not in "iu":
         raise UserError(f"{where} is {labels.dtype}; expected integers")
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -129,7 +129,7 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
 
 
 def carve_val(arrays: Arrays, where: str) -> Arrays:
-    """Move a tenth of train to val: the same records every time, whatever the run's seed.
+    """Move a tenth of train to val: always the same records, whatever the run's seed.
 
     Raises:
         UserError: train has fewer than 2 records.

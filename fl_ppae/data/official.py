@@ -1,4 +1,4 @@
-"""A dataset's official files: where they lie, whether they are the right ones, how to fetch and read them."""
+"""The official files of a dataset: finds, checks, downloads and reads them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ State = Literal["present", "missing", "wrong MD5"]
 
 @dataclass(frozen=True)
 class Availability:
-    """What of one dataset's official files is on this machine; a row of `fl-ppae data`.
+    """Whether one dataset's official files are on this machine; a row of `fl-ppae data`.
 
-    `path` is the file, or for a dataset of several the data root. `detail` says what is wrong, if anything.
+    `path` is the file, or the data root if there are several. `detail` says what is wrong, if anything.
     """
 
     spec: DatasetSpec
@@ -45,15 +45,15 @@ def data_root(spec: DatasetSpec, chosen: str = "") -> Path:
 
 
 def describe_available(chosen_root: str = "") -> list[Availability]:
-    """Every dataset's official files, looked for and checked. Downloads nothing."""
+    """Looks for every dataset's official files and checks them. Downloads nothing."""
     return [inspect_files(spec, data_root(spec, chosen_root)) for spec in DATASETS.values()]
 
 
 def inspect_files(spec: DatasetSpec, root: Path) -> Availability:
-    """Whether all of the official files are under `root`, and are the official ones.
+    """Whether all official files are under `root` and have the right MD5.
 
     Raises:
-        UserError: a file is there but can't be read.
+        UserError: a file can't be read.
     """
     path = root / spec.files[0].name if len(spec.files) == 1 else root
     missing = [file.name for file in spec.files if not (root / file.name).is_file()]
@@ -73,12 +73,12 @@ def inspect_files(spec: DatasetSpec, root: Path) -> Availability:
 
 
 def combined_md5(spec: DatasetSpec) -> str:
-    """The MD5 that names the official version: the file's, or of several the MD5 of their MD5s."""
+    """The MD5 of the official version: of its file, or of the MD5s of several files."""
     return spec.md5 or md5_of(" ".join(file.md5 for file in spec.files))
 
 
 def host_answers(host: str, seconds: float = 5.0) -> bool:
-    """Whether `host`, or the proxy that leads to it, takes a connection within `seconds`."""
+    """Whether `host`, or the proxy on the way to it, accepts a connection within `seconds`."""
     proxy = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https", "")
     target = urllib.parse.urlsplit(proxy if "://" in proxy else f"https://{proxy or host}")
     answered = threading.Event()
@@ -91,7 +91,7 @@ def host_answers(host: str, seconds: float = 5.0) -> bool:
         except (OSError, ValueError):
             return
 
-    # In a thread, because looking a name up has no time limit of its own.
+    # In a thread, because a name lookup has no timeout.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -99,13 +99,13 @@ def host_answers(host: str, seconds: float = 5.0) -> bool:
 
 
 def download(spec: DatasetSpec, root: Path) -> None:
-    """Fetch what is missing under `root`, with progress. Nothing that is there is overwritten.
+    """Download what is missing under `root`, with progress. Overwrites nothing.
 
-    The files are fetched into a folder beside, checked, and only then moved into place; a lock lets one
-    process fetch while others wait.
+    The files are downloaded into a temporary folder, checked, and only then moved into place. A lock lets
+    one process download while others wait.
 
     Raises:
-        UserError: naming the file, its MD5 and where to put it.
+        UserError: names the file, its MD5 and where to put it.
     """
     locks = home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -118,13 +118,13 @@ def download(spec: DatasetSpec, root: Path) -> None:
                 _fetch(spec, Path(folder))
                 fetched = inspect_files(spec, Path(folder))
                 if fetched.state != "present":
-                    raise RuntimeError(f"what arrived is not the official data: {fetched.detail}")
+                    raise RuntimeError(f"the downloaded files are not the official ones: {fetched.detail}")
                 for file in spec.files:
                     (root / file.name).parent.mkdir(parents=True, exist_ok=True)
                     if not (root / file.name).exists():
                         shutil.move(Path(folder) / file.name, root / file.name)
         except (RuntimeError, OSError, EOFError) as error:
-            # medmnist turns everything into a RuntimeError, also the user's Ctrl-C.
+            # medmnist turns every exception into a RuntimeError, even the user's Ctrl-C.
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None
             cause = error.__context__ or error
@@ -154,7 +154,7 @@ def _fetch(spec: DatasetSpec, folder: Path) -> None:
 
 
 def read_official(spec: DatasetSpec, root: Path) -> Arrays:
-    """The six arrays of the official files under `root`, whose MD5 must have been checked.
+    """The six arrays of the official files under `root`. Check their MD5 first.
 
     Raises:
         UserError: as `read_npz`.
@@ -171,7 +171,7 @@ def read_official(spec: DatasetSpec, root: Path) -> Arrays:
 
 
 def _read_mnist(root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
-    # Not through torchvision.datasets.MNIST: it prefers an old converted file, whose MD5 nobody knows.
+    # Not through torchvision.datasets.MNIST, which prefers an old converted file with an unknown MD5.
     from torchvision.datasets import mnist
 
     stem = "train" if train else "t10k"

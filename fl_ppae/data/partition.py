@@ -1,4 +1,4 @@
-"""Dealing a split's records out to hospitals, by flwr-datasets' partitioners over the labels alone."""
+"""Divides a split's records among hospitals, by flwr-datasets' partitioners on the labels alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 
-# Different draws from one seed must not be the same draw.
+# Two draws from one seed must differ.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
 
 
@@ -18,21 +18,21 @@ def partition(labels: np.ndarray, config: RunConfig, num_hospitals: int) -> list
     """Each hospital's records of the train split, by `config.partition`, `config.seed` and its settings.
 
     - `iid`, `acquisition-shift`: equal shares of a shuffled split.
-    - `dirichlet`: of each class, shares drawn from a Dirichlet distribution of `dirichlet-alpha`.
-    - `pathological`: `classes-per-hospital` classes each; hospital h has class h modulo the number of
-      classes, the others are drawn. Records of a class that no hospital holds belong to none.
-    - `quantity-skew`: hospital h has h + 1 shares, their classes mixed as in the whole split.
+    - `dirichlet`: shares of each class are drawn from a Dirichlet distribution with `dirichlet-alpha`.
+    - `pathological`: each hospital has `classes-per-hospital` classes; hospital h has class h modulo the
+      number of classes, the others are drawn. Records of a class that no hospital has are left out.
+    - `quantity-skew`: hospital h has h + 1 shares, with classes mixed as in the whole split.
 
     Args:
         labels: (N,) integers.
-        config: the run's; a seed of -1 counts as 0 here.
+        config: of the run; a seed of -1 counts as 0 here.
         num_hospitals: at least 1.
 
     Returns:
-        A sorted array of indices into `labels` for each hospital; no index is in two of them.
+        A sorted array of indices into `labels` for each hospital; no index appears twice.
 
     Raises:
-        UserError: what is asked for can't be, or a hospital would have fewer than `min-records`.
+        UserError: the partition is impossible, or a hospital would have fewer than `min-records`.
     """
     _check_possible(labels, config, num_hospitals)
     seed = max(config.seed, 0)
@@ -52,23 +52,23 @@ def partition(labels: np.ndarray, config: RunConfig, num_hospitals: int) -> list
 def share_out(num_records: int, num_hospitals: int, seed: int) -> list[np.ndarray]:
     """Equal shares of a shuffled split of `num_records`: each hospital's part of the official test split.
 
-    Returns sorted arrays that together hold every index once. A seed of -1 counts as 0.
+    Returns sorted arrays that together contain every index once. A seed of -1 counts as 0.
 
     Raises:
         UserError: there are fewer records than hospitals.
     """
     if num_records < num_hospitals:
-        raise UserError(f"{num_records} test records can't be shared by {num_hospitals} hospitals")
+        raise UserError(f"{num_records} test records are too few for {num_hospitals} hospitals")
     order = np.random.default_rng([_TEST_STREAM, max(seed, 0)]).permutation(num_records)
     return [np.sort(share) for share in np.array_split(order, num_hospitals)]
 
 
 def _partitioner(config: RunConfig, num_hospitals: int, seed: int) -> Any:
-    # Imported here: it takes seconds, and few processes deal records out.
+    # Imported here: it takes seconds, and most processes never need it.
     from flwr_datasets import partitioner
 
     if config.partition == "dirichlet":
-        # Its own minimum would draw again until it is met; ours is an error that names the hospital.
+        # The partitioner would redraw until its own minimum is met; ours is an error that names the hospital.
         return partitioner.DirichletPartitioner(
             num_hospitals, "label", config.dirichlet_alpha, min_partition_size=0, seed=seed
         )
@@ -86,7 +86,7 @@ def _partitioner(config: RunConfig, num_hospitals: int, seed: int) -> Any:
 
 
 def _deal(labels: np.ndarray, order: np.ndarray, partitioner: Any, num_hospitals: int) -> list[np.ndarray]:
-    """Run the partitioner on the labels in `order`: not all of the partitioners shuffle by themselves."""
+    """Run the partitioner on the labels in `order`: not every partitioner shuffles."""
     from datasets import Dataset
 
     rows = Dataset.from_dict({"label": labels[order], "row": order})
@@ -101,7 +101,9 @@ def _check_possible(labels: np.ndarray, config: RunConfig, num_hospitals: int) -
     if num_hospitals < 1:
         raise UserError(f"{num_hospitals} hospitals; at least 1 is needed")
     if num_hospitals > len(labels):
-        raise UserError(f"{num_hospitals} hospitals can't share {len(labels)} records; use fewer hospitals")
+        raise UserError(
+            f"{len(labels)} records are too few for {num_hospitals} hospitals; use fewer hospitals"
+        )
     present = len(np.unique(labels))
     if config.partition == "pathological" and config.classes_per_hospital > present:
         raise UserError(
@@ -114,7 +116,7 @@ def _check_sizes(sizes: list[int], config: RunConfig) -> None:
     if not small:
         return
     named = [f"hospital-{hospital} would have {size} records" for hospital, size in small[:3]]
-    more = [f"{len(small) - 3} more likewise"] if len(small) > 3 else []
+    more = [f"{len(small) - 3} more"] if len(small) > 3 else []
     remedy = "a larger dirichlet-alpha or " if config.partition == "dirichlet" else ""
     raise UserError(
         f"{', '.join(named + more)}, fewer than min-records = {config.min_records}; "

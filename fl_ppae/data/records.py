@@ -1,4 +1,4 @@
-"""One hospital's records: the rows of a split that are its own, as it would have acquired them."""
+"""One hospital's records: its rows of a split, as it would have acquired them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HospitalRecords:
         return len(self.indices)
 
     def images(self, positions: Positions = slice(None)) -> torch.Tensor:
-        """(N, C, H, W) float32 in [0, 1], shift applied. Only these rows are read from the disk."""
+        """(N, C, H, W) float32 in [0, 1], with the shift. Reads only these rows from disk."""
         return self.shift.apply(to_float(self.split.images[self.indices[positions]]))
 
     def labels(self, positions: Positions = slice(None)) -> torch.Tensor:
@@ -50,7 +50,7 @@ class HospitalRecords:
 
 @dataclass(frozen=True, eq=False)
 class ResidentRecords:
-    """All records of a hospital in a device's memory, as pixels: one transfer a round, not one a batch.
+    """All records of a hospital as pixels in a device's memory: one transfer per round, not per batch.
 
     Attributes:
         pixels: (N, C, H, W) uint8. every_label: (N,) int64.
@@ -64,7 +64,7 @@ class ResidentRecords:
         return len(self.pixels)
 
     def images(self, positions: Positions = slice(None)) -> torch.Tensor:
-        """(N, C, H, W) float32 in [0, 1] on the device, shift applied."""
+        """(N, C, H, W) float32 in [0, 1] on the device, with the shift."""
         return self.shift.apply(_unit(self.pixels[self._rows(positions)]))
 
     def labels(self, positions: Positions = slice(None)) -> torch.Tensor:
@@ -78,7 +78,7 @@ class ResidentRecords:
 
 
 def resident(records: Records, device: torch.device) -> Records:
-    """The same records in the memory of a CUDA `device`, if they are a split's; else as they are."""
+    """A split's records copied to a CUDA `device`; other records, or on a CPU, unchanged."""
     if device.type == "cpu" or not isinstance(records, HospitalRecords):
         return records
     pixels = _channels_first(records.split.images[records.indices]).to(device)
@@ -86,12 +86,12 @@ def resident(records: Records, device: torch.device) -> Records:
 
 
 def to_float(images: np.ndarray) -> torch.Tensor:
-    """Images (N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1], in memory with the channels last."""
+    """Images (N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1], channels last in memory."""
     return _unit(_channels_first(images))
 
 
 def _channels_first(images: np.ndarray) -> torch.Tensor:
-    # torch.tensor copies: a memory-mapped array is read-only, which torch.from_numpy does not respect.
+    # torch.tensor copies. torch.from_numpy would ignore that a memory-mapped array is read-only.
     return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
 
 

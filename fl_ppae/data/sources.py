@@ -1,4 +1,4 @@
-"""From the key `data-source` to a dataset: the official files, a file of one's own, or the stand-in."""
+"""Finds the dataset for `data-source`: the official files, the user's own file, or the stand-in."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def print_warning(text: str) -> None:
 def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> Dataset:
     """The dataset that `config` asks for, cached and memory-mapped; may download.
 
-    Call it once a run and give its `path` to everyone else, who take `open_cache(path)`: a second
-    `auto` could find another source than the first.
+    Call it once per run and pass on its `path` for `open_cache(path)`: a second `auto` could find a
+    different source.
 
     Raises:
         UserError: one line naming the file, what is wrong and what would be right.
@@ -53,7 +53,7 @@ def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> D
 
 
 def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None]) -> Dataset:
-    """The official files; downloaded if they are missing and the host answers; else the stand-in."""
+    """The official files, downloaded if missing; or the stand-in if that fails."""
     found = inspect_files(spec, root)
     if found.state == "missing":
         if not host_answers(spec.host):
@@ -70,7 +70,7 @@ def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None]) -> Dataset
 def _from_official(spec: DatasetSpec, root: Path) -> Dataset:
     found = inspect_files(spec, root)
     if found.state != "present":
-        raise UserError(f"{found.detail}; move it away, or use it by name with data-source = file")
+        raise UserError(f"{found.detail}; move it away, or use it with data-source = file")
     name = spec.files[0].name if len(spec.files) == 1 else Path(spec.files[0].name).parts[0]
     source = DataSource(spec.title, spec.publisher, name, combined_md5(spec))
     return obtain(spec, source, lambda: read_official(spec, root))
@@ -87,25 +87,25 @@ def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
     def read() -> Arrays:
         arrays = read_npz(path, spec)
         if file_md5(path) != source.md5:
-            raise UserError(f"data-file: {path} was changed while it was read; start again")
+            raise UserError(f"data-file: {path} changed while it was being read; start again")
         return arrays
 
     return obtain(spec, source, read)
 
 
 def _from_stand_in(spec: DatasetSpec) -> Dataset:
-    # The code that draws the images is their version: a change to it makes another cache.
+    # The version of the images is the code that draws them: a change to it makes a new cache.
     source = DataSource(spec.title, "stand-in", "", md5_of(inspect.getsource(standin)))
     return obtain(spec, source, lambda: standin.stand_in(spec))
 
 
 def stand_in_warning(spec: DatasetSpec, reason: str, root: Path) -> str:
-    """The framed warning that a run is about to use drawn images instead of real ones."""
+    """The framed warning that a run uses drawn images instead of real ones."""
     lines = [
         f"THIS RUN DOES NOT USE {spec.title.upper()}.",
         *textwrap.wrap(f"Why: {reason}.", 74),
         "It uses the stand-in: images drawn by fl-ppae itself. Its numbers say",
-        f"nothing about {spec.title}, and every result is named a stand-in's.",
+        f"nothing about {spec.title}, and every result is labelled as a stand-in.",
         *textwrap.wrap(f"For real data put the official files under {root}, or go online.", 74),
     ]
     width = max(map(len, lines))
