@@ -1,4 +1,4 @@
-"""The command `fl-ppae`: its arguments, its exit codes, and one line for a user's mistake."""
+"""The command `fl-ppae`: arguments, exit codes, and one line for a user's mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OK, RUN_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake."""
+        """Print one line, as for any other mistake."""
         self.exit(USER_MISTAKE, f"fl-ppae: {message} (see {self.prog} --help)\n")
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"fl-ppae: {error}", file=sys.stderr)
         return USER_MISTAKE
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+    except BrokenPipeError:  # the reader of the output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(handler: str) -> Callable[[argparse.Namespace], int]:
-    """Import a command only when it is called: some take seconds to import."""
+    """Import a command when it is called: some take seconds to import."""
     module, function = handler.split(":")
     command: Callable[[argparse.Namespace], int] = getattr(
         import_module(f"fl_ppae.commands.{module}"), function
@@ -50,20 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fl-ppae",
         description="Federated learning between hospitals through privacy-preserving autoencoders.",
-        epilog="Exit codes: 0 all right, 1 the run failed or the audit refutes the claim, "
+        epilog="Exit codes: 0 success, 1 the run failed or the audit refutes the claim, "
         "2 a mistake in the input.",
     )
     parser.add_argument("--version", action="version", version=f"fl-ppae {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    run = _add(commands, "run", "run:command", "run a simulation and show what came out")
+    run = _add(commands, "run", "run:command", "run a simulation and show its results")
     _add_simulation(run)
     run.add_argument(
-        "--in-process", action="store_true", help="one hospital after another in this process, without Ray"
+        "--in-process",
+        action="store_true",
+        help="run the hospitals one after another in this process, without Ray",
     )
-    plan = _add(
-        commands, "plan", "plan:command", "what each hospital would spend, before anything is trained"
-    )
+    plan = _add(commands, "plan", "plan:command", "show what each hospital would spend, without training")
     _add_simulation(plan)
     _add_audit(commands)
     _add(commands, "runs", "stored:runs", "list the runs on this machine")
@@ -73,31 +73,29 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN|STUDY", help="its folder, its name, or 'latest'")
     report.add_argument("--output", default="", metavar="FILE", help="default: report.html in its folder")
     report.add_argument(
-        "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
+        "--data-file", default="", metavar="FILE", help="the run's data file, if it has moved"
     )
-    compare = _add(commands, "compare", "compare:command", "put runs side by side, and say which keys differ")
+    compare = _add(commands, "compare", "compare:command", "show runs side by side, and which keys differ")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, its name, or 'latest'")
-    audit = _add(commands, "audit", "audit:command", "attack what a finished run left: what still leaks")
+    audit = _add(commands, "audit", "audit:command", "attack a finished run: what still leaks")
     audit.add_argument(
         "run", metavar="RUN", nargs="?", help="a completed run's folder, its name, or 'latest'"
     )
-    audit.add_argument("--attacks", metavar="A,B,...", help="these only (default: all; see --list)")
+    audit.add_argument("--attacks", metavar="A,B,...", help="only these (default: all; see --list)")
     audit.add_argument(
         "--attacker",
         choices=("server-split", "colluding-hospital"),
-        help="who inverts encodings: holds the validation split, or is a hospital (default: each in turn)",
+        help="who inverts encodings: a server with the validation split, or a hospital (default: both)",
     )
-    audit.add_argument("--list", action="store_true", help="describe each attack in a line and stop")
+    audit.add_argument("--list", action="store_true", help="describe each attack in one line and stop")
     audit.add_argument("--quick", action="store_true", help="fewer images and weaker attackers: 2 minutes")
     audit.add_argument(
         "--threads", type=int, default=1, metavar="N", help="CPU threads (default 1: best on a busy machine)"
     )
-    audit.add_argument(
-        "--data-file", default="", metavar="FILE", help="where the run's own data file is now, if it moved"
-    )
+    audit.add_argument("--data-file", default="", metavar="FILE", help="the run's data file, if it has moved")
     _add_study(commands)
     _add_recommend(commands)
-    _add(commands, "data", "stored:data", "which official data files are on this machine")
+    _add(commands, "data", "stored:data", "list the official data files on this machine")
     _add_bench(commands)
     return parser
 
@@ -118,20 +116,29 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         commands,
         "audit-epsilon",
         "audit_epsilon:command",
-        "train canaries into one hospital and bound its epsilon from below",
+        "train canaries into one hospital and compute a lower bound on its epsilon",
     )
     _add_simulation(audit)
-    audit.add_argument("--hospital", type=int, default=0, metavar="K", help="which one (default 0)")
-    audit.add_argument("--canaries", type=int, default=1000, metavar="M", help="how many (default 1000)")
+    audit.add_argument(
+        "--hospital", type=int, default=0, metavar="K", help="number of the hospital (default 0)"
+    )
+    audit.add_argument(
+        "--canaries", type=int, default=1000, metavar="M", help="number of canaries (default 1000)"
+    )
     audit.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"
     )
-    audit.add_argument("--claim", type=float, metavar="E", help="compare with this epsilon, not the ledger's")
+    audit.add_argument(
+        "--claim", type=float, metavar="E", help="compare with this epsilon instead of the ledger's"
+    )
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench = _add(
-        commands, "bench", "bench:command", "measure this machine: speed and memory beside their aims"
+        commands,
+        "bench",
+        "bench:command",
+        "measure speed and memory on this machine, and compare with the aims",
     )
     bench.add_argument(
         "--only",
@@ -139,37 +146,44 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="of step, epoch, federation, scale, memory, accountant, startup (default: all)",
     )
     sizes = bench.add_mutually_exclusive_group()
-    for name, text in (("quick", "less of everything: 3 minutes"), ("tiny", "a smoke test: no Ray, seconds")):
+    for name, text in (
+        ("quick", "smaller measurements: 3 minutes"),
+        ("tiny", "a smoke test: no Ray, seconds"),
+    ):
         sizes.add_argument(
             f"--{name}", action="store_const", dest="size", const=name, default="full", help=text
         )
     bench.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="of each measured step (default 1)"
+        "--threads", type=int, default=1, metavar="N", help="CPU threads of each measured step (default 1)"
     )
 
 
 def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
     study: argparse.ArgumentParser = commands.add_parser(
-        "study", help="a grid of runs: the paper's comparison, or how data is split between hospitals"
+        "study", help="run a grid: the paper's comparison, or ways to split data between hospitals"
     )
     studies = study.add_subparsers(title="studies", metavar="STUDY", required=True)
-    paper = _add(studies, "paper", "study:paper", "the paper's comparison, federated, with its claims tested")
+    paper = _add(
+        studies, "paper", "study:paper", "repeat the paper's comparison in a federation, and test its claims"
+    )
     paper.add_argument("--scale", choices=("small", "full"), default="small", help="(default small)")
-    paper.add_argument("--datasets", metavar="A,B,...", help="these only (default: the scale's)")
-    split = _add(studies, "partitions", "study:partitions", "what non-IID hospitals cost, and whom")
+    paper.add_argument("--datasets", metavar="A,B,...", help="only these (default: those of the scale)")
+    split = _add(
+        studies, "partitions", "study:partitions", "measure what non-IID hospitals cost, and which ones pay"
+    )
     for one in (paper, split):
         one.add_argument(
             "--data",
             action="append",
             default=[],
             metavar="DATASET=FILE",
-            help="the .npz of a data set (default: the official files); may be given often",
+            help="the .npz of a data set (default: the official files); repeatable",
         )
-        one.add_argument("--data-source", choices=("stand-in",), help="drawn images, marked in every row")
+        one.add_argument("--data-source", choices=("stand-in",), help="use drawn images, marked in every row")
         one.add_argument("--seeds", default="0,1,2", metavar="A,B,...", help="(default 0,1,2)")
-        one.add_argument("--only", metavar="REGEX", help="cells whose name matches")
+        one.add_argument("--only", metavar="REGEX", help="only cells whose name matches")
         one.add_argument(
-            "--workers", type=int, default=0, metavar="N", help="processes (default: one a core)"
+            "--workers", type=int, default=0, metavar="N", help="processes (default: one per core)"
         )
         one.add_argument("--retry-failed", action="store_true", help="run failed cells again")
         one.add_argument("--output-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/NAME)")
@@ -177,33 +191,35 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:
     recommend = _add(
-        commands, "recommend", "recommend:command", "choose a configuration from a paper study's table"
+        commands, "recommend", "recommend:command", "choose a configuration from the table of a paper study"
     )
     recommend.add_argument("--max-epsilon", type=float, required=True, metavar="E", help="of encoder updates")
     recommend.add_argument(
         "--max-inversion-ssim", type=float, required=True, metavar="S", help="of the study's best attacker"
     )
     recommend.add_argument("--min-accuracy", type=float, metavar="A", help="from 0 to 1")
-    recommend.add_argument("--dataset", metavar="NAME", help="needed where the study has several")
+    recommend.add_argument("--dataset", metavar="NAME", help="needed if the study has several")
     recommend.add_argument("--study", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/paper)")
     recommend.add_argument(
         "--formal-only",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="only epsilons that are a guarantee (default); the paper's own scope is not",
+        help="only epsilons that are a guarantee (default), which excludes the paper's scope",
     )
 
 
 def _add_simulation(command: argparse.ArgumentParser) -> None:
     command.add_argument("simulation", metavar="NAME|DIR", help="a simulation by name, or its folder")
-    command.add_argument("--hospitals", type=int, default=5, metavar="N", help="how many (default 5)")
+    command.add_argument(
+        "--hospitals", type=int, default=5, metavar="N", help="number of hospitals (default 5)"
+    )
     command.add_argument(
         "-c",
         action="append",
         default=[],
         dest="overrides",
         metavar="KEY=VALUE",
-        help="override a key of the simulation; may be given often",
+        help="override a key of the simulation; repeatable",
     )
 
 

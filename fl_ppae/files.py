@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never half of it."""
+"""Writes files so that a crash leaves either the old or the new content."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content`; on the disk, name included, when this returns.
+    """Replace `path` by `content`. On return, content and name are on disk.
 
-    Not `durable`: safe from a crash of this process, but not from one of the machine, and several times as
-    fast.
+    If not `durable`, a crash of this process is safe but one of the machine is not; several times as fast.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -40,7 +39,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def finite(value: Any) -> Any:
-    """`value` with None for what is no number and so no JSON, such as the AUC of a split of one class."""
+    """`value` with None for NaN and infinity, which JSON lacks; such as the AUC of a split with one class."""
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -57,7 +56,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused: they are no JSON."""
+    """Write `value` as indented JSON, atomically. Refuses NaN and infinity, which JSON lacks."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 

@@ -1,7 +1,7 @@
-"""Where a hospital trains and the server evaluates: the processor, or one CUDA device.
+"""The hardware that hospitals train on and the server evaluates on: the CPU, or one CUDA device.
 
-Batches and noise are drawn on the processor on either, from the same streams: a guarantee does not depend
-on where the layers run. Results do, in their last digits.
+Batches and noise are always drawn on the CPU, from the same streams, so no guarantee depends on the
+device. The last digits of results do.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from threadpoolctl import ThreadpoolController
 
 from fl_ppae.errors import UserError
 
-SKLEARN = "sklearn.linear_model"  # takes seconds to import, and no hospital needs it
+SKLEARN = "sklearn.linear_model"  # takes seconds to import, and hospitals don't need it
 CPU = torch.device("cpu")
-_CUDA = torch.device("cuda", 0)  # Ray shows each of its workers the device that it was given, as number 0
+_CUDA = torch.device("cuda", 0)  # Ray shows each worker its own device as number 0
 
 
 def device_of(choice: str) -> torch.device:
-    """The device that the key `device` means here; `auto` is a CUDA device where there is one.
+    """The device for a value of the key `device`; `auto` is a CUDA device if there is one.
 
     Raises:
-        UserError: `cuda`, and there is none.
+        UserError: `cuda` without a CUDA device.
     """
     if choice == "cpu":
         return CPU
@@ -47,17 +47,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def exact_float32(device: torch.device) -> None:
-    """Float32 products on `device` are float32 from here on, whatever the process was set to.
+    """Compute float32 products on `device` in float32 from here on, not in TF32.
 
-    In TF32 a clipped gradient is rounded by up to 5e-4 of itself, and its norm is no longer bounded by
-    the clipping norm.
+    TF32 rounds a clipped gradient by up to 5e-4 of itself, so that the clipping norm no longer bounds it.
     """
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def device_name(device: torch.device) -> str:
-    """For a report: the CUDA device's own name, or `cpu`."""
+    """The name of the CUDA device, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
@@ -67,7 +66,7 @@ def usable_cores() -> int:
 
 
 def processor_name() -> str:
-    """The processor's model as Linux names it, or else what Python knows of it."""
+    """The processor's model name from Linux, or what Python reports elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -77,9 +76,9 @@ def processor_name() -> str:
 
 
 def server_threads() -> int:
-    """Threads of the server's work: the cores this process may use, in a Ray run and in process.
+    """Threads of the server's work: `OMP_NUM_THREADS` if set, else the cores that this process may use.
 
-    `OMP_NUM_THREADS` says otherwise, as it does to the libraries: studies run a process a core.
+    Studies set it to 1, because they run one process per core.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
@@ -89,13 +88,13 @@ def server_threads() -> int:
 
 @lru_cache(maxsize=2)
 def _thread_pools(with_sklearn: bool) -> ThreadpoolController:
-    """The libraries loaded so far. Looking for them takes milliseconds, and a round is often shorter."""
+    """The thread pools of the libraries loaded so far. Finding them takes longer than a short round."""
     return ThreadpoolController()
 
 
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
-    """Torch and the BLAS on `threads` threads inside the block, as before after it."""
+    """Limit torch and the BLAS to `threads` threads inside the block."""
     before = torch.get_num_threads()
     with _thread_pools(SKLEARN in sys.modules).limit(limits=threads):
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Flower's entry to the server: carries out a run in its directory, from its session to its report."""
+"""The server app: carries out a run, from its session to its report."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Flower's entry: the configuration is the run's, the simulation's name is the app's."""
-    logging.getLogger("flwr").propagate = False  # libraries give the root logger a handler: lines twice
+    """Flower's entry point. The run holds the configuration, the app's name is the simulation's."""
+    logging.getLogger(
+        "flwr"
+    ).propagate = False  # some libraries add a root handler, which would print lines twice
     try:
         config = RunConfig.from_flat(context.run_config)
         serve(grid, config, grid.run.fab_id.rpartition("/")[2].replace("-", "_"))
     except UserError as mistake:
         log(ERROR, "fl-ppae: %s", mistake)
-        sys.tracebacklimit = 0  # the line above is all that a user needs; this process ends with it
+        sys.tracebacklimit = 0  # the line above is enough for a user
         raise
 
 
@@ -52,8 +54,8 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     `deal`: as `start_session`.
 
     Raises:
-        UserError: a mistake in the input. Whatever else goes wrong is raised too; `summary.json` then
-            says `failed` and why.
+        UserError: a mistake in the input. Other exceptions pass through; `summary.json` then says
+            `failed` and why.
     """
     encoding_shape_of(config)
     check_trackers(config)
@@ -84,7 +86,7 @@ def _carry_out(session: Session) -> None:
         uploads = session.config.shares_encodings
         result = learn_from_uploads(session, encoder, trained) if uploads else trained
         assert result is not None  # the last round of common training is always evaluated
-    with run.phase("baselines"):  # last, because no hospital waits for them
+    with run.phase("baselines"):  # last, so that no hospital waits for them
         run.update(baselines=measure_baselines(session))
     write_results(session, encoder, result)
     with run.phase("reporting"):
@@ -102,7 +104,7 @@ def _draw_figures(session: Session, encoder: nn.Module) -> None:
 
 
 def _write_report(session: Session) -> None:
-    """`report.html`. The run is complete without it, so a report that can't be made is a warning."""
+    """Write `report.html`. A run is complete without it, so a failure is only a warning."""
     stored = open_run(session.run.path)
     try:
         write_run_report(stored, gather_from(stored, session.config, session.dataset, session.deal))

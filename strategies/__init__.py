@@ -1,1 +1,1 @@
-"""Flower strategies of fl-ppae: one file each, composed of parts rather than copied."""
+"""The server's Flower strategy of fl-ppae and its parts."""

@@ -1,4 +1,4 @@
-"""Collecting encodings: each hospital uploads once, in chunks that an ordinary network carries."""
+"""Collects encodings: each hospital uploads once, in chunks that an ordinary network can carry."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TIMEOUT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Upload:
-    """What one hospital uploaded of one part.
+    """One hospital's upload of one part.
 
     Attributes:
         encodings: (N, *encoding) float32.
-        labels: (N,) int64 of the train part; None of the test part.
+        labels: (N,) int64 for the train part; None for the test part.
     """
 
     encodings: np.ndarray
@@ -34,21 +34,21 @@ class Upload:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why there is no upload of a hospital."""
+    """Why a hospital has no upload."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """What hospitals are asked for.
+    """A request for encodings.
 
     Attributes:
         part: "train" or "test".
-        server_round: the last round, in whose name the upload is paid.
-        encoding: shape of one encoding as it leaves.
-        encoder: the common encoder, sent with the first question; None if each uses its own.
-        projection: what is applied before noise, sent likewise; None if encodings leave plain.
+        server_round: the last round, to which the upload is charged.
+        encoding: shape of one released encoding.
+        encoder: the common encoder, sent with the first chunk's message; None if each hospital has its own.
+        projection: to apply before noise, sent with the encoder; None if encodings are released plain.
     """
 
     part: str
@@ -59,8 +59,8 @@ class Request:
     encoder: ArrayRecord | None
     projection: ArrayRecord | None
 
-    def question(self, node: int, chunk: int) -> Message:
-        """The question for one chunk."""
+    def message(self, node: int, chunk: int) -> Message:
+        """The message that asks `node` for one chunk."""
         config = ConfigRecord({"part": self.part, "chunk": chunk, "run-directory": self.run_directory})
         content = RecordDict({CONFIG: config})
         for name, record in ((ARRAYS, self.encoder), (PROJECTION, self.projection)):
@@ -76,10 +76,10 @@ def collect(
     records: Mapping[str, int],
     request: Request,
 ) -> dict[str, Upload | Refused]:
-    """All hospitals' encodings of one part, by name, in the order of `nodes`; charged before asked for.
+    """Charge all hospitals for their encodings of one part and collect them, in the order of `nodes`.
 
-    `records` is how many encodings each hospital enrolled with. Another number, another shape or type, a
-    value that is not finite, or events that don't hold refuse the hospital's whole upload.
+    `records`: the number of encodings each hospital enrolled with. The whole upload is refused if its
+    number, shape or type differs, a value is not finite, or its events don't hold.
     """
     part = request.part
     for name in nodes:
@@ -89,7 +89,7 @@ def collect(
     refused: dict[str, Refused] = {}
     chunk = 0
     while pending := [name for name in nodes if name not in refused and chunk < totals[name]]:
-        questions = [request.question(nodes[name], chunk) for name in pending]
+        questions = [request.message(nodes[name], chunk) for name in pending]
         replies = {
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(questions, timeout=TIMEOUT_SECONDS)
@@ -122,7 +122,7 @@ def _read(
         raise Malformed(reply.error.reason)
     claim = reply.content.config_records.get(CLAIM)
     if claim is None or "events" not in claim:
-        raise Malformed("its upload has no claim with its events")
+        raise Malformed("its upload has no claim with events")
     declined = claim.get("status") == DECLINED
     events = messages.read_events(claim)
     part, server_round = request.part, request.server_round

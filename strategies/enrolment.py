@@ -1,4 +1,4 @@
-"""Meeting the hospitals: who is there, how many records each has, who stays away and why."""
+"""Meets the hospitals: who is there, how many records each has, who stays away and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Member:
-    """One hospital of the federation: its place in all sums is its `index`."""
+    """One hospital of the federation; sums go in the order of `index`."""
 
     name: str
     index: int
@@ -31,7 +31,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What a hospital says before round 1: its records, what they have paid before, or why it declines."""
+    """A hospital's answer before round 1: its records, what they have paid so far, or why it declines."""
 
     records: int
     test_records: int
@@ -40,10 +40,10 @@ class Enrolment:
 
 
 def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
-    """All hospitals in the order of their index, once every one of the federation is connected.
+    """Wait until the whole federation is connected; returns the hospitals in the order of their index.
 
     Raises:
-        UserError: fewer than the federation's size came in time, or two claim one place or name.
+        UserError: a hospital did not connect in time, or two have the same index or name.
     """
     deadline = time.monotonic() + wait_seconds
     members: dict[int, Member] = {}
@@ -72,13 +72,13 @@ def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
             "give each SuperNode its own"
         )
     if len({member.name for member in ordered}) < expected:
-        raise UserError(f"two hospitals have one name: {[member.name for member in ordered]}")
+        raise UserError(f"two hospitals have the same name: {[member.name for member in ordered]}")
     log(INFO, "%s hospitals: %s", expected, ", ".join(member.name for member in ordered))
     return ordered
 
 
 def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str, Enrolment]:
-    """Each hospital's enrolment by name, in their order.
+    """Each hospital's enrolment by name, in the hospitals' order.
 
     Raises:
         UserError: a hospital can't take part because of a mistake (too few records, a damaged ledger).
@@ -104,7 +104,7 @@ def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str
 
 
 def ask(grid: Grid, contents: dict[int, RecordDict], kind: str) -> dict[int, ConfigRecord]:
-    """Send one message a node and return the claim in each reply.
+    """Send one message to each node and return the claim in each reply.
 
     Raises:
         UserError: a hospital answered with an error, or without a claim.

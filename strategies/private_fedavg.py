@@ -1,4 +1,4 @@
-"""Federated averaging (arXiv:1602.05629) of encoders whose hospitals keep a privacy ledger."""
+"""Federated averaging (arXiv:1602.05629) of encoders, with a server ledger."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class PrivateFedAvg(FedAvg):
     """`FedAvg` that charges before it sends, filters before it sums, and sums in the hospitals' order.
 
     Args:
-        nodes: hospital name to Flower node id, in the order of the hospitals' index.
+        nodes: Flower node ids by hospital name, in the order of the hospitals' index.
         server_ledger: what each hospital was charged; decides who is asked.
-        shapes: of the encoder's arrays. An update with others is excluded, not averaged.
-        shares_updates: False if hospitals train alone; then no arrays are expected or kept.
-        aggregation: "average", weighted by records, or a rule of `robust`.
-        diagnostics: True to take hospitals' un-noised statistics, and to ask for their loss after a round.
-        report: called once a round with what happened to each hospital.
+        shapes: of the encoder's arrays. A hospital whose update has other shapes is excluded.
+        shares_updates: False if hospitals train alone; no arrays are then expected or kept.
+        aggregation: "average", weighted by records, or a rule from `robust`.
+        diagnostics: True to collect hospitals' un-noised statistics and their loss after each round.
+        report: called once per round with each hospital's result.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PrivateFedAvg(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that has budget; the round is charged before its message exists."""
+        """Ask every active hospital; the round is charged before its message exists."""
         asked = self.server_ledger.active()
         for name in asked:
             self.server_ledger.charge(name, server_round)
@@ -67,13 +67,13 @@ class PrivateFedAvg(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the updates of the hospitals that trained, as `aggregation` says.
 
-        Declined replies, errors, malformed updates and claims that don't hold are set aside first.
+        Declined replies, errors, malformed updates and claims that don't hold are left out.
         """
         asked = self.server_ledger.active()
         sorted_replies = by_hospital(replies, self.nodes)
-        taken = {name: self._take(name, sorted_replies.get(name), server_round) for name in asked}
-        self.report(RoundReport(server_round, taken))
-        accepted = [reply.content for reply in taken.values() if reply.content is not None]
+        judged = {name: self._judge(name, sorted_replies.get(name), server_round) for name in asked}
+        self.report(RoundReport(server_round, judged))
+        accepted = [reply.content for reply in judged.values() if reply.content is not None]
         if not accepted or not self.shares_updates:
             return None, None
         arrays, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
@@ -90,14 +90,14 @@ class PrivateFedAvg(FedAvg):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask all hospitals, those without budget too: evaluation releases nothing about a gradient."""
+        """Ask all hospitals, even those without budget: evaluation releases nothing about a gradient."""
         if self.fraction_evaluate == 0.0:
             return []
         return self._ask(list(self.nodes), server_round, arrays, config, MessageType.EVALUATE)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The mean loss of the hospitals that gave one; refusals and malformed replies are set aside."""
-        taken = []
+        """The mean loss of the hospitals that sent one; refusals and malformed replies are left out."""
+        accepted = []
         for name, reply in by_hospital(replies, self.nodes).items():
             if reply.has_error():
                 continue
@@ -109,8 +109,8 @@ class PrivateFedAvg(FedAvg):
             weighed = MetricRecord(
                 {**metrics, messages.RECORDS: self.server_ledger.accounts[name].plan.records}
             )
-            taken.append(_weighed(RecordDict({METRICS: weighed})))
-        return super().aggregate_evaluate(server_round, taken)
+            accepted.append(_weighed(RecordDict({METRICS: weighed})))
+        return super().aggregate_evaluate(server_round, accepted)
 
     def _ask(
         self, names: list[str], server_round: int, arrays: ArrayRecord, config: ConfigRecord, kind: str
@@ -119,8 +119,8 @@ class PrivateFedAvg(FedAvg):
         content = RecordDict({ARRAYS: arrays, CONFIG: config})
         return [Message(content, dst_node_id=self.nodes[name], message_type=kind) for name in names]
 
-    def _take(self, name: str, message: Message | None, server_round: int) -> TrainReply:
-        """Judge one hospital's reply; `content` only if it may be averaged."""
+    def _judge(self, name: str, message: Message | None, server_round: int) -> TrainReply:
+        """One hospital's reply; it has `content` only if it may be averaged."""
         if message is None or message.has_error():
             reason = str(message.error.reason) if message is not None else "no reply in time"
             log(WARNING, "%s failed in round %s: %s", name, server_round, reason)
@@ -154,5 +154,5 @@ class PrivateFedAvg(FedAvg):
 
 
 def _weighed(content: RecordDict) -> Message:
-    """Checked content in the form that FedAvg averages."""
+    """Checked content as a message that FedAvg averages."""
     return Message(content, dst_node_id=0, message_type=MessageType.TRAIN)

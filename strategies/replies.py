@@ -1,4 +1,4 @@
-"""Replies in the hospitals' order, and what became of them: the same whatever order they came in."""
+"""The hospitals' replies in the hospitals' order, whatever order they arrive in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flwr.app import Message, RecordDict
 
 @dataclass(frozen=True)
 class TrainReply:
-    """One hospital's part in a round.
+    """One hospital's result of a round.
 
     Attributes:
         status: trained, stopped (declined), excluded or failed; `reason` if not trained.
-        content: what is averaged; None if nothing is.
+        content: to be averaged; None if there is nothing to average.
     """
 
     status: str
@@ -24,17 +24,17 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What happened in one round to each hospital that was asked, in their order."""
+    """The result of one round for each hospital that was asked, in the hospitals' order."""
 
     server_round: int
     replies: Mapping[str, TrainReply]
 
 
 def by_hospital(replies: Iterable[Message], nodes: Mapping[str, int]) -> dict[str, Message]:
-    """Replies by hospital name, in the order of `nodes`. One from an unknown node is dropped.
+    """Replies by hospital name, in the order of `nodes`. Replies from unknown nodes are dropped.
 
-    Flower's node ids are random in every run and replies come in any order: a floating-point sum over
-    them would differ from run to run.
+    Flower's node ids are random in every run and replies arrive in any order, so a floating-point sum in
+    either order would differ from run to run.
     """
     by_node = {message.metadata.src_node_id: message for message in replies}
     return {name: by_node[node] for name, node in nodes.items() if node in by_node}

@@ -1,11 +1,11 @@
-"""Aggregations that a few wrong updates can't carry away. Each hospital counts once, whatever its records.
+"""Robust aggregation: a few wrong updates can't dominate. Each hospital counts once, whatever its size.
 
-Guarantee: post-processing of what the hospitals released: no epsilon changes. They differ in what is left
-of the noise: a mean of n updates has 1 / n of its variance, a median about pi / 2n, Krum all of one's.
+Guarantee: aggregation post-processes released updates, so no epsilon changes. The rules keep different
+shares of one update's noise variance: the mean of n updates 1 / n, a median about pi / 2n, Krum all of it.
 
-Flower has the same rules as strategies of their own (`FedMedian`, `FedTrimmedAvg`, `Krum`), with which
-these are compared in the tests. Krum is not taken from there because it expands |x - y|^2 in float32:
-updates that are close together, as after a short round, then differ by less than its rounding.
+Flower has the same rules as strategies (`FedMedian`, `FedTrimmedAvg`, `Krum`); the tests compare with them.
+Flower's Krum expands |x - y|^2 in float32, so that close updates, as after a short round, differ by less
+than its rounding; hence the implementation here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fl_ppae.errors import UserError
 
 Update = Mapping[str, np.ndarray]
 
-TRIMMED_SHARE = 0.2  # of the hospitals, cut off at each end, but at least one
+TRIMMED_SHARE = 0.2  # of the hospitals, trimmed at each end, but at least one
 AVERAGE = "average"
 
 
@@ -28,8 +28,8 @@ def median(updates: np.ndarray) -> np.ndarray:
 
 
 def trimmed_mean(updates: np.ndarray) -> np.ndarray:
-    """(n, d) to (d,): of each coordinate the mean of what is left without its largest and smallest values
-    (Yin et al. 2018, arXiv:1803.01498, definition 2). Nothing is cut of fewer than three."""
+    """(n, d) to (d,): the mean of each coordinate without its largest and smallest values
+    (Yin et al. 2018, arXiv:1803.01498, definition 2). Fewer than three updates are not trimmed."""
     count = len(updates)
     cut = max(1, int(TRIMMED_SHARE * count)) if count > 2 else 0
     kept: np.ndarray = np.sort(updates, axis=0)[cut : count - cut]
@@ -37,9 +37,9 @@ def trimmed_mean(updates: np.ndarray) -> np.ndarray:
 
 
 def krum(updates: np.ndarray) -> np.ndarray:
-    """(n, d) to (d,): the update whose n - f - 2 nearest others are the nearest, by squared distance
-    (Blanchard et al. 2017, arXiv:1703.02757, section 4). f is the most that it allows, 2 f + 2 < n.
-    Of equals the first."""
+    """(n, d) to (d,): the update with the least sum of squared distances to its n - f - 2 nearest others
+    (Blanchard et al. 2017, arXiv:1703.02757, section 4). f is the largest with 2 f + 2 < n. The first wins
+    a tie."""
     count = len(updates)
     neighbours = max(1, count - wrong_updates(count) - 2)
     distances = np.array([np.square(updates - one).sum(axis=1) for one in updates], dtype=float)
@@ -49,7 +49,7 @@ def krum(updates: np.ndarray) -> np.ndarray:
 
 
 def wrong_updates(count: int) -> int:
-    """How many of `count` updates Krum takes to be wrong."""
+    """How many of `count` updates Krum assumes to be wrong."""
     return max(0, (count - 3) // 2)
 
 
@@ -61,10 +61,10 @@ _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
 
 
 def combine(aggregation: str, updates: Sequence[Update]) -> dict[str, np.ndarray]:
-    """The hospitals' updates, float32 arrays by name, as one.
+    """Combine the hospitals' updates, float32 arrays by name, into one.
 
-    Krum compares whole updates; the other two treat each number by itself. On which `updates` come first
-    depends only which of two equally good ones Krum takes.
+    Krum compares whole updates; the other two rules treat each number by itself. The order of `updates`
+    only decides ties in Krum.
     """
     rule, _ = _RULES[aggregation]
     flat = np.stack([np.concatenate([array.ravel() for array in one.values()]) for one in updates])
@@ -77,10 +77,10 @@ def combine(aggregation: str, updates: Sequence[Update]) -> dict[str, np.ndarray
 
 
 def check_enough(aggregation: str, hospitals: int) -> None:
-    """Refuse an aggregation that could outvote no one among `hospitals`.
+    """Refuse a rule that needs more than `hospitals` to outvote one of them.
 
     Raises:
-        UserError: how many it needs.
+        UserError: says how many it needs.
     """
     if aggregation == AVERAGE:
         return

@@ -23,8 +23,8 @@ class Account:
     """One hospital in the server ledger.
 
     Attributes:
-        history: events its records had paid before this run.
-        charges: this run's rounds and uploads as the server charged them.
+        history: events that its records paid before this run.
+        charges: the server's charges for rounds and uploads of this run.
         claimed: the events of its last accepted claim.
         status: active, stopped (it declined) or excluded (its claim did not hold).
     """
@@ -56,20 +56,20 @@ class ServerLedger:
         return [name for name, account in self.accounts.items() if account.status == ACTIVE]
 
     def charge(self, name: str, server_round: int) -> None:
-        """Note the cost of a round that is about to be asked for."""
+        """Charge a round; call it before asking for the round."""
         event = self.accounts[name].plan.event(server_round)
         if event is not None:
             self.accounts[name].charges.append(event)
 
     def charge_upload(self, name: str, part: str, server_round: int) -> None:
-        """Note the cost of encodings of `part` that are about to be asked for."""
+        """Charge encodings of `part`; call it before asking for them."""
         account = self.accounts[name]
         account.charges += account.plan.upload_events(part, server_round)
 
     def settle_upload(
         self, name: str, events: tuple[Event, ...], part: str, server_round: int, *, declined: bool
     ) -> str:
-        """Take the events that came with an upload: why it can't be used, or empty. May exclude."""
+        """Check an upload's events. If they don't hold, exclude the hospital and say why; else empty."""
         account = self.accounts[name]
         costs = account.plan.upload_events(part, server_round)
         problem = _unfounded(account, events)
@@ -84,7 +84,7 @@ class ServerLedger:
         return ""
 
     def settle(self, name: str, claim: Claim, server_round: int) -> None:
-        """Take a hospital's claim for `server_round`: accept it, stop or exclude the hospital."""
+        """Check a hospital's claim for `server_round`: accept it, or stop or exclude the hospital."""
         account = self.accounts[name]
         if problem := _problem(account, claim, server_round):
             self.exclude(name, problem)
@@ -96,11 +96,11 @@ class ServerLedger:
             account.status, account.reason = STOPPED, claim.reason
 
     def exclude(self, name: str, reason: str) -> None:
-        """Neither ask `name` any more nor use what it sent."""
+        """Never ask `name` again, and don't use its reply."""
         self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason
 
     def spent(self) -> dict[str, float | None]:
-        """Epsilon by hospital, the larger of both accountants and both event lists; None without DP."""
+        """Epsilon by hospital: the largest over both accountants and event lists; None without DP."""
         return {
             name: epsilon(updates(account.counted_events()), account.plan.delta).spent
             if account.plan.noise_multiplier is not None
@@ -129,7 +129,7 @@ def _unfounded(account: Account, events: tuple[Event, ...]) -> str:
     """Why these events can't be this hospital's; empty if they can."""
     before, now = events[: len(account.history)], events[len(account.history) :]
     if before != account.history:
-        return "its events no longer hold what it enrolled with"
+        return "its events no longer contain those it enrolled with"
     for event in now:
         if isinstance(event, PoissonGaussian):
             planned = event == account.plan.event(event.round)

@@ -1,1 +1,1 @@
-"""Run directories: written as a run goes on, read back afterwards."""
+"""Run directories: written during a run, read afterwards."""

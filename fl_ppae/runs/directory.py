@@ -1,4 +1,4 @@
-"""A run's directory: made once, never overwritten, complete after every round."""
+"""A run's directory: created once, never overwritten, complete after every round."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ _PACKAGES = ("flwr", "torch", "opacus", "dp-accounting", "ray", "numpy", "scikit
 
 @dataclass
 class RunDirectory:
-    """Writes a run's artefacts under `path`; `summary.json` is whole at any moment.
+    """Writes a run's artefacts under `path`; `summary.json` is complete at any moment.
 
-    `seconds` is the time by phase; clocks go to `timing.csv` and there only, so that the tables of two
-    runs of one seed are the same bytes. `trackers` are told each round as it is appended.
+    `seconds` is the time by phase. Times go to `timing.csv` and nowhere else, so that the tables of two runs
+    with the same seed are identical. `trackers` receive each round as it is appended.
     """
 
     path: Path
@@ -67,14 +67,14 @@ class RunDirectory:
     trackers: tuple[Tracker, ...] = ()
 
     def update(self, **values: Any) -> None:
-        """Change `summary.json`."""
+        """Update `summary.json`."""
         self.summary |= values
         self.summary["seconds"] = {phase: round(spent, 2) for phase, spent in self.seconds.items()}
         write_json(self.path / "summary.json", finite(self.summary))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Name what is going on, and time it."""
+        """Record the current phase, and time it."""
         self.update(phase=name)
         start = time.perf_counter()
         try:
@@ -87,23 +87,23 @@ class RunDirectory:
     def append_round(self, row: Mapping[str, Any]) -> None:
         """One row of `rounds.csv`; columns without a value stay empty."""
         self._append("rounds.csv", ROUND_COLUMNS, row)
-        self._tell(lambda tracker: tracker.log_round(row))
+        self._notify(lambda tracker: tracker.log_round(row))
 
     def append_hospital(self, row: Mapping[str, Any]) -> None:
         """One row of `hospitals.csv`."""
         self._append("hospitals.csv", HOSPITAL_COLUMNS, row)
 
     def close_trackers(self) -> None:
-        """Tell the trackers how the run ended."""
-        self._tell(lambda tracker: tracker.close(self.summary))
+        """Send the trackers the result of the run."""
+        self._notify(lambda tracker: tracker.close(self.summary))
 
-    def _tell(self, what: Callable[[Tracker], None]) -> None:
-        """A tracker that fails is left out from then on: its server's trouble must not end a run."""
+    def _notify(self, what: Callable[[Tracker], None]) -> None:
+        """A tracker that fails is dropped: its server's problems must not end a run."""
         for tracker in self.trackers:
             try:
                 what(tracker)
             except Exception as problem:
-                log(WARNING, "%s is told no more of this run: %s", type(tracker).__name__, problem)
+                log(WARNING, "%s was dropped from this run: %s", type(tracker).__name__, problem)
                 self.trackers = tuple(other for other in self.trackers if other is not tracker)
 
     def _append(self, name: str, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class RunDirectory:
 
 
 def new_run_path(output_dir: str, simulation: str, run_id: str) -> Path:
-    """Where a run goes: `output_dir`, or a name of its own under `~/.fl_ppae/runs`."""
+    """The directory of a new run: `output_dir`, or a unique name under `~/.fl_ppae/runs`."""
     if output_dir:
         return Path(output_dir).expanduser().resolve()
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -125,20 +125,20 @@ def new_run_path(output_dir: str, simulation: str, run_id: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a directory that holds anything: a run is never overwritten.
+    """Refuse a directory that is not empty: a run is never overwritten.
 
     Raises:
-        UserError: it is taken.
+        UserError: it is not empty.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"output-dir {path} is taken; name a new or empty directory")
 
 
 def create_run_directory(path: Path, simulation: str) -> RunDirectory:
-    """Make `path` and say in its summary that the run is under way.
+    """Create `path`, with a summary that says that the run is under way.
 
     Raises:
-        UserError: it is taken.
+        UserError: it is not empty.
     """
     check_free(path)
     (path / "figures").mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,6 @@ def create_run_directory(path: Path, simulation: str) -> RunDirectory:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result may depend on."""
+    """Versions of Python and of the packages that may affect a result."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"fl-ppae": importlib.metadata.version("fl-ppae"), "python": platform.python_version(), **found}

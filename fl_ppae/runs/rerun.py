@@ -1,4 +1,4 @@
-"""How to run a run again: the command, and the keys that differ from the simulation's own values."""
+"""How to repeat a run: the command, and the keys that differ from the simulation's values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fl_ppae.config import RunConfig, Scalar
 from fl_ppae.errors import UserError
 from fl_ppae.runs.stored import StoredRun
 
-_OF_A_RUN = {"output-dir"}  # each run has its own
+_UNIQUE_KEYS = {"output-dir"}  # different for every run
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A key that was not left at the simulation's value."""
+    """A key with a different value from the simulation's."""
 
     key: str
     value: Scalar
@@ -24,7 +24,7 @@ class Changed:
 
 
 def changed_keys(run: StoredRun) -> list[Changed]:
-    """Keys in which a run differs from its simulation, or from the keys' defaults if that isn't known."""
+    """The keys that differ from the run's simulation, or from the defaults if it is unknown."""
     try:
         base = RunConfig.from_flat(find(str(run.config.get("simulation"))).values).to_flat()
     except UserError:
@@ -33,7 +33,7 @@ def changed_keys(run: StoredRun) -> list[Changed]:
     return [
         Changed(key, value, base[key], str(fields[key].description))
         for key, value in run.values.items()
-        if key in base and key not in _OF_A_RUN and value != base[key]
+        if key in base and key not in _UNIQUE_KEYS and value != base[key]
     ]
 
 

@@ -1,4 +1,4 @@
-"""How a run ended: the `status` in its `summary.json`, and the exception for a run that failed."""
+"""How a run ended: the `status` in its `summary.json`, and the exception for a failed run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fl_ppae.files import read_json, write_json
 
 
 class RunFailed(Exception):
-    """A run that did not complete; its message is the cause, in one line."""
+    """A run that did not complete; the message is the cause, in one line."""
 
 
 def summary_so_far(run_directory: Path) -> dict[str, Any]:
-    """A run's `summary.json`; empty while there is none."""
+    """A run's `summary.json`; empty if there is none yet."""
     try:
         summary: dict[str, Any] = read_json(run_directory / "summary.json")
     except (OSError, json.JSONDecodeError):
@@ -23,7 +23,7 @@ def summary_so_far(run_directory: Path) -> dict[str, Any]:
 
 
 def mark_failed(run_directory: Path, cause: str) -> str:
-    """Let the summary of a run that is over say so. Returns the cause; the run's own comes before `cause`."""
+    """Mark a run that didn't complete as failed. Returns its own error if it has one, else `cause`."""
     summary = summary_so_far(run_directory)
     if summary.get("status") == "failed" and summary.get("error"):
         return one_line(summary["error"])
@@ -33,5 +33,5 @@ def mark_failed(run_directory: Path, cause: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text with every run of white space, line ends too, as one space."""
+    """The text in one line: every run of white space becomes one space."""
     return " ".join(str(text).split())

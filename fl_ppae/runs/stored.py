@@ -1,4 +1,4 @@
-"""Run directories read back: configuration, summary, and each hospital's last row."""
+"""Reads run directories: configuration, summary and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a run directory holds, as far as the run got."""
+    """The contents of a run directory, as far as the run got."""
 
     path: Path
     config: dict[str, Any]
@@ -37,7 +37,7 @@ class StoredRun:
 
     @property
     def data_label(self) -> str:
-        """The source of the images, in the words that every result carries, and who attacked the run."""
+        """The source of the images and any adversary, as stated on every result."""
         source = self.config.get("data_source") or {}
         return data_label({"data_source": source.get("label"), **self.summary})
 
@@ -47,7 +47,7 @@ class StoredRun:
         return bool(((self.summary.get("guarantees") or {}).get("updates") or {}).get("formal"))
 
     def rows(self, file: str) -> list[Row]:
-        """The rows of one of its CSV files; none while it isn't there."""
+        """The rows of one of its CSV files; none if it doesn't exist."""
         try:
             with (self.path / file).open(newline="", encoding="utf-8") as lines:
                 return list(csv.DictReader(lines))
@@ -55,7 +55,7 @@ class StoredRun:
             return []
 
     def hospitals(self) -> dict[str, list[Row]]:
-        """Every hospital's rows, round by round."""
+        """Each hospital's rows, round by round."""
         rows: dict[str, list[Row]] = {}
         for row in self.rows("hospitals.csv"):
             rows.setdefault(row["hospital"], []).append(row)
@@ -72,7 +72,7 @@ class StoredRun:
 
 
 def runs_directory() -> Path:
-    """Where runs go by default."""
+    """The default directory of runs."""
     return home() / "runs"
 
 
@@ -86,16 +86,16 @@ def open_run(path: Path) -> StoredRun:
 
 
 def all_runs() -> list[StoredRun]:
-    """The runs under `runs_directory()`, the oldest first."""
+    """The runs under `runs_directory()`, oldest first."""
     folders = [path for path in runs_directory().glob("*/") if (path / "summary.json").is_file()]
     return [open_run(path) for path in sorted(folders, key=lambda path: path.stat().st_ctime)]
 
 
 def find_run(name: str) -> StoredRun:
-    """A run by its path, by its name under `runs_directory()`, or as `latest`.
+    """The run with this path or this name under `runs_directory()`; `latest` is the newest.
 
     Raises:
-        UserError: there is none such.
+        UserError: there is no such run.
     """
     runs = all_runs()
     if name == "latest":

@@ -1,6 +1,6 @@
-"""TensorBoard and MLflow, both off by default. They are told what the run directory holds, and no more.
+"""TensorBoard and MLflow, both off by default. They receive only what is in the run directory.
 
-Nothing new leaves a hospital for them: numbers are those of `rounds.csv` and `summary.json`.
+Nothing more leaves a hospital for them: the numbers are those of `rounds.csv` and `summary.json`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Any, Protocol
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 
-# MLflow tries a server that is not there for more than four minutes otherwise.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# By default MLflow tries an unreachable server for more than four minutes.
+_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_LIMITS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _BUDGET = {"epsilon_max", "hospitals_trained", "hospitals_declined", "hospitals_excluded"}
 _QUALITY = {"accuracy", "auc", "reconstruction_loss"}
 
 
 class Tracker(Protocol):
-    """Somewhere else to which a run is logged."""
+    """A service that a run is also logged to."""
 
     def log_round(self, row: Mapping[str, Any]) -> None:
-        """A row of `rounds.csv`, as it is appended."""
+        """Log a row of `rounds.csv` as it is appended."""
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """The run is over, completed or not: its `summary.json`."""
+        """Log `summary.json` at the end of the run, completed or not."""
 
 
 def check_trackers(config: RunConfig) -> None:
-    """Refuse a tracker that isn't installed, before work starts.
+    """Refuse a tracker that isn't installed, before any work starts.
 
     Raises:
-        UserError: saying what to install.
+        UserError: says what to install.
     """
     if config.mlflow_tracking_uri and find_spec("mlflow") is None:
         raise UserError(
@@ -45,7 +45,7 @@ def check_trackers(config: RunConfig) -> None:
 
 
 def open_trackers(config: RunConfig, run_directory: Path, simulation: str) -> tuple[Tracker, ...]:
-    """Those that the configuration asks for.
+    """The trackers that the configuration asks for.
 
     Raises:
         UserError: as `check_trackers`, or the MLflow server can't be reached.
@@ -60,7 +60,7 @@ def open_trackers(config: RunConfig, run_directory: Path, simulation: str) -> tu
 
 
 class TensorBoardTracker:
-    """Event files in a folder: `tensorboard --logdir FOLDER` shows them."""
+    """Writes event files to a folder; `tensorboard --logdir FOLDER` shows them."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -68,13 +68,13 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(folder))
 
     def log_round(self, row: Mapping[str, Any]) -> None:
-        """Each number of the row, at its round."""
+        """Log each number of the row at its round."""
         for name, value in _numbers(row).items():
             self._writer.add_scalar(f"{_group(name)}/{name}", value, int(row["round"]))
         self._writer.flush()
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """How the run ended, as text, and each result at the last round."""
+        """Log how the run ended, as text, and each result at the last round."""
         last = int(summary.get("rounds") or 0)
         for name, value in _results(summary).items():
             self._writer.add_scalar(f"result/{name}", value, last)
@@ -84,11 +84,11 @@ class TensorBoardTracker:
 
 
 class MlflowTracker:
-    """One MLflow run: keys as parameters, rounds as metrics, what the result is worth as tags."""
+    """One MLflow run: keys as parameters, rounds as metrics, data source and guarantee as tags."""
 
     def __init__(self, config: RunConfig, name: str, simulation: str) -> None:
-        for variable, patience in _PATIENCE.items():
-            os.environ.setdefault(variable, patience)
+        for variable, limit in _LIMITS.items():
+            os.environ.setdefault(variable, limit)
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
@@ -105,12 +105,12 @@ class MlflowTracker:
             self._client.log_param(self._id, key, value)
 
     def log_round(self, row: Mapping[str, Any]) -> None:
-        """Each number of the row, at its round."""
+        """Log each number of the row at its round."""
         for name, value in _numbers(row).items():
             self._client.log_metric(self._id, name, value, step=int(row["round"]))
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """Results as metrics, and how the run ended."""
+        """Log results as metrics, and how the run ended."""
         for name, value in _results(summary).items():
             self._client.log_metric(self._id, f"result_{name}", value)
         for key in ("data_source", "formal", "error"):

@@ -1,1 +1,1 @@
-"""The server: rounds, evaluation, uploads and the central classifier."""
+"""The server's side of a run: session, rounds, uploads, evaluation, results."""

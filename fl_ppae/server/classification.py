@@ -1,7 +1,7 @@
-"""The central classifier: logistic regression or ResNet18 on encodings, fitted, scored, kept and read back.
+"""The central classifier on encodings: logistic regression or ResNet18. Fits, scores, saves and restores it.
 
-Functions over arrays; the network computes where it is. On a processor the same seed and thread count give
-the same bits.
+Functions over arrays; a network computes on its own device. On a CPU the same seed and number of threads
+give the same bits.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from fl_ppae.models.classifiers import as_image_shape, resnet18
 
 Array = NDArray[Any]
 
-# Compared on BloodMNIST, from train to validation.
-LR_C = 0.02  # of standardised inputs; 0.003 to 0.1 differ by 0.05 at most
+# Chosen on BloodMNIST, trained on train and tested on validation.
+LR_C = 0.02  # for standardised inputs; 0.003 to 0.1 differ by at most 0.05
 LR_ITERATIONS = 200
-RESNET_STEPS = 450  # a fixed number, so that the time is bounded whatever the number of records
+RESNET_STEPS = 450  # fixed, so that the time does not grow with the number of records
 RESNET_BATCH = 128
 RESNET_RATE = 3e-3
 
 
 @dataclass(frozen=True)
 class ClassifierScore:
-    """A classifier on a test part: `accuracy` in [0, 1], `auc` as `macro_auc`."""
+    """The score of a classifier: `accuracy` in [0, 1], `auc` as `macro_auc`."""
 
     accuracy: float
     auc: float
@@ -42,7 +42,7 @@ class ClassifierScore:
 
 @dataclass(frozen=True)
 class ResnetTraining:
-    """How long ResNet18 is trained: `steps` of AdamW on `batch` encodings each, whatever their number."""
+    """How long ResNet18 is trained: `steps` of AdamW with `batch` encodings each."""
 
     steps: int = RESNET_STEPS
     batch: int = RESNET_BATCH
@@ -50,7 +50,7 @@ class ResnetTraining:
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """A trained classifier with the standardisation it was trained behind: `network((x - mean) / scale)`.
+    """A trained classifier and its standardisation: `network((x - mean) / scale)`.
 
     `mean` and `scale` have the shape of an encoding, or one that broadcasts to it.
     """
@@ -71,39 +71,39 @@ class FittedClassifier:
         return torch.cat(scores).softmax(1).cpu().numpy()
 
     def to(self, device: torch.device) -> FittedClassifier:
-        """Itself on `device`."""
+        """The same classifier on `device`."""
         return FittedClassifier(self.network.to(device), self.mean.to(device), self.scale.to(device))
 
 
 def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
-    """Every tensor of a fitted classifier, by name, ready for `safetensors`."""
+    """Every tensor of a fitted classifier by name, for `safetensors`."""
     state = {f"network.{name}": value for name, value in fitted.network.state_dict().items()}
     state |= {"mean": fitted.mean, "scale": fitted.scale}
     return {name: value.detach().contiguous() for name, value in state.items()}
 
 
 def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
-    """The fitted classifier ('lr' or 'resnet18') of which `state` is the `classifier_state`.
+    """The fitted classifier ('lr' or 'resnet18') whose `classifier_state` is `state`.
 
     Raises:
-        RuntimeError, KeyError: the state is another network's.
+        RuntimeError, KeyError: the state belongs to a different network.
     """
     mean, scale = state["mean"], state["scale"]
     weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
     network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
     if classifier == "resnet18":
         network = _resnet18_network(tuple(mean.shape), num_classes, seed=0)
-    elif "weight" not in weights:  # noised encodings are vectors already: nothing to flatten
+    elif "weight" not in weights:  # noised encodings are already vectors
         network = nn.Sequential(nn.Flatten(), network)
     network.load_state_dict(weights)
     return FittedClassifier(network.eval(), mean, scale)
 
 
 def macro_auc(labels: Array, probabilities: Array) -> float:
-    """The mean over classes of one-vs-rest areas under the ROC curve, as MedMNIST (arXiv:2110.14795).
+    """The mean over classes of one-vs-rest areas under the ROC curve, as in MedMNIST (arXiv:2110.14795).
 
-    labels (N,), probabilities (N, num_classes). A class that no label, or every label, names has no
-    curve and is left out; when none is left the result is NaN.
+    labels (N,), probabilities (N, num_classes). A class that none or all of the records have is left out,
+    because it has no curve. If no class is left, the result is NaN.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -134,16 +134,16 @@ def fit_and_score(
     resnet: ResnetTraining = ResnetTraining(),
     device: torch.device = CPU,
 ) -> tuple[FittedClassifier, ClassifierScore]:
-    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; it ends on the processor.
+    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; returns it on the CPU.
 
-    x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. A class without train
-    records is never predicted by 'lr'. `transition` (K, K): the probabilities with which true train
-    labels were replaced; the loss is then that of the released labels (forward correction, Patrini et
-    al. 2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` and `device` only
-    matter to 'resnet18'.
+    x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. 'lr' never predicts a class
+    without train records. `transition` (K, K): the probabilities with which true train labels were
+    replaced. The loss is then that of the released labels (forward correction, Patrini et al. 2017,
+    arXiv:1609.03683), so that the classifier learns the true ones. `resnet` and `device` only affect
+    'resnet18'.
 
     Raises:
-        UserError: as `check_fit`.
+        UserError: `classifier` is unknown.
     """
     fits: dict[str, Callable[..., FittedClassifier]] = {
         "lr": _fit_logistic,
@@ -152,8 +152,8 @@ def fit_and_score(
     fit = fits.get(classifier)
     if fit is None:
         raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
-    importlib.import_module(SKLEARN)  # here, so that its threads are limited too
-    # A second thread gains the BLAS little here, and on a busy machine waiting for it costs tenfold.
+    importlib.import_module(SKLEARN)  # before the limit, so that it applies to its threads too
+    # A second thread hardly speeds up the BLAS here, and waiting for it on a busy machine costs tenfold.
     with limited_threads(1 if classifier == "lr" else threads):
         x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
         fitted = fit(x, y, num_classes, seed, transition)
@@ -162,10 +162,10 @@ def fit_and_score(
 
 
 def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and standard deviation over `axes`; a constant gets 1.
+    """Mean and standard deviation over `axes`; the deviation of a constant is 1.
 
-    The mean is summed in float64, or that of a constant is off by a rounding error, which then passes for
-    its deviation.
+    The mean is computed in float64: in float32, its rounding error would look like a deviation of a
+    constant.
     """
     mean = inputs.mean(axes, np.float64, keepdims=True).astype(np.float32)
     deviation = inputs.std(axes, mean=mean)
@@ -173,14 +173,14 @@ def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array
 
 
 def released_label_loss(scores: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats, of released labels (N,) whose true ones are scored by (N, K)."""
+    """Mean cross-entropy in nats of released labels (N,), given scores (N, K) of the true labels."""
     return F.nll_loss((scores.softmax(1) @ transition).clamp(min=1e-12).log(), labels)
 
 
 def _fit_logistic(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
-    """Multinomial logistic regression; `seed` is not needed, nothing is drawn."""
+    """Multinomial logistic regression. Nothing is drawn, so `seed` is unused."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = _standardisation(inputs, (0,))
@@ -193,13 +193,13 @@ def _fit_logistic(
         )
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.fill_(-1e4)  # probability 0, for a class that was not there
+        linear.bias.fill_(-1e4)  # probability 0 for a class without records
         present = np.unique(labels)
         if len(present) == 1:
             linear.bias[present] = 0
         else:
             model = LogisticRegression(C=LR_C, max_iter=LR_ITERATIONS, tol=1e-3).fit(flat, labels)
-            # For two classes scikit-learn keeps one row, the scores' difference.
+            # For two classes scikit-learn keeps one row, the difference of the scores.
             both = len(present) == 2
             rows = present[1:] if both else present
             linear.bias[present] = 0
@@ -211,7 +211,7 @@ def _fit_logistic(
 
 
 def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
-    """The same objective as scikit-learn's, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
+    """Minimise scikit-learn's objective, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
     parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
     optimiser = torch.optim.LBFGS(parameters, max_iter=LR_ITERATIONS, line_search_fn="strong_wolfe")
     penalty = 1 / (2 * LR_C * len(inputs))

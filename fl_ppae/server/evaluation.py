@@ -1,4 +1,4 @@
-"""What the server measures of an encoder, and of encodings, on data that it may look at."""
+"""Measures an encoder, or encodings, on data that the server may see."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fl_ppae.models.build import autoencoder_of, public_seed
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score
 
-LEAKAGE_IMAGES = 1000  # a fixed number, because retrieval gets harder with every further image
+LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Measured:
-    """Encoder or encodings, measured; None where there is nothing to measure it by.
+    """The measurements of an encoder or of encodings; None if not measurable.
 
     Attributes:
         score: of the central classifier on the official test split.
         reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
         leakage: similarity of the first 1,000 test images and their encodings.
-        noised_score: where encodings are noised, of the classifier on test encodings noised likewise, as
-            a new patient's would be.
+        noised_score: of the classifier on test encodings with the same noise, as a new patient's would
+            have; None if encodings are not noised.
         attack_success: as `attack_success`, in a run with a backdoor.
     """
 
@@ -58,10 +58,10 @@ class Measured:
 
 
 def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, labelled: Labelled) -> Measured:
-    """Train the classifier on `labelled`, encoded, and test it on the encoded official test split.
+    """Train the classifier on the encoded `labelled` and test it on the encoded official test split.
 
-    No decoder leaves a hospital, so the reconstruction loss is that of a fresh one fitted to the
-    server's split; a random encoder is measured in the same way beside it.
+    No decoder leaves a hospital, so the reconstruction loss is that of a fresh decoder fitted to the
+    server's split. A random encoder is measured in the same way, for comparison.
     """
     device = device_of(config.device)
     encoder = copy.deepcopy(encoder).to(device)
@@ -87,10 +87,10 @@ def attack_success(
     dataset: Dataset,
     encoded: Callable[[Tensor], np.ndarray],
 ) -> dict[str, float]:
-    """How often the backdoor opens: the share of triggered test images of other classes that are given the
-    target class, and the same images' share without the trigger. Empty in a run without a backdoor.
+    """The attack success rate: the share of test images of other classes that the classifier assigns to the
+    target class, with and without the trigger. Empty in a run without a backdoor.
 
-    `encoded`: images (N, C, H, W) in [0, 1] to what the classifier takes.
+    `encoded`: maps images (N, C, H, W) in [0, 1] to the classifier's input.
     """
     if config.adversary != BACKDOOR:
         return {}
@@ -103,7 +103,7 @@ def attack_success(
 
 
 def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:
-    """The same classifier on the images themselves: what is to be had without any privacy."""
+    """The same classifier on the images themselves: the score without any privacy."""
     train, test = (images_to_tensor(images).numpy() for images in (labelled.images, dataset.test.images))
     return fit(config, train, labelled.labels, test, dataset.test.labels)[1]
 

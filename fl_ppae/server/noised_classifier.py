@@ -1,9 +1,10 @@
-"""A linear classifier learned from noised encodings and randomised labels, whose noise is known.
+"""A linear classifier learned from encodings and labels with known noise.
 
-Linear discriminant analysis from unbiased moments. Noise of variance s^2 on each of k numbers moves no
-class mean, and adds s^2 to each eigenvalue of the covariance within classes: subtracted, what is left is
-that of the un-noised encodings, up to a sampling error of the order s^2 sqrt(k / N), below which no
-eigenvalue is believed. Labels are undone by weights (`labels.unbiased_weights`) instead of one-hot ones.
+Linear discriminant analysis from unbiased moments. Noise of variance s^2 on each of k numbers leaves the
+class means unbiased and adds s^2 to each eigenvalue of the within-class covariance. Subtracting s^2 gives
+the eigenvalues of the un-noised encodings, up to a sampling error of the order s^2 sqrt(k / N); eigenvalues
+below it are not trusted. Weights (`labels.unbiased_weights`) replace the one-hot labels and undo their
+randomisation.
 
 Its input is what a hospital releases: encodings in units of the clipping norm (`privacy.encodings`).
 """
@@ -19,21 +20,21 @@ from torch import nn
 from fl_ppae.privacy.labels import unbiased_weights
 from fl_ppae.server.classification import FittedClassifier
 
-# Eigenvalues are floored at this part of s^2 sqrt(k / N). Chosen on BloodMNIST, test accuracy in sight.
+# Eigenvalues are at least this fraction of s^2 sqrt(k / N). Chosen on BloodMNIST, knowing the test accuracy.
 FLOOR = 0.5
-SMALLEST = 1e-3  # of the squared clipping norm: a floor where there is no noise
+SMALLEST = 1e-3  # of the squared clipping norm: the floor without noise
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What is learned.
+    """What the classifier learns.
 
     Attributes:
-        shares: (K,) of the classes, positive, sum 1.
-        means: (K, k) of the classes' encodings.
-        within: (k, k) covariance within classes, of encodings as released.
-        noise: standard deviation of the noise in them, in clipping norms.
-        records: how many were learned from.
+        shares: (K,) of the classes, positive, summing to 1.
+        means: (K, k) mean encodings of the classes.
+        within: (k, k) within-class covariance of the released encodings.
+        noise: standard deviation of their noise, in clipping norms.
+        records: number of encodings.
     """
 
     shares: np.ndarray
@@ -46,13 +47,13 @@ class Moments:
 def moments(
     encodings: np.ndarray, labels: np.ndarray, num_classes: int, noise: float, label_epsilon: float
 ) -> Moments:
-    """Moments of released encodings (N, k) and labels (N,); `label_epsilon = 0`: labels in the clear."""
+    """Moments of released encodings (N, k) and labels (N,); `label_epsilon = 0`: the labels are true."""
     rows = encodings.astype(np.float64)
     weights = np.eye(num_classes)[labels]
     if label_epsilon:
         weights = unbiased_weights(labels, label_epsilon, num_classes)
     counts = weights.sum(axis=0)
-    # An unbiased count of a rare class may be negative: one record is the least that is believed.
+    # An unbiased count of a rare class may be negative: count at least one record.
     counts = np.maximum(counts, 1.0)
     shares = counts / counts.sum()
     means = (weights.T @ rows) / counts[:, None]
@@ -61,7 +62,7 @@ def moments(
 
 
 def classifier_of(learned: Moments, *, noised_input: bool) -> FittedClassifier:
-    """The linear classifier of these moments, for inputs noised like what it learned from, or un-noised."""
+    """The linear classifier for these moments, for inputs with the same noise or without."""
     size = learned.means.shape[1]
     values, vectors = np.linalg.eigh(learned.within)
     variance = learned.noise**2

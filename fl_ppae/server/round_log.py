@@ -1,4 +1,4 @@
-"""Writes each round as it ends: what became of every hospital, what was spent, what was measured."""
+"""Writes each round as it ends: every hospital's status, the epsilon spent, the measurements."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class RoundLog:
         self.write_ledger()
 
     def write_ledger(self, spent: Mapping[str, Spending] | None = None) -> None:
-        """`ledger.json`: every hospital's events, what its updates cost by both accountants, and, once
-        all is `spent`, the total under replace-one neighbours."""
+        """Write `ledger.json`: every hospital's events, the epsilon of its updates by both accountants and,
+        given `spent` at the end, the total epsilon for replace-one neighbours."""
         hospitals = {}
         for name, account in self.server_ledger.accounts.items():
             events = account.counted_events()

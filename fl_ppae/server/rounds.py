@@ -1,4 +1,4 @@
-"""The rounds of a run: federated training with its log, its evaluations and, if asked for, its messages."""
+"""The rounds of a run: federated training, with its log, its evaluations and, on request, its messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ROUND_TIMEOUT_SECONDS = 24 * 3600.0
 
 
 def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = True) -> Measured | None:
-    """All rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
+    """Train all rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
 
-    `evaluate`: False leaves out the server's evaluations, for timing the rounds alone.
+    `evaluate`: False skips the server's evaluations, to time the rounds alone.
 
     Raises:
-        RuntimeError: every hospital failed or was excluded in every round. Where they declined, the encoder
-            stays as it is, and that is the run's result.
+        RuntimeError: every hospital failed or was excluded in every round. If they declined, the encoder
+            stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
     shapes = messages.shapes_of(encoder.state_dict())
@@ -81,7 +81,7 @@ def _is_evaluated(server_round: int, config: RunConfig) -> bool:
 
 
 def _keep(report: RoundReport, reports: list[RoundReport], session: Session) -> None:
-    """Remember the round for its table row, and with `record-messages` every update as it was received."""
+    """Keep the round for its table row and, with `record-messages`, every update as received."""
     reports.append(report)
     if not session.config.record_messages:
         return

@@ -30,7 +30,7 @@ from strategies.server_ledger import ACTIVE, STOPPED, Account, ServerLedger
 
 @dataclass(frozen=True)
 class Session:
-    """Everything a run holds on to, made before round 1. `deal` is the simulator's; None if deployed."""
+    """Everything that a run needs, made before round 1. `deal` is None in a deployment."""
 
     grid: Grid
     config: RunConfig
@@ -43,15 +43,15 @@ class Session:
 
     @property
     def nodes(self) -> dict[str, int]:
-        """Hospital name to node id, in the hospitals' order."""
+        """Node ids by hospital name, in the hospitals' order."""
         return {member.name: member.node_id for member in self.members}
 
     @property
     def labelled(self) -> Labelled:
-        """What the classifier learns from, for baselines on the same records as the encodings.
+        """The records for baselines: the same ones as the classifier's encodings.
 
-        Encodings of hospitals' records are only matched by those records, which the simulator has;
-        else it is the server's own split.
+        Shared encodings are those of the hospitals' records, which only a simulation has; otherwise the
+        server uses its own split.
         """
         if self.deal is not None and self.config.shares_encodings:
             return Labelled(*pooled(self.deal.train))
@@ -63,10 +63,10 @@ def start_session(
 ) -> Session:
     """Meet the hospitals, deal the data to them (simulation only), enrol them and open the server ledger.
 
-    `deal`: made by whoever starts a run in this process; None if the server has to find and deal the data.
+    `deal`: made by the caller in this process; None if the server has to find and deal the data.
 
     Raises:
-        UserError: data, partition, plan or a hospital is not as it must be.
+        UserError: the data, the partition, the plan or a hospital is invalid.
     """
     dataset = resolve(config, warn=_warn) if deal is None else deal.dataset
     check_released(config, len(dataset.val))
@@ -82,7 +82,7 @@ def start_session(
     elif not config.shares_updates:
         raise UserError(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
-            'can hand to hospitals; deployed, use share = "updates" or "updates+encodings"'
+            'can give to hospitals; in a deployment, use share = "updates" or "updates+encodings"'
         )
     enrolments = enrol(grid, members, str(run.path))
     records = {name: enrolment.records for name, enrolment in enrolments.items()}
@@ -127,11 +127,11 @@ def _warn(text: str) -> None:
 
 
 def _note_adversaries(run: RunDirectory, config: RunConfig, members: tuple[Member, ...]) -> None:
-    """Write into the summary who will misbehave, before anything is made that could look ordinary."""
+    """Write the adversaries into the summary before any artefact could look like an ordinary one."""
     if any(member.deployed for member in members):
         raise UserError(
-            f'adversary = "{config.adversary}" is for simulations; with hospitals that have data files of '
-            'their own use "none"'
+            f'adversary = "{config.adversary}" is only for simulations; for hospitals with their own data '
+            'files, use "none"'
         )
     check_adversaries(config, len(members))
     names = [members[number].name for number in sorted(config.adversary_numbers())]

@@ -1,4 +1,4 @@
-"""The final classifier where encodings are shared: collected once, pooled, trained on, tested."""
+"""The final classifier if encodings are shared: collects and pools them once, trains on them and tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Tested:
     Attributes:
         images: (N, C, H, W) in [0, 1], the originals.
         labels: (N,).
-        plain: un-noised encodings, projected where the run projects; None if the server has no encoder.
+        plain: un-noised encodings, projected if the run projects; None if the server has no encoder.
         released: encodings as they leave a hospital.
     """
 
@@ -47,8 +47,8 @@ class _Tested:
 def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured | None) -> Measured:
     """Collect the hospitals' encodings, train the final classifier on them and test it.
 
-    `encoder` is the common one or, with `share = encodings`, the public start from which each hospital
-    trained its own; then `trained` is None.
+    `encoder` is the common one or, with `share = encodings`, the public one from which each hospital
+    started its own; `trained` is then None.
     """
     config = session.config
     projection = _projection(session, encoder)
@@ -100,7 +100,7 @@ def _learn(config: RunConfig, known: np.ndarray, labels: np.ndarray, tested: _Te
 
 
 def _projection(session: Session, encoder: nn.Module) -> Projection | None:
-    """Fitted on the server's own split; None where nothing is noised."""
+    """Fitted on the server's own split; None if encodings are not noised."""
     config = session.config
     if not config.encoding_noise_epsilon:
         return None
@@ -117,14 +117,14 @@ def _projection(session: Session, encoder: nn.Module) -> Projection | None:
 def _ask(
     session: Session, part: str, encoder: nn.Module, projection: Projection | None
 ) -> dict[str, Upload | Refused]:
-    """Every hospital's encodings of `part`, but for those that were excluded."""
+    """The encodings of `part` from every hospital that is not excluded."""
     config = session.config
     server_ledger = session.server_ledger
     nodes = {
         name: node for name, node in session.nodes.items() if server_ledger.accounts[name].status != EXCLUDED
     }
-    held = {name: session.enrolments[name] for name in nodes}
-    records = {name: told.records if part == TRAIN else told.test_records for name, told in held.items()}
+    enrolled = {name: session.enrolments[name] for name in nodes}
+    records = {name: one.records if part == TRAIN else one.test_records for name, one in enrolled.items()}
     request = Request(
         part,
         config.num_server_rounds,
@@ -138,7 +138,7 @@ def _ask(
 
 
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
-    """The official test split, encoded by the server, and noised by it as a new patient's would be."""
+    """The official test split, encoded by the server, with the noise that a new patient's encoding gets."""
     test = session.dataset.test
     images, rows = images_to_tensor(test.images), _plain(encoder, test.images, projection)
     if projection is None:
@@ -153,7 +153,7 @@ def _server_test(session: Session, encoder: nn.Module, projection: Projection | 
 def _plain(
     encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None
 ) -> np.ndarray:
-    """Images encoded by the common encoder, un-noised; projected where the run projects."""
+    """Images encoded by the common encoder, without noise, and projected if the run projects."""
     encoded = encode(encoder, images)
     return encoded if projection is None else project_and_clip(encoded, projection)
 

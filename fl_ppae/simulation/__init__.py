@@ -1,1 +1,1 @@
-"""Running the Flower apps here: in this process, or on a SuperLink of their own."""
+"""Runs the Flower apps: in this process, or on a SuperLink started for one run."""

@@ -1,7 +1,7 @@
-"""Ends every process of a run, and removes its scratch folder, once the `fl-ppae` that started it is gone.
+"""Ends every process of a run and removes its scratch folder, once the `fl-ppae` that started it is gone.
 
-Run as a process of its own, holding the read end of a pipe whose write end only `fl-ppae` has. The pipe
-closes when `fl-ppae` is done with the run, and just as well when it is interrupted or killed.
+The guard is a separate process that reads from a pipe; only `fl-ppae` can write to it. The pipe closes when
+`fl-ppae` is done with the run, and also when it is interrupted or killed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import time
 import psutil
 
 MARK = "FL_PPAE_RUN"
-"""Environment variable, set to a value of its own for each run, that every process of the run inherits."""
+"""Environment variable with a different value for each run, which every process of the run inherits."""
 
 _GRACE_SECONDS = 3.0
 
 
 def start(mark: str, scratch: str) -> subprocess.Popen[bytes]:
-    """Start the guard of the run marked `mark`; closing its stdin makes it sweep and end."""
+    """Start the guard of the run marked `mark`; close its stdin to end the run's processes."""
     return subprocess.Popen(
         [sys.executable, "-m", "fl_ppae.simulation.guard", mark, scratch],
         stdin=subprocess.PIPE,
@@ -30,7 +30,7 @@ def start(mark: str, scratch: str) -> subprocess.Popen[bytes]:
 
 
 def run_processes(mark: str) -> set[psutil.Process]:
-    """The living processes of a run: those that carry its mark, and all their descendants.
+    """The living processes of a run: those with its mark, and all their descendants.
 
     Descendants, because Ray's workers overwrite their own environment with a process title.
     """
@@ -40,19 +40,19 @@ def run_processes(mark: str) -> set[psutil.Process]:
             if process.environ().get(MARK) == mark:
                 found.add(process)
                 found.update(process.children(recursive=True))
-        except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
+        except (psutil.Error, OSError):  # it has ended, or belongs to another user
             continue
     return {process for process in found if _is_alive(process)}
 
 
 def sweep(mark: str) -> None:
-    """End a run's processes: politely, and after a few seconds by force."""
+    """End a run's processes: by SIGTERM, and after a few seconds by SIGKILL."""
     deadline = time.monotonic() + _GRACE_SECONDS
     processes = run_processes(mark)
     _signal(processes, force=False)
     while processes:
         time.sleep(0.05)
-        # What was seen once stays watched: its parent may have ended before it did.
+        # Keep watching what was seen once: its parent may have ended first.
         processes = {process for process in processes if _is_alive(process)} | run_processes(mark)
         if time.monotonic() > deadline:
             _signal(processes, force=True)

@@ -1,4 +1,4 @@
-"""The same Flower apps on a sequential grid inside this process: no Ray, no SuperLink, same numbers."""
+"""Runs the same Flower apps one after another in this process: no Ray, no SuperLink, the same numbers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class InProcessGrid(Grid):
 
     Args:
         client_app: the hospitals' app.
-        run_config: flat configuration, as Flower would pass it.
-        nodes: one node configuration a hospital.
+        run_config: flat configuration, as Flower passes it.
+        nodes: one node configuration per hospital.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class InProcessGrid(Grid):
             node_id: Context(self._run.run_id, node_id, dict(node), RecordDict(), dict(run_config))
             for node_id, node in enumerate(nodes, start=SUPERLINK_NODE_ID + 1)
         }
-        # Flower stamps every message with the task it was made in.
+        # Flower stamps every message with the current task.
         TaskIdentity.task_id = 1
         TaskIdentity.run_id = self._run.run_id
         TaskIdentity.node_id = SUPERLINK_NODE_ID
         self._replies: dict[str, Message] = {}
 
     def set_run(self, run: Run) -> None:
-        """Take another run's identity."""
+        """Adopt the identity of `run`."""
         self._run = run
 
     @property
     def run(self) -> Run:
-        """The run this grid belongs to."""
+        """The run that this grid belongs to."""
         return self._run
 
     def create_message(
@@ -71,7 +71,7 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver `messages` one after the other; returns their ids."""
+        """Deliver `messages` one after another; returns their ids."""
         ids = []
         for message in messages:
             message_id = secrets.token_hex(16)
@@ -81,22 +81,22 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Replies to the messages of these ids, each once."""
+        """Replies to the messages with these ids; each reply is returned only once."""
         return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver `messages` and return their replies, in order. `timeout` can't pass: it is sequential."""
+        """Deliver `messages` and return their replies in order. `timeout` has no effect."""
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, message: Message) -> Message:
         node_id = message.metadata.dst_node_id
-        # A copy: a hospital must not see, or change, the server's own objects.
-        arrived = copy.deepcopy(message)
+        # A copy, so that a hospital can neither see nor change the server's own objects.
+        received = copy.deepcopy(message)
         try:
-            reply = self._client_app(arrived, self._contexts[node_id])
-        except Exception as problem:  # as Flower does: a hospital that fails is a reply, not a crash
+            reply = self._client_app(received, self._contexts[node_id])
+        except Exception as problem:  # as in Flower, a failing hospital is a reply, not a crash
             reason = f"{type(problem).__name__}: {problem}"
             reply = Message(Error(_CLIENT_RAISED, reason), reply_to=message)
         reply.metadata.__dict__["_src_node_id"] = node_id
@@ -104,10 +104,10 @@ class InProcessGrid(Grid):
 
 
 def run_in_process(config: RunConfig, deal: Deal, simulation: str) -> Path:
-    """Run a whole simulation of the hospitals in `deal` here and return its run directory.
+    """Run a whole simulation of the hospitals in `deal` and return its run directory.
 
     Raises:
-        UserError: a mistake in the input. Whatever else the server raised.
+        UserError: a mistake in the input. Other exceptions of the server pass through.
     """
     from fl_ppae import server_app
 

@@ -1,7 +1,7 @@
-"""Runs a simulation on a SuperLink of its own, and leaves no process behind.
+"""Runs a simulation on its own SuperLink and leaves no process behind.
 
-`flwr run` alone starts a background SuperLink that stays up, keeps the first caller's environment, and
-exits 0 whatever became of the run. Here each run has its SuperLink, port, `FLWR_HOME` and Ray folder.
+`flwr run` alone starts a background SuperLink that keeps running with the first caller's environment, and
+exits 0 even if the run failed. Here each run has its own SuperLink, port, `FLWR_HOME` and Ray folder.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Submission:
-    """What `flwr run` is asked to run.
+    """A run to submit with `flwr run`.
 
     Attributes:
         directory: the simulation's folder.
-        values: what differs from its own configuration; `output-dir` among them.
-        hospitals: how many.
-        threads: CPU threads of each.
-        gpus: share of a CUDA device of each; 0 for none.
+        values: the keys that differ from its configuration, including `output-dir`.
+        hospitals: number of hospitals.
+        threads: CPU threads per hospital.
+        gpus: share of a CUDA device per hospital; 0 for none.
     """
 
     directory: Path
@@ -78,12 +78,12 @@ class SuperLink:
 
 @contextlib.contextmanager
 def superlink(log: Path) -> Iterator[SuperLink]:
-    """A SuperLink in simulation mode on a free port, and its end: with all its processes and scratch files.
+    """A SuperLink in simulation mode on a free port; on exit, its processes and scratch files are gone.
 
     Raises:
         RunFailed: it doesn't start.
     """
-    # Ray's sockets lie under here, and a socket's path must stay below about 100 characters.
+    # Ray's sockets are under this folder, and the path of a socket must stay below about 100 characters.
     scratch = Path(tempfile.mkdtemp(prefix="fl-ppae-", dir="/tmp"))
     mark = uuid.uuid4().hex
     watcher = guard.start(mark, str(scratch))
@@ -101,7 +101,7 @@ def superlink(log: Path) -> Iterator[SuperLink]:
                 [
                     *(_script("flower-superlink"), "--simulation", "--insecure"),
                     *("--host", "127.0.0.1", "--port", str(port)),
-                    "--disable-runtime-dependency-installation",  # all is in this environment already
+                    "--disable-runtime-dependency-installation",  # this environment already has everything
                 ],
                 env=environment,
                 stdout=output,
@@ -119,12 +119,12 @@ def superlink(log: Path) -> Iterator[SuperLink]:
 
 
 def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
-    """Run a simulation to its end, calling `on_poll` several times a second meanwhile.
+    """Run a simulation to its end; call `on_poll` several times a second.
 
-    The log is in the run directory afterwards, as `flower.log`.
+    Afterwards the log is in the run directory, as `flower.log`.
 
     Raises:
-        RunFailed: naming the cause, and where the log is.
+        RunFailed: names the cause and the log.
     """
     output_dir = submission.output_dir
     log = home() / "logs" / f"{output_dir.name}.log"
@@ -166,14 +166,14 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
 
 def _federation(submission: Submission) -> str:
     """How many nodes there are, and what Ray reserves for each."""
-    # A hospital that asked for more CPUs than there are would never start.
+    # A hospital that asks for more CPUs than there are never starts.
     cpus = min(submission.threads, os.cpu_count() or 1)
     federation = f"num-supernodes={submission.hospitals} client-resources-num-cpus={cpus}"
     return federation + (f" client-resources-num-gpus={submission.gpus:.6f}" if submission.gpus else "")
 
 
 def _outcome(link: SuperLink) -> str | None:
-    """Wait until the SuperLink calls its only run finished; why it failed, or None."""
+    """Wait until the SuperLink reports its only run as finished; returns why it failed, or None."""
     while link.process.poll() is None:
         with contextlib.suppress(json.JSONDecodeError, LookupError):
             run = json.loads(link.flwr("list", "--format", "json"))["runs"][0]
@@ -198,7 +198,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> No
 
 
 def _environment(scratch: Path, mark: str) -> dict[str, str]:
-    """The caller's environment without its Flower settings, and with the run's own."""
+    """The caller's environment, with the run's Flower settings instead of the caller's."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FLWR_")}
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
     return {
@@ -211,7 +211,7 @@ def _environment(scratch: Path, mark: str) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
-        # Flower starts its own commands by name.
+        # Flower starts its commands by name.
         "PATH": _path(),
     }
 
@@ -232,12 +232,12 @@ def _free_port() -> int:
 
 
 def _toml(values: Mapping[str, Scalar]) -> str:
-    """Flat values as TOML; JSON's spelling of strings, numbers and booleans is TOML's too."""
+    """Flat values as TOML, which spells strings, numbers and booleans as JSON does."""
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
 def _last_error(log: Path) -> str:
-    """What the log says last of an error: in the frame that `flwr` draws around its own, or in a line."""
+    """The last error in the log: in a frame, as `flwr` draws around its own, or in a line."""
     text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
     if frames := re.findall(r"^╭─ Error ─.*?^╰─", text, re.MULTILINE | re.DOTALL):
         return one_line(" ".join(re.findall(r"^│(.*)│$", frames[-1], re.MULTILINE)))

@@ -69,6 +69,6 @@ def test_an_upload_that_forgets_its_history_is_excluded() -> None:
     history = (PoissonGaussian(2.0, 0.1, 7, 1),)
     own, server_ledger = account(history=history)
     costs = own.plan.upload_events("train", 10)
-    assert "no longer hold" in settled(server_ledger, costs)
+    assert "no longer contain" in settled(server_ledger, costs)
     own, server_ledger = account(history=history)
     assert settled(server_ledger, (*history, *costs)) == ""
