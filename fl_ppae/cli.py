@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare = _add(commands, "compare", "compare:command", "show runs side by side, and which keys differ")
     compare.add_argument("runs", metavar="RUN", nargs="+", help="a run's folder, its name, or 'latest'")
-    audit = _add(commands, "audit", "audit:command", "attack a finished run: what still leaks")
+    audit = _add(commands, "audit", "audit:command", "attack a finished run and measure what still leaks")
     audit.add_argument(
         "run", metavar="RUN", nargs="?", help="a completed run's folder, its name, or 'latest'"
     )

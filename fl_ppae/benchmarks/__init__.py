@@ -1,1 +1,1 @@
-"""What fl-ppae costs in time and memory, each measurement beside what it is compared with."""
+"""Measures the time and memory of fl-ppae, each beside a baseline or an aim."""

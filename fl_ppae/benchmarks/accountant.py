@@ -1,4 +1,4 @@
-"""The accountant's time: a plan for 500 unequal hospitals, and each hospital's epsilon after every round."""
+"""Accounting time: a plan for 500 unequal hospitals, and each hospital's epsilon after every round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = 64
 
 
 def measure(size: Size, folder: Path) -> Measurement:
-    """Sizes grow evenly from a tenth of the mean to twice it, so that no two hospitals are equal."""
+    """Time a plan and its epsilons. Sizes grow evenly from 0.1 to 2 times the mean: no two are equal."""
     hospitals = max(size.hospitals)
     step = 1.9 * _MEAN_RECORDS / hospitals
     records = {f"hospital-{n}": round(0.1 * _MEAN_RECORDS + step * n) for n in range(hospitals)}

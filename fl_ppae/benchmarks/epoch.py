@@ -1,4 +1,4 @@
-"""One epoch of DP training over PathMNIST's number of images, on the device that a hospital would take."""
+"""One epoch of DP training on as many images as PathMNIST has, on the device that a hospital would use."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
 
-_SECONDS_ON_CUDA = 1.0  # aimed at on an H200
+_SECONDS_ON_CUDA = 1.0  # the aim on an H200
 
 
 def measure(size: Size) -> Measurement:
-    """Seconds of an epoch by scope, the records' way to the device included; a few steps warm up."""
+    """Seconds of an epoch by scope, including the transfer to the device; a few steps warm up."""
     device, rng = device_of("auto"), np.random.default_rng(0)
     count = max(size.totals)
     images = rng.integers(0, 256, (count, 28, 28, 3), np.uint8)

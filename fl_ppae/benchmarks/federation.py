@@ -1,4 +1,4 @@
-"""A federated run, in process and through Flower and Ray, against a bare loop over the same training."""
+"""A federated run, in process and with Flower and Ray, compared with a bare loop of the same training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSPITALS = 5
 
 
 def measure(size: Size, folder: Path) -> Measurement:
-    """Seconds of the rounds alone, and of all else, by each of the ways."""
+    """Seconds of the rounds alone, and of everything else, for each way to run."""
     data = write_images(folder, size.records)
     bare = bare_loop(config_for(data, folder / "none", num_server_rounds=size.rounds), HOSPITALS)
     numbers: dict[str, Any] = {"hospitals": HOSPITALS, "rounds": size.rounds, "bare_loop_seconds": bare}
@@ -54,7 +54,7 @@ def measure(size: Size, folder: Path) -> Measurement:
             Line(f"{name}: start-up and end", outside + seconds["starting"], "s"),
         ]
     if size.ray:
-        cores = min(usable_cores(), HOSPITALS)  # Ray's workers train as many hospitals at once
+        cores = min(usable_cores(), HOSPITALS)  # Ray trains one hospital per core at once
         spread = numbers["Flower and Ray"]["ratio"] * HOSPITALS / math.ceil(HOSPITALS / cores)
         numbers["Flower and Ray"]["ratio_to_loop_over_cores"] = spread
         lines.append(Line(f"Flower and Ray: rounds against the bare loop on {cores} cores", spread))
@@ -62,10 +62,10 @@ def measure(size: Size, folder: Path) -> Measurement:
 
 
 def phases(run: Path, hospitals: int) -> dict[str, float]:
-    """Seconds of a run by phase; `rounds` is training without the server's evaluations in it.
+    """Seconds of a run by phase; `rounds` is training without the server's evaluations.
 
     Raises:
-        RuntimeError: not all hospitals trained in every round, so that the time says nothing.
+        RuntimeError: not all hospitals trained in every round, so the time is meaningless.
     """
     with (run / "rounds.csv").open(encoding="utf-8") as file:
         trained = [int(row["hospitals_trained"]) for row in csv.DictReader(file)]
@@ -77,7 +77,7 @@ def phases(run: Path, hospitals: int) -> dict[str, float]:
 
 
 def bare_loop(config: RunConfig, hospitals: int) -> float:
-    """Seconds of the same local training and averaging with nothing around it.
+    """Seconds of the same local training and averaging with nothing else.
 
     No messages, files, ledger or accountant; data, plan and networks are made before the clock starts.
     """
@@ -100,7 +100,7 @@ def bare_loop(config: RunConfig, hospitals: int) -> float:
 
 
 def rounds_in_process(config: RunConfig, hospitals: int) -> None:
-    """A run's start and its rounds, all messages and files included, without the server's evaluations."""
+    """Start a run and train its rounds, with all messages and files but without the server's evaluations."""
     run = create_run_directory(Path(config.output_dir), "bench")
     with run.phase("starting"):
         session = start_session(simulated_grid(config, hospitals), config, "bench", run)

@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on, and whether it is busy with something else."""
+"""Describes the machine of a measurement, and whether it is busy with something else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from fl_ppae.hardware import CPU, has_bfloat16, processor_name, usable_cores
 
-_BUSY = 0.3  # of the cores, by the load average of the last minute
+_BUSY = 0.3  # of the cores, by the load average over the last minute
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Processor, cores, memory and versions. `threads`: of each measured process."""
+    """Processor, cores, memory and versions. `threads`: per measured process."""
     return {
         "processor": processor_name(),
         "cores": usable_cores(),
@@ -28,7 +28,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def busy(found: dict[str, Any]) -> str:
-    """A line of warning where the machine had other work at the start; empty where it hadn't."""
+    """A warning if the machine had other work at the start; else empty."""
     load, cores = found["load_at_start"], found["cores"]
     if load <= _BUSY * cores:
         return ""

@@ -1,4 +1,4 @@
-"""One worker's private memory, as the hospitals whose messages it answers become more."""
+"""A worker's private memory, for a growing number of hospitals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fl_ppae.messages import ARRAYS, CONFIG
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.simulation.in_process import simulated_grid
 
-_FLAT = 1.1  # private memory may differ by a tenth: the allocator's
+_FLAT = 1.1  # the allocator may change private memory by a tenth
 
 
 def measure(size: Size, folder: Path) -> Measurement:
-    """Private megabytes of a worker that trained each hospital once; the image array is shared, not its."""
+    """Private megabytes of a worker that trained each hospital once; the image array is shared memory."""
     records = size.totals[0]
     data = write_images(folder, records, max(size.hospitals))
     found = {}
@@ -54,7 +54,7 @@ def measure(size: Size, folder: Path) -> Measurement:
 
 
 def _serve(flat: dict[str, Any], hospitals: int) -> float:
-    """Train every hospital once, as a worker is asked to; this process's private megabytes after it."""
+    """Train every hospital once, as a worker does; returns this process's private megabytes afterwards."""
     torch.set_num_threads(1)
     config = RunConfig.from_flat(flat)
     grid = simulated_grid(config, hospitals)

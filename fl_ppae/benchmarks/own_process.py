@@ -1,4 +1,4 @@
-"""A measurement in a fresh Python process: what it prints last is its result."""
+"""Measures in a fresh Python process, which prints its result last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def last_number(module: str, *arguments: str) -> float:
     """The number that `python -m module arguments` prints last.
 
     Raises:
-        UserError: the process failed; its last line says why.
+        UserError: the process failed; names the last line of its errors.
     """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a measurement hands over: numbers for JSON, and lines that stand beside an aim."""
+"""The result of a measurement: numbers for JSON, and lines to compare with an aim."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Aim:
-    """A bound on a value: `at_least` it, or else at most."""
+    """A bound on a value: a minimum if `at_least`, otherwise a maximum."""
 
     bound: float
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """Whether `value` keeps the bound."""
+        """Whether `value` meets the bound."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One section of the bench: every number that was taken, and the lines made of them."""
+    """One section of the bench: all measured numbers, and the lines of its table."""
 
     numbers: Mapping[str, Any]
     lines: tuple[Line, ...]
@@ -52,14 +52,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The size of the measurements.
 
     Attributes:
-        batch: records of a step. repeats: of the steps, interleaved.
-        records, rounds: of the federated runs and of the bare loop.
-        totals: records in all, for the comparison of numbers of hospitals; one round each.
-        hospitals: the numbers of hospitals compared, the first being the base of the ratios.
-        ray: whether to run through Flower's SuperLink and Ray too.
+        batch: records per step. repeats: of the interleaved steps.
+        records, rounds: of the federated runs and the bare loop.
+        totals: numbers of records for comparing numbers of hospitals, one round each.
+        hospitals: the numbers of hospitals to compare; the first is the base of the ratios.
+        ray: whether to run with Flower's SuperLink and Ray too.
     """
 
     batch: int

@@ -1,4 +1,4 @@
-"""The same records with 5, 50 and 500 hospitals: what a hospital costs beside its records."""
+"""The same records with 5, 50 and 500 hospitals: the overhead of a hospital."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fl_ppae.benchmarks.workload import config_for, write_images
 
 
 def measure(size: Size, folder: Path) -> Measurement:
-    """Seconds of one round in process, by records in all and by number of hospitals."""
+    """Seconds of one round in process, by the total of records and the number of hospitals."""
     numbers: dict[str, Any] = {}
     lines: list[Line] = []
     base = size.hospitals[0]

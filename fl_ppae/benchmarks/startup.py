@@ -1,4 +1,4 @@
-"""From the start of a process to the first local step of an in-process run."""
+"""The time from the start of a process to the first local step of an in-process run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPEATS = 3
 
 
 def measure(size: Size, folder: Path) -> Measurement:
-    """Median seconds of fresh processes; the data cache is there already, as in every run but the first."""
+    """Median seconds over fresh processes. The data cache exists, as in every run but the first."""
     data = write_images(folder, size.records)
     resolve(config_for(data, folder))
     starts = (folder / f"start-{number}" for number in range(_REPEATS))
@@ -31,15 +31,15 @@ def measure(size: Size, folder: Path) -> Measurement:
 
 
 def _until_first_step(data: Path, output: Path) -> None:
-    """Start a run, and end this process when the first hospital begins to train."""
+    """Start a run, and end this process as soon as the first hospital trains."""
     from fl_ppae import client_app
     from fl_ppae.simulation.in_process import run_in_process
 
-    def told(*_: Any, **__: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         print(time.time() - psutil.Process().create_time(), flush=True)
         os._exit(0)
 
-    client_app.train_round = told  # type: ignore[assignment]
+    client_app.train_round = stop  # type: ignore[assignment]
     config = config_for(data, output)
     run_in_process(config, make_deal(resolve(config), config, hospital_names(5)), "bench")
 

@@ -1,7 +1,7 @@
-"""A DP step against stock Opacus, and against training the same network without DP.
+"""A DP step, compared with stock Opacus and with training the same network without DP.
 
-All take the same batches of the same uint8 images and end with Adam's step on the noised mean. The two
-that are compared with run in float32 and the default layout, as a user would write them.
+All three use the same batches of the same uint8 images and end with a step of Adam. The two baselines run
+in float32 and the default layout, as a user would write them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PLAIN = "non-private"
 
 
 def measure(size: Size) -> Measurement:
-    """Records a second of every scope, ours and Opacus's, and of the network without DP."""
+    """Records per second for every scope, with fl-ppae and with Opacus, and without DP."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4 * size.batch, 28, 28, 3), np.uint8)
     records = HospitalRecords(Split(images, np.zeros(len(images), np.int64)), np.arange(len(images)))
@@ -60,10 +60,10 @@ def measure(size: Size) -> Measurement:
 
 
 def interleaved(contestants: Mapping[str, Step], repeats: int) -> dict[str, float]:
-    """Median seconds of each, in turns, so that a busy moment meets all of them; the first turn warms up.
+    """Median seconds of each, taken in turns, so that a busy moment affects all; the first turn warms up.
 
-    A turn is two steps, and the second counts: the first finds caches and memory as another left them, which
-    no step of a run but the first does.
+    A turn is two steps, and only the second counts: the first finds the caches and memory of another
+    contestant, unlike the steps of a run.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + 1):
@@ -82,7 +82,7 @@ def _batches(records: HospitalRecords, batch: int) -> Callable[[], np.ndarray]:
 
 
 def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
-    """What a hospital does, with the precision that `auto` takes on this machine."""
+    """The step of a hospital, with the precision that `auto` chooses on this machine."""
     bfloat16 = uses_bfloat16("auto")
     terms = TrainingTerms(
         scope, OBJECTIVES["reconstruction"], _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
@@ -97,12 +97,14 @@ def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
 
 
 def _opacus_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
-    """The same by Opacus's GradSampleModule and DPOptimizer."""
+    """The same step with Opacus's GradSampleModule and DPOptimizer."""
     model = local_model_of(RunConfig(seed=0)).requires_grad_(False)
     noised = model.part(scope.noised).requires_grad_(True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of hooks that it will replace
-        wrapped = GradSampleModule(model, loss_reduction="mean")  # hooks what requires gradients by now
+        warnings.simplefilter("ignore")  # about hooks that it will replace
+        wrapped = GradSampleModule(
+            model, loss_reduction="mean"
+        )  # hooks what requires gradients at this point
     plain = model.part(scope.plain).requires_grad_(True)
     optimisers: list[torch.optim.Optimizer] = [
         DPOptimizer(

@@ -1,6 +1,6 @@
-"""The data and the configuration that everything is measured on: random images of PathMNIST's shape.
+"""The data and configuration of all measurements: random images in PathMNIST's shape.
 
-Speed does not depend on what an image shows.
+Speed does not depend on the content of an image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from fl_ppae.config import RunConfig
 
 _SHAPE = (28, 28, 3)
-_SERVER_RECORDS = 64  # of the validation and of the test split: the server's work is not what is measured
+_SERVER_RECORDS = 64  # in the validation and the test split each; the server's work is not measured
 
 
 def write_images(folder: Path, records: int, hospitals: int = 1) -> Path:
-    """An `.npz` of `records` random train images, in MedMNIST's keys, with test records for `hospitals`."""
+    """Write an `.npz` with MedMNIST's keys: `records` random train images, a test record per hospital."""
     path = folder / f"random-{records}-{hospitals}.npz"
     if not path.exists():
         rng = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def write_images(folder: Path, records: int, hospitals: int = 1) -> Path:
 
 
 def config_for(data_file: Path, output_dir: Path, **changes: Any) -> RunConfig:
-    """A run on `data_file`: the default network, scope and precision, one thread, evaluated at its end."""
+    """A run on `data_file`: the default network, scope and precision, one thread, a final evaluation."""
     values: dict[str, Any] = {
         "dataset": "pathmnist",
         "data-source": "file",

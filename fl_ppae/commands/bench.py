@@ -1,4 +1,4 @@
-"""`fl-ppae bench`: measure this machine, each number beside its aim."""
+"""`fl-ppae bench`: measure this machine and compare each number with its aim."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fl_ppae.errors import UserError, did_you_mean
 
 # In this order: the step first, while nothing else has filled memory.
 SECTIONS = ("step", "epoch", "federation", "scale", "memory", "accountant", "startup")
-_IN_MEMORY = ("step", "epoch")  # need no folder
+_IN_MEMORY = ("step", "epoch")  # these need no folder
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Measure what is asked for and show it; 0 whether or not the aims are met."""
+    """Run the chosen measurements and show them; 0 even if aims are missed."""
     chosen = _chosen(arguments.only)
     if arguments.threads < 1:
         raise UserError(f"--threads {arguments.threads}: must be at least 1")
@@ -59,7 +59,7 @@ def _chosen(listed: str | None) -> list[str]:
     for name in wanted:
         if name not in SECTIONS:
             valid = f"; valid: {', '.join(SECTIONS)}"
-            raise UserError(f"--only {name!r} is no measurement{did_you_mean(name, SECTIONS)}{valid}")
+            raise UserError(f"--only {name!r} is not a measurement{did_you_mean(name, SECTIONS)}{valid}")
     return [name for name in SECTIONS if name in wanted]
 
 
@@ -72,7 +72,7 @@ def _measure(section: str, size: Size, folder: Path) -> Measurement:
 
 @contextlib.contextmanager
 def _own_home() -> Iterator[Path]:
-    """A folder for data, caches and runs that are gone afterwards; Flower says only what goes wrong."""
+    """A temporary folder for data, caches and runs; Flower logs only warnings meanwhile."""
     logger = logging.getLogger("flwr")
     level, propagates, before = logger.level, logger.propagate, os.environ.get("FL_PPAE_HOME")
     update_console_handler(level="WARNING")
@@ -104,6 +104,6 @@ def _table(measured: dict[str, Measurement], found: dict[str, Any]) -> Table:
 
 
 def _value(line: Line) -> str:
-    """Three digits or more; a ratio with its times sign."""
+    """At least three digits; a ratio with an x."""
     number = f"{line.value:,.0f}" if line.value >= 1000 else f"{line.value:.3g}"
     return f"{number} {line.unit}" if line.unit else f"{line.value:.2f}x"

@@ -12,10 +12,10 @@ from fl_ppae.runs.stored import find_run
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Show which keys differ between runs, and what came out of each."""
+    """Show which keys differ between runs, and the results of each."""
     runs = [find_run(name) for name in arguments.runs]
     if len({run.path.resolve() for run in runs}) < 2:
-        raise UserError("compare needs two different runs or more")
+        raise UserError("compare needs at least two different runs")
     document = compare(runs)
     show(document, comparison_tables(runs), as_json=arguments.json)
     for warning in document["warnings"]:

@@ -16,12 +16,12 @@ _WIDTH_OF_A_FILE = 140
 
 
 def results() -> Console:
-    """The console of result tables; wide enough when stdout is a file or a pipe."""
+    """The console for results; wide enough if stdout is a file or a pipe."""
     return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 
 
 def notes() -> Console:
-    """The console of progress and warnings."""
+    """The console for progress and warnings."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
 
 
@@ -31,7 +31,7 @@ def warn(console: Console, text: str) -> None:
 
 
 def timed(console: Console) -> Callable[[str], None]:
-    """Prints lines that begin with the seconds since now."""
+    """Return a function that prints a line with the seconds since now."""
     start = time.monotonic()
 
     def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`fl-ppae plan`: what each hospital would spend, before anything is trained."""
+"""`fl-ppae plan`: what each hospital would spend, without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fl_ppae.reporting.tables import plan_table, title
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Show the plan under noise calibrated per hospital, and epsilon under one noise for all."""
+    """Show the plan with noise calibrated per hospital, and epsilon with the same noise for all."""
     chosen = choose(arguments.simulation, arguments.overrides)
     prepared = prepare(chosen, arguments.hospitals)
     config = chosen.config
@@ -51,7 +51,7 @@ def command(arguments: argparse.Namespace) -> int:
         console.print(f"dp-scope {scope.name}: {scope.note}", style="yellow", highlight=False)
     if config.shares_encodings and not all_noised:
         plain = [what for what, budget in _uploaded(config).items() if not budget]
-        text = f"{' and '.join(plain)} leave plain: no guarantee for them, nor for what is learned from them"
+        text = f"{' and '.join(plain)} leave plain: no guarantee for them or for what is learned from them"
         console.print(text, style="yellow", highlight=False)
     for warning in plan.warnings:
         warn(console, warning)
@@ -59,5 +59,5 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _uploaded(config: RunConfig) -> dict[str, float]:
-    """What an upload holds, and the epsilon that each of it is noised for."""
+    """The contents of an upload, and the epsilon of the noise on each; 0 for none."""
     return {"encodings": config.encoding_noise_epsilon, "labels": config.label_epsilon}

@@ -1,4 +1,4 @@
-"""What `run` and `plan` check first: the configuration, then the data and how it is dealt out."""
+"""What `run` and `plan` check first: the configuration, then the data and its partition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A simulation, what the command line changes of it, and the configuration that this makes."""
+    """A simulation, the overrides from the command line, and the resulting configuration."""
 
     simulation: Simulation
     overrides: Mapping[str, Scalar]
@@ -26,7 +26,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A choice whose data is there and has been dealt to the hospitals."""
+    """A choice with its data, dealt to the hospitals."""
 
     chosen: Chosen
     deal: Deal
@@ -46,7 +46,7 @@ def choose(name: str, pairs: Sequence[str]) -> Chosen:
     """Find a simulation and apply `-c` pairs to it.
 
     Raises:
-        UserError: the first thing found wrong.
+        UserError: the first mistake found.
     """
     simulation = find(name)
     overrides = parse_overrides(pairs)
@@ -57,11 +57,11 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     """Find the data and deal it to the hospitals; may download it.
 
     Raises:
-        UserError: the first thing found wrong.
+        UserError: the first mistake found.
     """
     if hospitals < 1:
         raise UserError(f"--hospitals {hospitals}: must be at least 1")
-    # Imported here: these take seconds, and a wrong key should be told at once.
+    # Imported here: these take seconds, and a wrong key should be reported at once.
     from fl_ppae.adversary import check_adversaries
     from fl_ppae.data.deal import hospital_names, make_deal
     from fl_ppae.data.sources import resolve

@@ -1,4 +1,4 @@
-"""Progress over a run's rounds, read from its run directory: a bar on a terminal, lines elsewhere."""
+"""Progress of a run, read from its run directory: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fl_ppae.runs.status import summary_so_far
 
 
 def rounds_bar(console: Console) -> rich_progress.Progress:
-    """A bar of the rounds done; nothing where `console` is no terminal."""
+    """A bar of completed rounds; nothing if `console` is not a terminal."""
     return rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -54,7 +54,7 @@ class Progress:
         self._bar.stop()
 
     def poll(self) -> None:
-        """Look what is new."""
+        """Show what is new in the run directory."""
         for row in self._new_rounds():
             self._bar.update(self._task, completed=int(row["round"]))
             self._line(self._describe(row))
@@ -69,7 +69,7 @@ class Progress:
             text = (self._directory / "rounds.csv").read_text(encoding="utf-8")
         except OSError:
             return []
-        whole = text[: text.rfind("\n") + 1]  # the last line may be half written
+        whole = text[: text.rfind("\n") + 1]  # the last line may be incomplete
         rows = list(csv.DictReader(whole.splitlines()))
         new, self._seen = rows[self._seen :], len(rows)
         return new

@@ -1,4 +1,4 @@
-"""`fl-ppae report`: one self-contained HTML page of a run or a study."""
+"""`fl-ppae report`: one self-contained HTML page for a run or a study."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from fl_ppae.studies.report import find_study, write_study_report
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Write the report and print where it is."""
+    """Write the report and print its path."""
     output = _checked(arguments.output)
     study = None if arguments.run == "latest" else find_study(arguments.run)
     if study is not None:
-        return _told(write_study_report(study, output), {"study_directory": str(study)}, arguments)
+        return _show_path(write_study_report(study, output), {"study_directory": str(study)}, arguments)
     run = find_run(arguments.run)
-    # Imported here: it takes seconds, and a wrong name should be told at once.
+    # Imported here: it takes seconds, and a wrong name should be reported at once.
     from fl_ppae.reporting.evidence import gather
     from fl_ppae.reporting.run_report import write_run_report
 
     path = write_run_report(run, gather(run, arguments.data_file), output)
-    return _told(path, {"run_directory": str(run.path)}, arguments)
+    return _show_path(path, {"run_directory": str(run.path)}, arguments)
 
 
-def _told(path: Path, of: dict[str, str], arguments: argparse.Namespace) -> int:
+def _show_path(path: Path, of: dict[str, str], arguments: argparse.Namespace) -> int:
     document = {"report": str(path), **of, "bytes": path.stat().st_size}
     show(document, [f"report: {path}"], as_json=arguments.json)
     return 0
 
 
 def _checked(output: str) -> Path | None:
-    """Where to write, or None for the usual place.
+    """The path to write to; None for the default.
 
     Raises:
-        UserError: it is a folder, or in none.
+        UserError: it is a folder, or its folder does not exist.
     """
     if not output:
         return None

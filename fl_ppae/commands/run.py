@@ -1,4 +1,4 @@
-"""`fl-ppae run`: check everything, run the simulation, follow it, show what came out."""
+"""`fl-ppae run`: check the input, run the simulation, follow it and show its results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Start:
 
 def command(arguments: argparse.Namespace) -> int:
     """Run a simulation to its end; 0 only if it completed."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     console = notes()
     start = _check(arguments, console)
     failure: str | None = None
@@ -69,14 +69,14 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, console: Console) -> _Start:
-    """Everything that can be wrong and is quick to find out, before a process is started."""
+    """Check everything that is quick to check, before any process starts."""
     chosen = choose(arguments.simulation, arguments.overrides)
     simulation, config = chosen.simulation, chosen.config
     run_directory = new_run_path(config.output_dir, simulation.name, secrets.token_hex(3))
     check_free(run_directory)
     prepared = prepare(chosen, arguments.hospitals)
     plan = make_plan(config, prepared.records)
-    # The source found now is the run's: `auto` could find another one a minute later.
+    # Fix the source found now: `auto` could find a different one a minute later.
     config = config.model_copy(update={"data_source": prepared.source.kind, "output_dir": str(run_directory)})
     given = {"data-source", "output-dir", *chosen.overrides}
     given |= {key for key in PATH_KEYS if config.to_flat()[key]}
@@ -110,8 +110,8 @@ def _run_in_process(start: _Start, progress: Progress) -> None:
 
     from fl_ppae.simulation.in_process import run_in_process
 
-    update_console_handler(level="WARNING")  # progress tells the rest
-    logging.getLogger("flwr").propagate = False  # some libraries give the root logger a handler too
+    update_console_handler(level="WARNING")  # progress shows the rest
+    logging.getLogger("flwr").propagate = False  # some libraries add a root handler too
     done = threading.Event()
 
     def follow() -> None:
@@ -137,6 +137,6 @@ def _run_in_process(start: _Start, progress: Progress) -> None:
         progress.poll()
 
 
-def _leave(signum: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that everything started is ended too."""
+def _exit_on_signal(signum: int, _frame: FrameType | None) -> None:
+    """Exit as on Ctrl-C, so that everything that was started ends too."""
     sys.exit(128 + signum)

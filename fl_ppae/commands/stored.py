@@ -1,4 +1,4 @@
-"""`fl-ppae runs`, `show` and `data`: what is on this machine already."""
+"""`fl-ppae runs`, `show` and `data`: the runs and data files on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fl_ppae.runs.stored import all_runs, find_run
 
 
 def runs(arguments: argparse.Namespace) -> int:
-    """List the runs under the project's home."""
+    """List the runs under `FL_PPAE_HOME`."""
     found = all_runs()
     summary_keys = ("status", "accuracy", "auc", "epsilon_max", "formal")
     document = {
@@ -36,7 +36,7 @@ def show_run(arguments: argparse.Namespace) -> int:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """Show which official data files are here."""
+    """List the official data files on this machine."""
     from fl_ppae.data.official import describe_available
 
     rows = [

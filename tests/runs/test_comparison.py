@@ -121,4 +121,4 @@ def test_one_run_is_nothing_to_compare(
 ) -> None:
     stored(tmp_path / "a")
     assert cli.main(["compare", *(str(tmp_path / name) for name in names)]) == cli.USER_MISTAKE
-    assert "two different runs" in capsys.readouterr().err
+    assert "at least two different runs" in capsys.readouterr().err
