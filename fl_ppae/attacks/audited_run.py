@@ -100,12 +100,12 @@ class AuditedRun:
         return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
 
     def records(self, hospital: str) -> Records:
-        """The train records that a hospital used; poisoned, if it is an adversary that poisons data."""
+        """The train records that a hospital used; those of an adversary that poisons data are poisoned."""
         assert self.deal is not None
         return held_by(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
-        """The encodings (N, *encoding) of its train part that a hospital released, if it did."""
+        """The encodings (N, *encoding) that a hospital released of its train part; None if there are none."""
         (path, *_) = [*(self.path / "hospitals" / hospital).glob("released-*-train.npy"), None]
         if path is None:
             return None

@@ -113,7 +113,7 @@ def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, lab
 
 
 def fitted_partner(audited: AuditedRun, encoder: nn.Module) -> nn.Module:
-    """The attacker's decoder, from the public start, or linear classifier, of this encoder's encodings."""
+    """The attacker's decoder (from its public initial weights) or linear classifier of these encodings."""
     split = audited.dataset.val
     encodings = encode(encoder, split.images)
     if OBJECTIVES[audited.config.objective].learns_labels:

@@ -85,7 +85,7 @@ def attackers_draws(index: int) -> Callable[[int], Streams]:
 def shadow_encoder(
     audited: AuditedRun, config: RunConfig, records: Records, what: str, index: int
 ) -> nn.Module:
-    """An encoder trained alone on `records`, over all rounds of the run's training, from the common start.
+    """An encoder trained alone on `records`, over all rounds of the run, from the common initial weights.
 
     Args:
         audited: the run.

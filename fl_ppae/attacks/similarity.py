@@ -1,4 +1,4 @@
-"""The paper's cosine, and its values for comparison."""
+"""The paper's cosine beside reference values."""
 
 from __future__ import annotations
 

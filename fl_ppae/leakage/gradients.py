@@ -23,9 +23,9 @@ _RIDGE = 0.1  # of the mean eigenvalue; on BloodMNIST 0.01 and 1 found members a
 def encoder_gradient(
     model: LocalModel, images: Tensor, labels: Tensor, objective: Objective, *, differentiable: bool = False
 ) -> Tensor:
-    """The gradient (P,) of the batch's mean loss in the encoder's parameters, flat and in their order.
+    """The gradient (P,) of the batch's mean loss by the encoder's parameters, flat and in their order.
 
-    `differentiable`: it can itself be differentiated in the images (N, C, H, W).
+    `differentiable`: it can itself be differentiated by the images (N, C, H, W).
     """
     loss = objective.loss(model(images), images, labels).mean()
     parts = torch.autograd.grad(loss, list(model.encoder.parameters()), create_graph=differentiable)
@@ -79,7 +79,7 @@ def noised_encoder_gradient(
 
 
 def alignment(gradients: Tensor, update: Tensor) -> Tensor:
-    """Cosine (n,) of an update (P,) with each record's descent direction, minus its gradient; in [-1, 1]."""
+    """Cosine (n,) of an update (P,) with each record's descent direction, minus its gradient (n, P)."""
     norms = gradients.norm(dim=1) * update.norm()
     return -(gradients @ update) / norms.clamp(min=1e-30)
 

@@ -1,4 +1,4 @@
-"""Similarity of images and their encodings: the paper's cosine, and its values for comparison.
+"""Similarity of images and their encodings: the paper's cosine beside reference values.
 
 Pixels are all positive, so two unrelated images already have a high cosine. A cosine is therefore
 never reported without its centred form and its value for mismatched pairs. None of them bounds what an

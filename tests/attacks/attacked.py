@@ -1,4 +1,4 @@
-"""One attack on a finished run, and runs that give much away."""
+"""Runs one attack on a finished run; data sets that give much away."""
 
 from __future__ import annotations
 

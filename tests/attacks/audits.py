@@ -1,4 +1,4 @@
-"""A finished run opened for attacks with little effort, and its audit by the command."""
+"""Opens a finished run for attacks with little effort, and audits it by the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks on encodings and on the classifier work where there is something to find."""
+"""Attacks on encodings and on the classifier find what is there to find."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import Run
 from fl_ppae.attacks import adversarial_examples
 
 
-def test_origins_show_where_hospitals_keep_their_own_encoders_and_not_in_iid_updates(
+def test_origins_show_if_hospitals_keep_their_own_encoders_and_not_in_iid_updates(
     federate: Callable[..., Run],
 ):
     def accuracy(share: str) -> dict:

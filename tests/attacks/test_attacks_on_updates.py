@@ -57,7 +57,7 @@ def mixed_file(path: Path) -> Path:
     return write_npz(path, records=1500)
 
 
-def test_a_class_mix_is_told_from_updates_where_hospitals_differ(
+def test_a_class_mix_is_inferred_from_updates_if_hospitals_differ(
     federate: Callable[..., Run], tmp_path: Path
 ):
     work = {
@@ -76,7 +76,7 @@ def test_a_class_mix_is_told_from_updates_where_hospitals_differ(
     assert [each.group for each in plain.details] == ["hospital-0", "hospital-1", "hospital-2"]
 
 
-def test_of_evenly_dealt_hospitals_there_is_no_mix_to_find(federate: Callable[..., Run], tmp_path: Path):
+def test_evenly_dealt_hospitals_have_no_mix_to_find(federate: Callable[..., Run], tmp_path: Path):
     file = mixed_file(tmp_path / "mixed.npz")
     run = federate("even", record_messages=True, data_file=str(file), **PLAIN)
     found = row(attacked(run, property_inference.ATTACK), "total variation")
@@ -84,7 +84,7 @@ def test_of_evenly_dealt_hospitals_there_is_no_mix_to_find(federate: Callable[..
     assert found.value > 0.5 * found.chance
 
 
-def test_gradient_inversion_tells_the_run_with_its_noise_and_without(
+def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(gradient_inversion, "BATCHES", (1, 2))

@@ -1,4 +1,4 @@
-"""`fl-ppae audit`: tables, files and JSON of a finished run; says what it can't do."""
+"""`fl-ppae audit`: its tables, files and JSON, and what it says of attacks it can't run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_noised_uploads_are_audited_and_stop_the_inversion(federate: Callable[..
             assert row["value"] < row["undefended"] - 0.1
 
 
-def test_mistakes_are_told_in_one_line(federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]):
+def test_mistakes_are_reported_in_one_line(federate: Callable[..., Run], capsys: pytest.CaptureFixture[str]):
     run = federate("run")
     capsys.readouterr()
     for options, words in (

@@ -1,4 +1,4 @@
-"""Members of a model that learned by heart are told, and not under DP."""
+"""A model that learned by heart gives its members away; under DP it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run lacks for an attack is said."""
+"""An attack says what a run lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fl_ppae.attacks import (
 from fl_ppae.attacks.attack import Attack
 
 
-def test_what_a_run_lacks_is_said(federate: Callable[..., Run]):
+def test_an_attack_says_what_a_run_lacks(federate: Callable[..., Run]):
     def reason(run: Run, attack: Attack) -> str | None:
         return attack.missing(opened(run), attack.threat_models[0])
 

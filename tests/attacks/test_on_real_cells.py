@@ -1,4 +1,4 @@
-"""On BloodMNIST: what is told without defence, and not under DP."""
+"""What attacks find on BloodMNIST without defence, and do not find under DP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOOD = REAL_DATA / "bloodmnist.npz"
 
 
 @pytest.mark.slow
-def test_on_real_cells_the_mix_is_told_and_rmia_beats_the_loss(federate: Callable[..., Run]):
+def test_on_real_cells_the_mix_is_inferred_and_rmia_beats_the_loss(federate: Callable[..., Run]):
     real_data(BLOOD.name)
     run = federate(
         "blood",

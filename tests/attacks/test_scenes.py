@@ -45,7 +45,7 @@ def test_uploads_are_attacked_as_they_were_released(federate: Callable[..., Run]
     assert "STRONGER" not in scenes.black_box(opening, COLLUDING_HOSPITAL).threat
 
 
-def test_uploads_of_an_adversary_stand_beside_the_images_and_labels_that_it_made_up(
+def test_uploads_of_an_adversary_are_paired_with_the_images_and_labels_that_it_made_up(
     federate: Callable[..., Run],
 ):
     work = {"share": "updates+encodings", "adversary_hospitals": "1"}

@@ -1,4 +1,4 @@
-"""A hospital, canaries, an audit of both, and noise that is not what it should be."""
+"""A hospital, canaries, an audit with both, and noise of the wrong size."""
 
 from collections.abc import Callable
 from typing import Any
