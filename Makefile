@@ -1,4 +1,4 @@
-# `make run` and `make test` need Python 3.11 and make, nothing else.
+# `make run` and `make test` need only Python 3.11 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed

@@ -1,4 +1,4 @@
-"""What the tests of accounting, training and federation share: an own home, a tiny data set, a run."""
+"""Fixtures of all tests: a home for each test, a tiny data set, a small configuration, a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,12 +15,12 @@ from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.simulation.in_process import InProcessGrid
 
-torch.set_num_threads(1)  # networks this small are only slowed by more
+torch.set_num_threads(1)  # more threads only slow down networks this small
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches, runs and ledgers of a test never touch the user's."""
+    """The caches, runs and ledgers of a test never touch the user's."""
     monkeypatch.setenv("FL_PPAE_HOME", str(tmp_path / "home"))
 
 
@@ -31,7 +31,7 @@ def data_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small(data_file: Path) -> Callable[..., RunConfig]:
-    """`small(target_epsilon=3.0)`: a configuration that runs in a second, with what is named changed."""
+    """`small(target_epsilon=3.0)`: a configuration that runs in a second, with the given changes."""
 
     def build(**changes: Any) -> RunConfig:
         kebab = {key.replace("_", "-"): value for key, value in changes.items()}
@@ -46,7 +46,7 @@ def federate(
 ) -> Callable[..., Run]:
     """`federate("name", share="encodings", nodes=...)`: a whole run in this process; 3 hospitals by default.
 
-    `grid` is a class to use instead of `InProcessGrid`. The server's probe decoder takes 5 steps, not 300.
+    `grid`: a class to use instead of `InProcessGrid`. The server's probe decoder takes 5 steps, not 300.
     """
     monkeypatch.setattr(
         server_evaluation, "probe_reconstruction_loss", partial(probe_reconstruction_loss, steps=5)

@@ -1,4 +1,4 @@
-"""A server's strategy with hand-made replies, as several tests drive it."""
+"""A strategy that receives scripted replies from four hospitals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ START = ArrayRecord({name: Array(np.zeros(shape, np.float32)) for name, shape in
 
 @dataclass
 class Server:
-    """The server ledger and the strategy for four hospitals; `ask` starts a round, `take` ends it."""
+    """A strategy and its server ledger. `ask` starts a round, `take` ends it with the replies."""
 
     history: tuple[PoissonGaussian, ...] = ()
     noise: float | None = 1.5
@@ -33,7 +33,7 @@ class Server:
 
     def __post_init__(self) -> None:
         nodes = {f"hospital-{index}": 1000 - index for index in range(4)}
-        InProcessGrid(client_app.app, {}, [{}] * 4)  # gives Flower the task that messages are stamped with
+        InProcessGrid(client_app.app, {}, [{}] * 4)  # sets the task that Flower stamps messages with
         accounts = {
             name: Account(
                 HospitalPlan(name, records, 0.25, self.noise, 4, 3, None, None, DELTA), self.history

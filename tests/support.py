@@ -1,4 +1,4 @@
-"""What tests of several packages share: a small configuration, a tiny data set, a run read back."""
+"""Helpers for tests of several packages: a small configuration, a tiny data set, a finished run."""
 
 import csv
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 
 def real_data(name: str) -> Path:
-    """A real data file; the test is skipped, by the file's name, where it is missing."""
+    """The path of a real data file; skips the test if it is missing, and says which one."""
     path = REAL_DATA / name
     if not path.exists():
         pytest.skip(f"{name} is not in ../shared/data")
@@ -37,7 +37,7 @@ def real_data(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read back from its own files."""
+    """A finished run, read from its directory."""
 
     path: Path
 
@@ -55,7 +55,7 @@ class Run:
 
 
 def write_npz(path: Path, records: int = 333, seed: int = 0) -> Path:
-    """`records` learnable 28x28 images of 10 classes in `x_train`; a tenth becomes the server's split."""
+    """Write `records` learnable 28x28 images of 10 classes for train; a tenth becomes the server's split."""
     rng = np.random.default_rng(seed)
     prototypes = np.random.default_rng(7).integers(0, 200, (10, 28, 28))
 
@@ -70,9 +70,10 @@ def write_npz(path: Path, records: int = 333, seed: int = 0) -> Path:
 
 
 def simulated_nodes(count: int) -> list[dict[str, Any]]:
+    """The node configurations of `count` simulated hospitals."""
     return [{"partition-id": index, "num-partitions": count} for index in range(count)]
 
 
 def records_of(images: np.ndarray, labels: np.ndarray) -> HospitalRecords:
-    """A hospital's records, of images (N, H, W, C) uint8 and labels (N,)."""
+    """A hospital's records from images (N, H, W, C) uint8 and labels (N,)."""
     return HospitalRecords(Split(images, labels.astype(np.int64)), np.arange(len(labels)))

@@ -1,4 +1,4 @@
-"""What each behaviour of a misbehaving hospital does to its records and to its update."""
+"""How each behaviour of an adversary changes its records or its update."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def records() -> HospitalRecords:
 
 @pytest.mark.parametrize("behaviour", ["none", *POISONS_RECORDS, *POISONS_UPDATES])
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
-def test_only_the_named_hospitals_records_change(
+def test_only_records_of_the_named_hospitals_change(
     records: HospitalRecords, behaviour: str, index: int
 ) -> None:
     config = config_of(behaviour, "0,3") if behaviour != "none" else RunConfig.from_flat({})
@@ -62,7 +62,7 @@ def test_a_backdoor_stamps_about_half_and_gives_those_and_only_those_the_target_
 
 
 @pytest.mark.parametrize("behaviour", POISONS_RECORDS)
-def test_poisoned_records_are_the_same_in_whatever_batches_and_whenever_they_are_read(
+def test_poisoned_records_do_not_depend_on_how_they_are_read(
     records: HospitalRecords, behaviour: str
 ) -> None:
     config = config_of(behaviour)
@@ -114,7 +114,7 @@ def moved(received: dict[str, torch.Tensor], sent: dict[str, torch.Tensor]) -> t
 
 
 def sent_by(behaviour: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far an honest update moves, and one of this behaviour."""
+    """The honest update and that of this behaviour, as differences from the received encoder."""
     received, trained = states()
     sent = update_to_send(behaviour, received, trained, np.random.default_rng(seed))
     assert {name: (one.shape, one.dtype) for name, one in sent.items()} == {
@@ -124,7 +124,7 @@ def sent_by(behaviour: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("behaviour", ["none", *POISONS_RECORDS])
-def test_whoever_does_not_tamper_with_updates_sends_its_own(behaviour: str) -> None:
+def test_behaviours_that_do_not_change_updates_send_the_honest_one(behaviour: str) -> None:
     honest, sent = sent_by(behaviour)
     assert torch.equal(honest, sent)
 
@@ -144,7 +144,7 @@ def test_a_random_update_is_as_long_as_the_boosted_honest_one_and_unrelated_to_i
     assert not torch.equal(sent, sent_by("random", seed=1)[1])
 
 
-def test_a_free_rider_sends_what_it_got_and_a_thousandth_of_noise() -> None:
+def test_a_free_rider_sends_the_received_update_with_a_thousandth_of_noise() -> None:
     received, _ = states()
     _, sent = sent_by("free-rider")
     size = float(received["weight"].square().mean().sqrt())

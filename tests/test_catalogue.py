@@ -1,3 +1,5 @@
+"""The simulations, and the keys that they set."""
+
 import shutil
 import subprocess
 import sysconfig
@@ -34,7 +36,7 @@ def test_the_simulations_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", SIMULATION_CHANGES)
-def test_flower_takes_a_simulation_as_it_stands(
+def test_flower_accepts_a_simulation_unchanged(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flwr.cli.build import build_fab_from_disk
@@ -52,7 +54,7 @@ def test_flower_takes_a_simulation_as_it_stands(
     assert (directory / "pyproject.toml").read_bytes() == before
 
 
-def test_flwr_build_takes_one_in_a_folder_whose_name_it_allows(tmp_path: Path) -> None:
+def test_flwr_build_accepts_a_simulation_in_a_folder_with_a_valid_name(tmp_path: Path) -> None:
     folder = tmp_path / "pathmnist-iid"  # `flwr build`, unlike `flwr run`, refuses an underscore
     shutil.copytree(catalogue.available()["pathmnist_iid"], folder)
     flwr = Path(sysconfig.get_path("scripts")) / "flwr"
@@ -83,7 +85,7 @@ def test_a_simulation_is_found_by_folder_too(tmp_path: Path) -> None:
         (".", "has no [tool.flwr.app.config] table"),
     ],
 )
-def test_what_is_no_simulation_is_told_in_one_line(
+def test_an_invalid_simulation_is_explained_in_one_line(
     name: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(CHECKOUT)
@@ -114,7 +116,7 @@ def test_overrides_take_the_types_of_their_keys() -> None:
         ("diagnostics=yes", "must be true or false"),
     ],
 )
-def test_a_bad_override_is_told_in_one_line(pair: str, words: str) -> None:
+def test_a_bad_override_is_explained_in_one_line(pair: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         catalogue.parse_overrides([pair])
 

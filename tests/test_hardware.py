@@ -1,6 +1,6 @@
-"""Where layers run: chosen once, refused in one line, and no tensor left on another device.
+"""The device: chosen once, refused in one line, and no tensor stays on another device.
 
-Without a CUDA device its placement is checked by fake tensors, which have shapes and devices but no values.
+Without a CUDA device, fake tensors check the placement: they have shapes and devices but no values.
 """
 
 import itertools
@@ -52,18 +52,18 @@ def model_of(name: str = "conv") -> LocalModel:
 
 
 @pytest.mark.usefixtures("no_cuda")
-def test_auto_is_the_processor_where_there_is_nothing_else() -> None:
+def test_auto_is_the_cpu_without_a_cuda_device() -> None:
     assert device_of("auto") == device_of("cpu") == CPU
 
 
-def test_auto_takes_a_cuda_device_and_cpu_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_a_cuda_device_and_cpu_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of("auto") == device_of("cuda") == CUDA
     assert device_of("cpu") == CPU
 
 
 @pytest.mark.usefixtures("no_cuda")
-def test_a_missing_device_is_one_line_before_work_starts(
+def test_a_missing_device_is_reported_in_one_line_before_work_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = tmp_path / "run"
@@ -81,7 +81,7 @@ def test_a_hospital_without_the_device_declines() -> None:
     assert refusal({}, RunConfig.from_flat({})) is None
 
 
-def test_ray_reserves_a_share_of_a_gpu_only_where_one_is_used() -> None:
+def test_ray_reserves_a_share_of_a_gpu_only_if_one_is_used() -> None:
     assert _federation(Submission(Path(), {}, 7, 1)) == "num-supernodes=7 client-resources-num-cpus=1"
     assert _federation(Submission(Path(), {}, 7, 1, 0.25)).endswith(" client-resources-num-gpus=0.250000")
 
@@ -100,11 +100,11 @@ def test_resident_records_are_the_same_records(shifted: bool) -> None:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_tf32_is_off_for_what_is_clipped_whatever_was_asked_for(precision: str) -> None:
+def test_tf32_is_off_for_clipped_gradients_whatever_the_precision(precision: str) -> None:
     try:
         torch.set_float32_matmul_precision(precision)
         exact_float32(CPU)
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"  # the processor needs no such thing
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"  # the CPU is not affected
         exact_float32(CUDA)
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
         assert not torch.backends.cuda.matmul.allow_tf32
@@ -112,7 +112,7 @@ def test_tf32_is_off_for_what_is_clipped_whatever_was_asked_for(precision: str) 
         torch.set_float32_matmul_precision("highest")
 
 
-def test_on_the_processor_records_stay_where_they_are() -> None:
+def test_on_the_cpu_records_are_not_copied() -> None:
     own = records()
     assert resident(own, CPU) is own
 
@@ -150,7 +150,7 @@ def terms_on(device: torch.device, **changes: object) -> TrainingTerms:
 
 @needs_cuda
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_a_round_on_cuda_is_the_round_on_the_processor(bfloat16: bool) -> None:
+def test_a_round_on_cuda_equals_one_on_the_cpu(bfloat16: bool) -> None:
     trained = []
     for device in (CPU, CUDA):
         model = model_of()
@@ -184,7 +184,7 @@ def test_no_record_moves_the_sum_on_cuda_by_more_than_the_clipping_norm(
 
 
 @needs_cuda
-def test_the_server_measures_on_cuda_what_it_measures_on_the_processor() -> None:
+def test_the_server_measures_the_same_on_cuda_and_on_the_cpu() -> None:
     own, model = records(), model_of()
     images, labels = own.split.images, np.arange(60) % 4
     plain = encode(model.encoder, images)

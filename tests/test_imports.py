@@ -1,4 +1,4 @@
-"""The check of imports that CI runs: the tree passes it, and a backward import or a cycle does not."""
+"""The import check of CI: this tree passes, a backward import or a cycle fails."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ LINT_IMPORTS = Path(sysconfig.get_path("scripts")) / "lint-imports"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of both packages and of the contracts, to be spoilt."""
+    """A copy of both packages and of the contracts, to be changed."""
     for package in ("fl_ppae", "strategies"):
         shutil.copytree(CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)

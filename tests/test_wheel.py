@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a fresh environment with the wheel, which borrows all other packages from this one."""
+    """The `bin` of a fresh environment with the wheel, which uses all other packages of this environment."""
     folder = tmp_path_factory.mktemp("wheel")
     python = [sys.executable, "-m"]
     subprocess.run(

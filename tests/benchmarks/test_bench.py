@@ -1,4 +1,4 @@
-"""`fl-ppae bench`: it measures what it says, and the DP step is not slower than it should be."""
+"""`fl-ppae bench`: its measurements, and that the DP step is fast enough."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from fl_ppae.commands.bench import SECTIONS
 
 
 def test_the_private_step_is_well_ahead_of_opacus_in_every_scope() -> None:
-    """Loosely, because other processes share the machine; a quiet one shows 2.3 to 3 and more."""
+    """The bound is loose, because other processes share the machine; a quiet one reaches 2.3 to 3."""
     found = step.measure(TINY).numbers
     for scope in ("autoencoder", "encoder", "frozen-decoder"):
         assert found[scope]["ratio_to_opacus"] > 1.3, (scope, found)
@@ -46,7 +46,7 @@ def test_chosen_measurements_come_as_one_json_document(capsys: pytest.CaptureFix
         assert (line["met"] is None) == (line["aim"] is None)
 
 
-def test_a_measurement_that_there_is_not_is_named_with_the_nearest(
+def test_an_unknown_measurement_is_named_with_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.main(["bench", "--only", "stop"]) == cli.USER_MISTAKE
@@ -64,7 +64,7 @@ def test_an_aim_is_met_on_its_own_side_of_the_bound() -> None:
     assert Line("context", 1.0).met is None
 
 
-def test_a_busy_machine_is_told_and_a_quiet_one_is_not() -> None:
+def test_a_busy_machine_is_reported_and_a_quiet_one_is_not() -> None:
     assert busy({"load_at_start": 0.4, "cores": 2}) == ""
     assert "load 3.0 on 2 cores" in busy({"load_at_start": 3.0, "cores": 2})
 
@@ -82,7 +82,7 @@ def test_every_measurement_has_a_module() -> None:
     assert all((folder / f"{name}.py").is_file() for name in SECTIONS)
 
 
-def test_an_epoch_is_timed_on_the_device_that_a_hospital_would_take() -> None:
+def test_an_epoch_is_timed_on_the_device_that_a_hospital_would_use() -> None:
     found = epoch.measure(TINY).numbers
     assert found["images"] == 200
     assert set(found["seconds"]) == {"encoder", "autoencoder"}

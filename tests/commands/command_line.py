@@ -1,4 +1,4 @@
-"""Calling the command line, and a run directory as a finished run leaves it."""
+"""Runs the command line in this process, and makes a directory like that of a finished run."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def run(*arguments: str) -> int:
 
 
 def finished(path: Path, scope: str = "autoencoder", **summary: object) -> Path:
-    """A run directory as a finished run leaves it."""
+    """Make a directory like that of a finished run, with these changes to its summary."""
     formal = scope == "autoencoder"
     config = RunConfig.from_flat({"dp-scope": scope}).to_flat()
     label = "stand-in for PathMNIST"

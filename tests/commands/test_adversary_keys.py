@@ -1,4 +1,4 @@
-"""The keys `adversary` and `adversary-hospitals`: what is refused, in one line that says what is right."""
+"""The keys `adversary` and `adversary-hospitals`: mistakes are explained in one line."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
-def test_a_mistake_is_told_in_one_line_that_says_what_would_be_right(kind: str) -> None:
+def test_a_mistake_is_explained_in_one_line(kind: str) -> None:
     values, words = MISTAKES[kind]
     with pytest.raises(UserError, match=words) as mistake:
         RunConfig.from_flat(values)
@@ -65,7 +65,7 @@ def test_a_hospital_outside_the_federation_is_refused_before_the_data_is_read(
     assert err.count("\n") == 1
 
 
-def test_the_audit_of_epsilon_is_of_honest_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_epsilon_refuses_an_adversary(capsys: pytest.CaptureFixture[str]) -> None:
     pairs = ("-c", "adversary=scaled", "-c", "adversary-hospitals=0")
     assert cli.main(["audit-epsilon", "mnist_iid", *pairs]) == cli.USER_MISTAKE
     assert "honest hospital's training" in capsys.readouterr().err

@@ -6,16 +6,10 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from commands.command_line import run
 from epsilon_audit.canary_runs import scale_noise
 
 from fl_ppae import cli
-
-
-def run(*arguments: str) -> int:
-    try:
-        return cli.main(arguments)
-    except SystemExit as end:  # argparse ends this way
-        return int(end.code or 0)
 
 
 def arguments(data_file: Path, **changes: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: one line and exit code 2 for a mistake, and nothing slow before it is needed."""
+"""The command line: one line and exit code 2 for a mistake, and no slow import before it is needed."""
 
 import subprocess
 import sys

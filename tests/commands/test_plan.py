@@ -1,4 +1,4 @@
-"""`fl-ppae plan`: each hospital, and which epsilon is nominal."""
+"""`fl-ppae plan`: shows each hospital, and marks nominal epsilons."""
 
 import json
 

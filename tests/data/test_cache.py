@@ -1,4 +1,4 @@
-"""A cache is whole, undamaged and made once; an MD5 is remembered only while its file stays the same."""
+"""A cache is complete, undamaged and made once; an MD5 is remembered until its file changes."""
 
 from __future__ import annotations
 

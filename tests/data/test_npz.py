@@ -1,4 +1,4 @@
-"""Reading .npz files: every mistake is one line that names the file and what would be right."""
+"""Reading .npz files: every mistake is explained in one line that names the file."""
 
 from __future__ import annotations
 

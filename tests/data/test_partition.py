@@ -1,4 +1,4 @@
-"""Dealing records out: disjoint, complete, repeatable, skewed as asked; and what a hospital sees of them."""
+"""Partitions are disjoint, complete, repeatable and skewed as configured; what a hospital sees of them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_impossible_is_refused() -> None:
         assert "\n" not in str(refusal.value)
 
 
-def test_the_test_split_is_shared_out_whole_and_evenly() -> None:
+def test_the_whole_test_split_is_divided_evenly() -> None:
     for count, hospitals in ((10, 10), (7_180, 7), (101, 2)):
         shares = share_out(count, hospitals, seed=3)
         assert sorted(np.concatenate(shares)) == list(range(count))
@@ -149,7 +149,7 @@ def test_fifty_hospitals_of_a_full_size_split_take_seconds() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_shift_keeps_shape_and_range_and_treats_each_image_by_itself(channels: int) -> None:
+def test_a_shift_keeps_shape_and_range_and_treats_each_image_independently(channels: int) -> None:
     images = torch.rand(6, channels, 28, 28)
     images[0], images[1] = 0, 1
     for hospital in range(8):
@@ -170,7 +170,7 @@ def test_no_shift_changes_nothing() -> None:
     assert torch.equal(NO_SHIFT.apply(images), images)
 
 
-def test_hospitals_differ_are_repeatable_and_spread_over_the_whole_range() -> None:
+def test_shifts_differ_between_hospitals_repeat_and_cover_the_whole_range() -> None:
     for num_hospitals in (2, 5, 20):
         shifts = [hospital_shift(hospital, num_hospitals, seed=4) for hospital in range(num_hospitals)]
         assert shifts == [
@@ -185,7 +185,7 @@ def test_hospitals_differ_are_repeatable_and_spread_over_the_whole_range() -> No
 # A hospital's records
 
 
-def test_a_hospital_sees_its_own_rows_in_order_as_floats() -> None:
+def test_a_hospital_sees_its_rows_in_order_as_floats() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 3), dtype=np.uint8)
     pixels.flags.writeable = False
     split = Split(pixels, np.arange(20))

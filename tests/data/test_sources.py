@@ -1,4 +1,4 @@
-"""Sources: nothing unofficial and no stand-in is taken for the real thing."""
+"""Data sources: no unofficial file and no stand-in passes for official data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def config(**keys: object) -> RunConfig:
 
 
 def official_spec(root: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetSpec:
-    """A small file under `root` that passes for the official BloodMNIST."""
+    """Write a small file to `root` that passes for the official BloodMNIST."""
     root.mkdir(exist_ok=True)
     digest = hashlib.md5(write(root / "bloodmnist.npz", medmnist_arrays()).read_bytes()).hexdigest()
     spec = replace(BLOOD, files=(OfficialFile("bloodmnist.npz", digest),))
@@ -83,7 +83,7 @@ def test_auto_takes_the_real_official_bloodmnist() -> None:
 
 
 @pytest.mark.parametrize("source", ["auto", "medmnist"])
-def test_a_file_with_another_md5_is_refused_and_left_alone(source: str, tmp_path: Path) -> None:
+def test_a_file_with_a_different_md5_is_refused_and_unchanged(source: str, tmp_path: Path) -> None:
     path = write(tmp_path / "bloodmnist.npz", medmnist_arrays())
     before = path.read_bytes()
     with pytest.raises(UserError, match=f"{BLOOD.files[0].md5}"):
@@ -108,7 +108,7 @@ def test_a_failed_download_names_file_md5_and_place(tmp_path: Path, monkeypatch:
     assert "no route to host" in said[0]
 
 
-def test_a_download_is_taken_only_with_the_right_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_used_only_with_the_right_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     official_spec(tmp_path / "there", monkeypatch)
     content = (tmp_path / "there" / "bloodmnist.npz").read_bytes()
     monkeypatch.setattr(sources, "host_answers", lambda host: True)
@@ -148,7 +148,7 @@ def test_official_mnist_files_are_checked_and_read(tmp_path: Path) -> None:
         sources.resolve(keys)
 
 
-def test_a_file_of_ones_own_is_taken_relative_or_absolute(
+def test_the_path_of_a_data_file_may_be_relative_or_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "mine.npz", medmnist_arrays())
@@ -160,7 +160,9 @@ def test_a_file_of_ones_own_is_taken_relative_or_absolute(
         sources.resolve(config(dataset="bloodmnist", data_source="file", data_file="other.npz"))
 
 
-def test_what_is_available_is_told_without_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_files_are_listed_without_downloading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     official_spec(tmp_path, monkeypatch)
     write(tmp_path / "pathmnist.npz", medmnist_arrays())
     states = {row.spec.name: row.state for row in describe_available(str(tmp_path))}

@@ -1,4 +1,4 @@
-"""The stand-in: images in the shape of each dataset, the same each time, whose classes can be told apart."""
+"""The stand-in: images in the shape of each dataset, always the same, with learnable classes."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Comparing runs: which keys differ, and when a comparison is invalid."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -65,14 +67,12 @@ def test_comparable_runs_raise_no_warning(tmp_path: Path) -> None:
         ({"target_delta": 1e-3}, "different deltas"),
     ],
 )
-def test_what_makes_a_comparison_false_is_warned_of(
-    changed: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_an_invalid_comparison_raises_a_warning(changed: dict[str, Any], words: str, tmp_path: Path) -> None:
     runs = [stored(tmp_path / "a"), stored(tmp_path / "b", **changed)]
     assert any(words in warning for warning in compare(runs)["warnings"])
 
 
-def test_audits_stand_side_by_side(tmp_path: Path) -> None:
+def test_audits_are_shown_side_by_side(tmp_path: Path) -> None:
     runs = [stored(tmp_path / "a"), stored(tmp_path / "b"), stored(tmp_path / "c")]
 
     def row(attack: str, value: float, variant: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_the_command_shows_both_and_json_is_one_document(
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a"]])
-def test_one_run_is_nothing_to_compare(
+def test_one_run_cannot_be_compared(
     names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(tmp_path / "a")

@@ -1,3 +1,5 @@
+"""The command that repeats a run, and the keys that differ from the simulation."""
+
 import shlex
 from pathlib import Path
 

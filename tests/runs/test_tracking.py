@@ -1,3 +1,5 @@
+"""TensorBoard and MLflow receive what the run directory has, and nothing else."""
+
 import sys
 import types
 from collections.abc import Callable
@@ -33,7 +35,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_tensorboard_holds_what_rounds_csv_holds(federate: Callable[..., Run]) -> None:
+def test_tensorboard_has_the_numbers_of_rounds_csv(federate: Callable[..., Run]) -> None:
     run = federate("run", tensorboard=True, evaluate_every=1)
     found = scalars(run.path / "tensorboard")
     columns = {
@@ -48,13 +50,13 @@ def test_tensorboard_holds_what_rounds_csv_holds(federate: Callable[..., Run]) -
     assert found["result/accuracy"] == [(2, pytest.approx(run.summary["accuracy"]))]
 
 
-def test_a_run_that_was_not_asked_to_logs_nowhere(tmp_path: Path) -> None:
+def test_a_run_logs_nowhere_by_default(tmp_path: Path) -> None:
     assert tracking.open_trackers(RunConfig.from_flat({}), tmp_path, "x") == ()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
-    told: list[int] = []
+    logged: list[int] = []
 
     class Broken:
         def log_round(self, row: Any) -> None:
@@ -65,23 +67,23 @@ def test_a_tracker_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
 
     class Working:
         def log_round(self, row: Any) -> None:
-            told.append(row["round"])
+            logged.append(row["round"])
 
         def close(self, summary: Any) -> None:
-            told.append(-1)
+            logged.append(-1)
 
     run = create_run_directory(tmp_path / "run", "x")
     run.trackers = (Broken(), Working())
     for number in (1, 2):
         run.append_round({"round": number})
     run.close_trackers()
-    assert told == [1, 2, -1]
+    assert logged == [1, 2, -1]
     assert len((run.path / "rounds.csv").read_text().splitlines()) == 3
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """A stand-in for MLflow that keeps what it is told."""
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """A stand-in for MLflow that keeps what it is logged."""
     calls: list[tuple[Any, ...]] = []
 
     class Client:
@@ -121,32 +123,32 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-def test_mlflow_is_told_keys_rounds_and_results_and_no_more(
-    told: list[tuple[Any, ...]], tmp_path: Path
+def test_mlflow_receives_keys_rounds_and_results_and_no_more(
+    logged: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     config = RunConfig.from_flat({"mlflow-tracking-uri": "http://localhost:1"})
     (tracker,) = tracking.open_trackers(config, tmp_path / "name", "simulation")
     tracker.log_round(ROUND)
     tracker.close(SUMMARY)
-    assert {call[1]: call[2] for call in told if call[0] == "param"} == config.to_flat()
-    assert [call[1:] for call in told if call[0] == "metric"] == [
+    assert {call[1]: call[2] for call in logged if call[0] == "param"} == config.to_flat()
+    assert [call[1:] for call in logged if call[0] == "metric"] == [
         ("epsilon_max", 2.5, 1),
         ("accuracy", 0.7, 1),
         ("result_accuracy", 0.75, None),
         ("result_cosine", 0.1, None),
     ]
-    assert ("tag", "formal", "True") in told
-    assert told[-1] == ("end", "FINISHED")
+    assert ("tag", "formal", "True") in logged
+    assert logged[-1] == ("end", "FINISHED")
 
 
-def test_a_failed_run_is_a_failed_one_in_mlflow_too(told: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_a_failed_run_is_marked_as_failed_in_mlflow(logged: list[tuple[Any, ...]], tmp_path: Path) -> None:
     config = RunConfig.from_flat({"mlflow-tracking-uri": "http://localhost:1"})
     (tracker,) = tracking.open_trackers(config, tmp_path / "name", "simulation")
     tracker.close({"status": "failed", "error": "no luck"})
-    assert told[-2:] == [("tag", "error", "no luck"), ("end", "FAILED")]
+    assert logged[-2:] == [("tag", "error", "no luck"), ("end", "FAILED")]
 
 
-def test_mlflow_that_is_not_installed_is_told_in_one_line_before_work(
+def test_a_missing_mlflow_is_reported_in_one_line_before_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not there

@@ -1,4 +1,4 @@
-"""The server's measurements: scores, determinism, what is saved, and the reconstruction probe."""
+"""The server's measurements: scores, determinism, saved classifiers, and the reconstruction probe."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_threads_are_limited_and_given_back_even_after_an_error(threads):
 
 
 @pytest.mark.parametrize(("classifier", "shape"), [("lr", (2, 7, 7)), ("resnet18", (49,))])
-def test_a_saved_classifier_reads_back_as_it_was(tmp_path, classifier, shape):
+def test_a_saved_classifier_is_restored_exactly(tmp_path, classifier, shape):
     resnet = ResnetTraining(steps=5, batch=8)
     (x, y), (other_x, other_y) = blobs(40, shape, 3, 1), blobs(40, shape, 3, 2)
     fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 7, 1, resnet=resnet)
@@ -90,7 +90,7 @@ def test_a_saved_classifier_reads_back_as_it_was(tmp_path, classifier, shape):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_lr_agrees_with_plain_scikit_learn_where_classes_are_apart(classes):
+def test_lr_agrees_with_plain_scikit_learn_on_separable_classes(classes):
     means = 10 * np.eye(classes, 20)
     rng = np.random.default_rng(1)
     y, test_y = rng.integers(0, classes, 300), rng.integers(0, classes, 100)
@@ -102,7 +102,7 @@ def test_lr_agrees_with_plain_scikit_learn_where_classes_are_apart(classes):
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_lr_is_scikit_learn_behind_a_standardisation(classes):
+def test_lr_is_scikit_learn_after_a_standardisation(classes):
     (x, y), (test_x, _) = blobs(300, (20,), classes, 1), blobs(50, (20,), classes, 2)
     fitted, _ = fit_and_score("lr", x, y, x, y, classes, 0, 1)
     probabilities = fitted.probabilities(test_x)
@@ -125,7 +125,7 @@ def test_lr_never_predicts_a_class_it_has_not_seen(kept):
 
 @pytest.mark.parametrize("constant", [0, 0.1, -1, 3.3, 200.7])
 @pytest.mark.parametrize("records", [200, 12_000])
-def test_a_coordinate_that_was_constant_in_training_does_no_harm(constant, records):
+def test_a_coordinate_that_is_constant_in_training_does_no_harm(constant, records):
     x, y = blobs(records, (4,), 3, 1)
     x[:, 2] = constant
     test_x = x.copy()
@@ -143,7 +143,7 @@ def test_an_unknown_classifier_is_named():
         fit_and_score("svm", x, y, x, y, 2, 0, 1)
 
 
-def test_auc_is_scikit_learns():
+def test_auc_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     labels, probabilities = rng.integers(0, 6, 300), rng.dirichlet(np.ones(6), 300)
     expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
@@ -169,11 +169,11 @@ def test_encode_streams_memory_mapped_images(tmp_path):
         encodings = encode(encoder, given, batch=32)
         assert encodings.dtype == np.float32
         np.testing.assert_allclose(encodings, expected, atol=1e-5)
-    assert encoder.training  # as it was, or per-sample gradients would no longer be taken
+    assert encoder.training  # unchanged, or per-sample gradients would no longer be computed
 
 
 class Recorded:
-    """An array that writes down how many rows are read at a time."""
+    """An array that records how many rows are read at a time."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array, self.reads = array, []
@@ -187,7 +187,7 @@ class Recorded:
         return part
 
 
-def test_encode_reads_one_batch_at_a_time_and_leaves_the_mode():
+def test_encode_reads_one_batch_at_a_time_and_restores_the_mode():
     encoder = build_autoencoder("conv", 0, (3, 28, 28), 1).encoder.eval()
     images = Recorded(random_images(70))
     assert encode(encoder, images, batch=32).shape == (70, 16, 7, 7)
@@ -213,10 +213,10 @@ def test_probe_repeats_and_leaves_everything_else_alone():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_probe_tells_an_informative_encoding_from_a_constant_one(seed):
+def test_probe_distinguishes_an_informative_encoding_from_a_constant_one(seed):
     coarse = torch.rand(300, 3, 7, 7, generator=torch.Generator().manual_seed(seed))
     images = (255 * F.interpolate(coarse, size=28)).byte().permute(0, 2, 3, 1).numpy()
-    identity = 4 * (coarse.numpy() - 0.5)  # all that the image holds
+    identity = 4 * (coarse.numpy() - 0.5)  # all the information in the image
     decoder = build_autoencoder("conv", 147, (3, 28, 28), 1).decoder
     kept = probe_reconstruction_loss(identity, images, decoder, seed, 1, steps=60)
     lost = probe_reconstruction_loss(np.ones_like(identity), images, decoder, seed, 1, steps=60)
@@ -244,7 +244,7 @@ def blood() -> Iterator[tuple[np.ndarray, ...]]:
         )
 
 
-def test_probe_sees_what_an_encoding_lost(blood):
+def test_probe_detects_lost_information(blood):
     images = blood[0]
     model = build_autoencoder("conv", 0, (3, 28, 28), 1)
     encodings = encode(model.encoder, images)
@@ -253,7 +253,7 @@ def test_probe_sees_what_an_encoding_lost(blood):
     assert kept < 0.5 * lost
 
 
-def test_real_cells_are_told_apart_through_a_random_encoder(blood):
+def test_real_cells_are_classified_through_a_random_encoder(blood):
     images, labels, test_images, test_labels = blood
     encoder = build_autoencoder("conv", 0, (3, 28, 28), 1).encoder
     train, test = encode(encoder, images), encode(encoder, test_images)
@@ -262,7 +262,7 @@ def test_real_cells_are_told_apart_through_a_random_encoder(blood):
     assert score.auc > 0.93
 
 
-def test_real_cells_are_told_apart_by_their_pixels(blood):
+def test_real_cells_are_classified_by_their_pixels(blood):
     images, labels, test_images, test_labels = blood
     pixels, test_pixels = (images_to_tensor(part).numpy() for part in (images, test_images[:1000]))
     _, score = fit_and_score("lr", pixels, labels, test_pixels, test_labels[:1000], 8, 0, 1)

@@ -1,4 +1,4 @@
-"""What can be learned from noised encodings and randomised labels, because their noise is known."""
+"""Learning from noised encodings and randomised labels with known noise."""
 
 import numpy as np
 import pytest
@@ -39,9 +39,7 @@ def test_without_noise_it_is_linear_discriminant_analysis() -> None:
 
 
 @pytest.mark.parametrize(("noise", "label_epsilon"), [(0.6, 0.0), (1.2, 0.0), (1.2, 2.0), (0.3, 1.0)])
-def test_it_learns_from_noise_what_logistic_regression_on_the_same_data_does_not(
-    noise: float, label_epsilon: float
-) -> None:
+def test_it_learns_from_noise_where_logistic_regression_fails(noise: float, label_epsilon: float) -> None:
     rows, labels = TRAIN
     rng = np.random.default_rng(4)
     rows = (rows + noise * rng.normal(size=rows.shape)).astype(np.float32)
@@ -54,7 +52,7 @@ def test_it_learns_from_noise_what_logistic_regression_on_the_same_data_does_not
     assert accuracy(found, *TEST) > accuracy(without_noise, *TEST) - 0.15
 
 
-def test_for_noised_inputs_the_other_classifier_of_the_same_moments_is_better() -> None:
+def test_the_classifier_for_noised_inputs_is_better_on_noised_inputs() -> None:
     rng = np.random.default_rng(4)
     noise = 0.5
     rows = (TRAIN[0] + noise * rng.normal(size=TRAIN[0].shape)).astype(np.float32)
@@ -66,7 +64,7 @@ def test_for_noised_inputs_the_other_classifier_of_the_same_moments_is_better() 
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 100.0])
-def test_a_class_without_records_and_noise_above_all_signal_leave_finite_scores(noise: float) -> None:
+def test_scores_are_finite_for_a_class_without_records_and_for_overwhelming_noise(noise: float) -> None:
     rng = np.random.default_rng(0)
     rows = (TRAIN[0][:50] + noise * rng.normal(size=(50, SIZE))).astype(np.float32)
     for label_epsilon in (0.0, 0.5):
@@ -79,7 +77,7 @@ def test_a_class_without_records_and_noise_above_all_signal_leave_finite_scores(
 
 @pytest.mark.parametrize("classifier", ["lr", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_plain_encodings_with_randomised_labels_are_learned_by_the_corrected_loss(classifier: str) -> None:
-    """The mix is uneven and few labels are true, so that without the correction the largest class wins."""
+    """The classes are unequal and few labels are true: without the correction the largest class wins."""
     epsilon = 0.8
     rows, labels = TRAIN[0], TRAIN[1]
     test_rows, test_labels = TEST

@@ -1,4 +1,4 @@
-"""Noised encodings and labels in whole runs: paid before drawn, made once, and worth what is printed."""
+"""Noised encodings and labels in whole runs: charged before drawn, made once, with the stated guarantees."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ def ledgers(run: Run) -> dict[str, Ledger]:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("scope", ["autoencoder", "frozen-decoder"])
-def test_a_run_whose_encodings_and_labels_are_noised_is_formal_at_its_total(
+def test_a_run_with_noised_encodings_and_labels_is_formal_at_its_total(
     federate: Callable[..., Run], share: str, scope: str
 ) -> None:
     run = federate("run", share=share, dp_scope=scope, **NOISED)
@@ -52,7 +52,7 @@ def test_a_run_whose_encodings_and_labels_are_noised_is_formal_at_its_total(
 
 @pytest.mark.parametrize("scope", ["none", "encoder"])
 @pytest.mark.parametrize("share", SHARES)
-def test_noise_on_encodings_of_an_encoder_without_a_guarantee_promises_nothing(
+def test_noise_on_encodings_guarantees_nothing_if_the_encoder_has_no_guarantee(
     federate: Callable[..., Run], share: str, scope: str
 ) -> None:
     run = federate("run", share=share, dp_scope=scope, **NOISED)
@@ -71,7 +71,7 @@ def test_noise_on_encodings_of_an_encoder_without_a_guarantee_promises_nothing(
         ({"label_epsilon": 2.0}, "encodings"),
     ],
 )
-def test_one_of_the_two_left_plain_leaves_the_run_without_a_guarantee(
+def test_plain_encodings_or_plain_labels_leave_the_run_without_a_guarantee(
     federate: Callable[..., Run], noised: dict[str, float], without: str
 ) -> None:
     run = federate("run", share="updates+encodings", projection_size=5, **noised)
@@ -82,7 +82,7 @@ def test_one_of_the_two_left_plain_leaves_the_run_without_a_guarantee(
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_what_leaves_is_the_projected_size_is_not_the_truth_and_is_made_once(
+def test_a_release_has_the_projected_size_is_noised_and_is_made_once(
     federate: Callable[..., Run], share: str
 ) -> None:
     replies: list[Message] = []
@@ -111,7 +111,7 @@ def test_what_leaves_is_the_projected_size_is_not_the_truth_and_is_made_once(
 
 
 def test_no_two_releases_share_their_noise(federate: Callable[..., Run]) -> None:
-    """All records are one image: what differs between releases is noise."""
+    """All records are the same image: releases differ only by their noise."""
     run = federate("run", share="encodings", dp_scope="none", **NOISED)
     rows = [np.load(path) for path in sorted(run.path.glob("hospitals/*/released-*n.npy"))]
     rows += [np.load(path) for path in sorted(run.path.glob("hospitals/*/released-*t.npy"))]
@@ -122,7 +122,7 @@ def test_no_two_releases_share_their_noise(federate: Callable[..., Run]) -> None
             assert abs(np.corrcoef(one[:size].ravel(), other[:size].ravel())[0, 1]) < 0.4
 
 
-def test_the_events_are_on_the_disk_before_noise_is_drawn(
+def test_the_events_are_on_disk_before_noise_is_drawn(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[list[str]] = []
@@ -145,7 +145,7 @@ def test_the_events_are_on_the_disk_before_noise_is_drawn(
 
 def test_a_release_lost_after_it_was_paid_is_not_made_again(federate: Callable[..., Run]) -> None:
     class Loses(InProcessGrid):
-        """Forgets the release after the first answer, as a crash before it was kept would."""
+        """Loses the release after the first reply, as a crash before saving it would."""
 
         answers: list[Message] = []  # noqa: RUF012
 
@@ -186,7 +186,7 @@ def test_a_deployed_hospital_pays_for_encodings_once_and_declines_them_in_the_ne
     assert "epsilon of the encodings" in refused
 
 
-def test_a_hospitals_own_ceiling_is_held_against_all_that_the_run_would_release(
+def test_a_hospital_compares_its_ceiling_with_everything_that_the_run_would_release(
     federate: Callable[..., Run], small: Callable[..., RunConfig]
 ) -> None:
     options = {"share": "updates+encodings", "noise_multiplier": 0.0, "target_epsilon": 4.0, **NOISED}

@@ -1,4 +1,4 @@
-"""What misbehaving hospitals achieve on real digits, and what outvotes them."""
+"""The effect of adversaries on real digits, and of the aggregations that outvote them."""
 
 import functools
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
 
 
 @pytest.mark.parametrize("behaviour", ["sign-flip", "scaled"])
-def test_one_boosted_update_of_five_costs_accuracy_and_the_median_brings_most_of_it_back(
+def test_one_boosted_update_of_five_costs_accuracy_and_the_median_restores_much_of_it(
     digits: Callable[..., dict[str, Any]], behaviour: str
 ) -> None:
     honest = digits()["accuracy"]
@@ -84,13 +84,13 @@ def test_a_trimmed_mean_and_krum_help_too(digits: Callable[..., dict[str, Any]],
     assert digits(adversary=behaviour, aggregation="krum")["accuracy"] > attacked + 0.03
 
 
-def test_flipped_labels_cost_accuracy_where_encodings_leave(digits: Callable[..., dict[str, Any]]) -> None:
+def test_flipped_labels_cost_accuracy_if_encodings_are_shared(digits: Callable[..., dict[str, Any]]) -> None:
     honest = digits(share="updates+encodings")
     flipped = digits(share="updates+encodings", adversary="label-flip", adversary_hospitals="0,1")
     assert flipped["accuracy"] < honest["accuracy"] - 0.1
 
 
-def test_a_backdoor_opens_to_its_trigger_and_costs_little_accuracy(
+def test_a_backdoor_responds_to_its_trigger_and_costs_little_accuracy(
     digits: Callable[..., dict[str, Any]],
 ) -> None:
     honest = digits(share="updates+encodings")

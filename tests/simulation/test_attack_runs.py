@@ -1,4 +1,4 @@
-"""Whole runs with hospitals that misbehave: charged in full, marked everywhere, refused in a deployment."""
+"""Whole runs with adversaries: charged in full, marked everywhere, refused in a deployment."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from fl_ppae.server import results, session
 
 @pytest.fixture
 def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs draw nothing and leave out the raw-pixel baseline; what the figures would have said."""
+    """The labels of figures, which are not drawn; the raw-pixel baseline is skipped."""
     said: list[str] = []
     monkeypatch.setattr(session, "plot_label_distributions", lambda *given: said.append(given[2]))
     monkeypatch.setattr(server_app, "plot_encodings", lambda *given: said.append(given[3]))
@@ -49,7 +49,7 @@ def runs_with(behaviour: str) -> list[str]:
     ("behaviour", "share"),
     [(each, share) for each in (*POISONS_RECORDS, *POISONS_UPDATES) for share in runs_with(each)],
 )
-def test_a_run_with_an_adversary_ends_well_is_charged_in_full_and_never_looks_ordinary(
+def test_a_run_with_an_adversary_completes_is_charged_in_full_and_is_marked_everywhere(
     federate: Callable[..., Run], behaviour: str, share: str, labels_of_figures: list[str]
 ) -> None:
     run = federate(
@@ -75,7 +75,7 @@ def test_a_run_with_an_adversary_ends_well_is_charged_in_full_and_never_looks_or
     assert ("attack_success_rate" in summary) == (behaviour == "backdoor" and share != "encodings")
 
 
-def test_a_run_without_adversaries_says_nothing_of_them(
+def test_a_run_without_adversaries_does_not_mention_them(
     federate: Callable[..., Run], labels_of_figures: list[str]
 ) -> None:
     run = federate("run")
@@ -92,7 +92,7 @@ def updates_received(run: Run, server_round: int) -> dict[str, dict[str, torch.T
 
 
 @pytest.mark.parametrize("behaviour", ["label-flip", "free-rider"])
-def test_honest_hospitals_send_the_same_bits_whoever_misbehaves_beside_them(
+def test_honest_hospitals_send_the_same_bits_with_or_without_an_adversary(
     federate: Callable[..., Run], behaviour: str, labels_of_figures: list[str]
 ) -> None:
     first, second = (
@@ -110,7 +110,7 @@ def test_honest_hospitals_send_the_same_bits_whoever_misbehaves_beside_them(
     assert same == {"hospital-0": True, "hospital-1": False, "hospital-2": True}
 
 
-def test_the_server_receives_the_reversed_update_and_the_hospital_keeps_its_own(
+def test_the_server_receives_the_reversed_update_and_the_hospital_keeps_the_trained_one(
     federate: Callable[..., Run], labels_of_figures: list[str]
 ) -> None:
     asked = {"objective": "task", "record_messages": True, "num_server_rounds": 1}
@@ -128,7 +128,7 @@ def test_the_server_receives_the_reversed_update_and_the_hospital_keeps_its_own(
     assert all(torch.equal(state.encoder[name], trained[name]) for name in start)
 
 
-def test_a_free_rider_pays_for_rounds_in_which_it_looks_at_no_record(
+def test_a_free_rider_pays_for_rounds_in_which_it_reads_no_record(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, labels_of_figures: list[str]
 ) -> None:
     train, trained = client_app.train_round, []

@@ -1,4 +1,4 @@
-"""Runs in which hospitals fail, refuse or run out of budget: paid is paid, and the run goes on."""
+"""Runs in which hospitals fail, refuse or run out of budget: they stay charged, and the run goes on."""
 
 import copy
 import math
@@ -21,13 +21,13 @@ from fl_ppae.simulation.in_process import InProcessGrid
 
 
 def failing(hospital: int, server_round: int) -> type[InProcessGrid]:
-    """A grid on which one hospital's handler raises in one round, before it has looked at anything."""
+    """A grid on which one hospital's handler raises in one round, before it reads anything."""
 
     class Failing(InProcessGrid):
         def _deliver(self, message: Message) -> Message:
             config = message.content.config_records.get("config", {})
             if (message.metadata.dst_node_id, config.get("server-round")) == (hospital + 2, server_round):
-                message = copy.deepcopy(message)  # the server sends one content to all
+                message = copy.deepcopy(message)  # the server sends all hospitals the same content
                 del message.content["config"]
             return super()._deliver(message)
 
@@ -92,7 +92,7 @@ def test_a_round_asked_for_twice_is_paid_twice_and_draws_fresh_noise(
         assert [event["round"] for event in account["events"]] == [1, 1, 2, 2]
 
 
-def test_where_every_hospital_refuses_the_encoder_stays_and_the_run_ends_well(
+def test_if_every_hospital_refuses_the_encoder_stays_and_the_run_completes(
     federate: Callable[..., Run],
 ) -> None:
     nodes = [{**node, "max-epsilon": 0.1} for node in simulated_nodes(3)]
@@ -108,7 +108,7 @@ def test_where_every_hospital_refuses_the_encoder_stays_and_the_run_ends_well(
 def test_a_run_in_which_nobody_trained_has_failed_and_says_why(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if hospitals' calibration differed from the server's in the last digit."""
+    """The hospitals' calibration differs from the server's in the last digit."""
 
     def another(name: str, records: int, config: RunConfig) -> HospitalPlan:
         plan = plan_hospital(name, records, config)
@@ -144,7 +144,7 @@ def test_one_hospital_that_allows_no_encodings_is_left_out_of_them(federate: Cal
     assert "allow-plain-encodings" in uploads["hospital-2"]["refused"]
 
 
-def test_a_run_that_fails_says_so_and_why(federate: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_failed_run_says_why(federate: Callable[..., Run], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="target-delta"):
         federate("run", target_delta=0.5)
     summary = read_json(tmp_path / "run" / "summary.json")

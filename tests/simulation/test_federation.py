@@ -1,4 +1,4 @@
-"""Whole runs in this process: what they leave behind, what they promise, and that they repeat."""
+"""Whole runs in this process: their artefacts, their guarantees, and that they repeat."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ SHARES = ["updates", "encodings", "updates+encodings"]
         ("autoencoder", "task"),
     ],
 )
-def test_every_way_to_share_and_to_noise_runs_and_promises_only_what_holds(
+def test_every_combination_of_sharing_and_noise_runs_and_states_only_valid_guarantees(
     federate: Callable[..., Run], share: str, scope: str, objective: str
 ) -> None:
     run = federate("run", share=share, dp_scope=scope, objective=objective)
@@ -100,7 +100,7 @@ def test_two_runs_of_one_seed_leave_the_same_bytes(federate: Callable[..., Run],
         assert (one.path / table).read_bytes() == (other.path / table).read_bytes(), table
 
 
-def test_noise_from_the_system_is_new_in_every_run(federate: Callable[..., Run]) -> None:
+def test_noise_from_the_operating_system_differs_between_runs(federate: Callable[..., Run]) -> None:
     one, other = (federate(name, seed=-1, diagnostics=True) for name in ("one", "other"))
     for table in ("rounds.csv", "hospitals.csv", "encoder.safetensors"):
         assert (one.path / table).read_bytes() != (other.path / table).read_bytes(), table
@@ -115,7 +115,7 @@ def test_another_seed_gives_another_run(federate: Callable[..., Run]) -> None:
     ).read_bytes()
 
 
-def test_a_taken_output_directory_is_refused_and_left_alone(
+def test_a_taken_output_directory_is_refused_and_unchanged(
     federate: Callable[..., Run], tmp_path: Path
 ) -> None:
     (tmp_path / "taken").mkdir()
@@ -125,7 +125,7 @@ def test_a_taken_output_directory_is_refused_and_left_alone(
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["precious.txt"]
 
 
-def test_encodings_in_many_chunks_are_those_in_one(
+def test_the_number_of_chunks_does_not_change_encodings(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = federate("one", share="encodings")
@@ -138,7 +138,7 @@ def test_encodings_in_many_chunks_are_those_in_one(
     ).read_bytes()
 
 
-def test_decoders_stay_out_of_everything_the_server_writes(federate: Callable[..., Run]) -> None:
+def test_the_server_writes_no_decoder(federate: Callable[..., Run]) -> None:
     run = federate("run", record_messages=True)
     shapes = [(16,), (16, 784)]
     received = sorted((run.path / "received").glob("round-*/hospital-*.safetensors"))
@@ -147,7 +147,7 @@ def test_decoders_stay_out_of_everything_the_server_writes(federate: Callable[..
         assert sorted(tuple(tensor.shape) for tensor in load_file(file).values()) == shapes
 
 
-def test_the_average_that_the_server_keeps_is_that_of_what_it_received(federate: Callable[..., Run]) -> None:
+def test_the_server_keeps_the_average_of_the_received_updates(federate: Callable[..., Run]) -> None:
     run = federate("run", record_messages=True, partition="quantity-skew", target_epsilon=50.0)
     records = read_json(run.path / "config.json")["records"]
     last = {name: load_file(run.path / "received" / "round-2" / f"{name}.safetensors") for name in records}
@@ -156,7 +156,7 @@ def test_the_average_that_the_server_keeps_is_that_of_what_it_received(federate:
         np.testing.assert_allclose(kept, total / sum(records.values()), rtol=1e-4, atol=1e-6)
 
 
-def test_config_json_tells_the_whole_run(federate: Callable[..., Run], data_file: Path) -> None:
+def test_config_json_describes_the_whole_run(federate: Callable[..., Run], data_file: Path) -> None:
     run = federate("run")
     document = read_json(run.path / "config.json")
     assert RunConfig.from_flat(document["config"]).to_flat() == document["config"]

@@ -1,4 +1,4 @@
-"""The command line as a user runs it: through Flower and Ray, and in process, to the same bytes."""
+"""The command line with Flower and Ray, and in process: the same bytes."""
 
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""A SuperLink for one run: failures are explained, and no process is left."""
+
 import json
 import subprocess
 import sys
@@ -53,7 +55,7 @@ run_simulation(Submission(Path(sys.argv[1]), {"output-dir": sys.argv[2], "seed":
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Flower app whose server fails; with a home of its own, and settings that must not be picked up."""
+    """A Flower app whose server fails, with its own home and with Flower settings that must be ignored."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("FL_PPAE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FLWR_HOME", "/nonexistent")
@@ -135,7 +137,7 @@ def test_flower_reads_back_the_values_it_is_given(tmp_path: Path) -> None:
     assert parse_config_args([str(file)]) == values
 
 
-def test_the_callers_flower_settings_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caller_s_flower_settings_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLWR_DATABASE", "/somewhere")
     monkeypatch.setenv("NO_PROXY", "example.org")
     environment = superlink._environment(tmp_path, "mark")
@@ -153,6 +155,6 @@ def test_a_completed_run_is_never_marked_failed(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "summary.json").read_text()) == {"status": "completed"}
 
 
-def test_a_runs_own_cause_comes_first(tmp_path: Path) -> None:
+def test_the_error_of_the_run_itself_comes_first(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"status": "failed", "error": "its\\nown"}')
     assert mark_failed(tmp_path, "another") == "its own"

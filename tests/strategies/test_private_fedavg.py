@@ -1,4 +1,4 @@
-"""The server's strategy, with hand-made replies: what is averaged, what is charged, what is set aside."""
+"""The strategy with scripted replies: what it averages, charges and leaves out."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from strategies.server_ledger import ACTIVE, EXCLUDED, STOPPED
 
 
 def mean(updates: dict[int, dict[str, np.ndarray]], name: str) -> np.ndarray:
-    """Weighted by the enrolled records; by hospital index."""
+    """The mean of updates by hospital index, weighted by the enrolled records."""
     total = sum(RECORDS[index] for index in updates)
     return sum(RECORDS[index] / total * values[name].astype(float) for index, values in updates.items())
 
@@ -104,7 +104,7 @@ def test_a_claim_that_forgets_its_history_is_excluded() -> None:
     assert server.server_ledger.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
 
 
-def test_a_restarted_accountant_does_not_lower_what_the_server_counts() -> None:
+def test_a_restarted_accountant_does_not_lower_the_server_s_epsilon() -> None:
     server = Server()
     for number in (1, 2):
         server.take([reply(q, update(0), claimed=events(number)) for q in server.ask(number)], number)
@@ -125,7 +125,7 @@ def test_events_in_a_run_without_dp_are_excluded() -> None:
     assert set(server.server_ledger.spent().values()) == {None}
 
 
-def test_a_run_without_dp_takes_hospitals_whose_records_paid_in_earlier_runs() -> None:
+def test_a_run_without_dp_accepts_hospitals_that_paid_in_earlier_runs() -> None:
     earlier = (PoissonGaussian(2.0, 0.1, 7, 1),)
     server = Server(noise=None, history=earlier)
     server.take([reply(q, update(i), claimed=earlier, spent=-1.0) for i, q in enumerate(server.ask())])
@@ -139,7 +139,7 @@ def test_a_round_is_charged_when_it_is_sent() -> None:
 
 
 @pytest.mark.parametrize("answered", [True, False])
-def test_an_error_or_silence_is_set_aside_is_not_refunded_and_may_train_again(answered: bool) -> None:
+def test_an_error_or_silence_is_left_out_is_not_refunded_and_may_train_again(answered: bool) -> None:
     server = Server()
     questions = server.ask()
     replies = [reply(q, update(i)) for i, q in enumerate(questions[:3])]
@@ -172,14 +172,14 @@ def test_a_decline_refunds_nothing_that_was_paid_before() -> None:
     assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1), DELTA).spent
 
 
-def test_where_all_decline_nothing_is_aggregated() -> None:
+def test_if_all_decline_nothing_is_aggregated() -> None:
     server = Server()
     assert server.take([reply(q, {}, claimed=(), spent=0.0, status="declined") for q in server.ask()]) is None
     assert server.ask(2) == []
     assert server.take([], 2) is None
 
 
-def test_a_reply_from_a_node_nobody_asked_is_dropped() -> None:
+def test_a_reply_from_an_unasked_node_is_dropped() -> None:
     server = Server()
     questions = server.ask()
     stranger = reply(questions[0], {name: value + 1e6 for name, value in update(0).items()})

@@ -1,4 +1,4 @@
-"""Aggregations that outvote: the rules against Flower's, against wrong updates, and in the strategy."""
+"""Robust aggregation: compared with Flower, with wrong updates, and in the strategy."""
 
 import itertools
 from collections.abc import Callable
@@ -38,20 +38,22 @@ def selected_by_flower(rows: np.ndarray, malicious: int) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 10, 21])
-def test_the_median_is_that_of_each_coordinate(count: int) -> None:
+def test_the_median_is_coordinate_wise(count: int) -> None:
     rows = updates(count)
     by_hand = [sorted(column)[(count - 1) // 2 : count // 2 + 1] for column in rows.T.tolist()]
     np.testing.assert_allclose(median(rows), [sum(middle) / len(middle) for middle in by_hand])
 
 
 @pytest.mark.parametrize("count", [5, 7, 10, 14, 20, 21])
-def test_the_trimmed_mean_is_flowers_where_a_fifth_is_at_least_one(count: int) -> None:
+def test_the_trimmed_mean_agrees_with_flower_from_five_updates_on(count: int) -> None:
     rows = updates(count)
     np.testing.assert_allclose(trimmed_mean(rows), trim_mean(rows, 0.2))
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (2, 2), (3, 1), (4, 2)])
-def test_of_three_or_four_one_is_cut_at_each_end_and_of_fewer_none(count: int, kept: int) -> None:
+def test_three_or_four_updates_are_trimmed_by_one_at_each_end_and_fewer_not_at_all(
+    count: int, kept: int
+) -> None:
     rows = np.arange(count, dtype=float)[:, None] ** 2
     cut = (count - kept) // 2
     assert trimmed_mean(rows) == pytest.approx(rows[cut : cut + kept].mean(axis=0))
@@ -59,13 +61,13 @@ def test_of_three_or_four_one_is_cut_at_each_end_and_of_fewer_none(count: int, k
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 10, 15])
 @pytest.mark.parametrize("seed", range(10))
-def test_krum_takes_the_update_that_flower_takes(count: int, seed: int) -> None:
+def test_krum_selects_the_same_update_as_flower(count: int, seed: int) -> None:
     rows = updates(count, seed=seed)
     assert krum(rows).tobytes() == rows[selected_by_flower(rows, wrong_updates(count))].tobytes()
 
 
-def test_krum_tells_updates_apart_that_are_close_together_and_far_from_zero() -> None:
-    """In float32 |x|^2 + |y|^2 - 2 x y is all rounding here."""
+def test_krum_distinguishes_updates_that_are_close_together_and_far_from_zero() -> None:
+    """In float32, |x|^2 + |y|^2 - 2 x y is only rounding error here."""
     rows = (1 + 1e-5 * updates(7, size=10_000)).astype(np.float32)
     exact = rows.astype(np.float64)
     assert krum(exact).tobytes() == exact[selected_by_flower(exact - 1, wrong_updates(7))].tobytes()
@@ -73,8 +75,8 @@ def test_krum_tells_updates_apart_that_are_close_together_and_far_from_zero() ->
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_krum_prefers_no_update_at_all_to_honest_ones_that_are_mostly_noise(seed: int) -> None:
-    """Two noisy updates are twice as far apart, squared, as one is from none: a free rider is chosen."""
+def test_krum_prefers_an_empty_update_to_honest_ones_that_are_mostly_noise(seed: int) -> None:
+    """The squared distance of two noisy updates is twice that to an empty one: Krum selects a free rider."""
     rng = np.random.default_rng(seed)
     direction = rng.normal(size=5000)
     noisy = 0.3 * direction + rng.normal(size=(5, 5000))
@@ -101,7 +103,7 @@ TOLERATED = [
 
 @pytest.mark.parametrize(("rule", "count", "wrong"), [*TOLERATED, ("krum", 9, 3)])
 @pytest.mark.parametrize("lie", [1e6, -1e6, 0.5e30])
-def test_a_few_wrong_updates_move_the_result_no_further_than_the_honest_ones_lie(
+def test_a_few_wrong_updates_move_the_result_no_further_than_the_honest_updates(
     rule: str, count: int, wrong: int, lie: float
 ) -> None:
     rows = updates(count)
@@ -113,7 +115,7 @@ def test_a_few_wrong_updates_move_the_result_no_further_than_the_honest_ones_lie
 
 
 @pytest.mark.parametrize(("rule", "count", "wrong"), [("median", 5, 3), ("trimmed-mean", 5, 2)])
-def test_more_wrong_updates_than_that_carry_it_away(rule: str, count: int, wrong: int) -> None:
+def test_more_wrong_updates_dominate(rule: str, count: int, wrong: int) -> None:
     rows = updates(count)
     rows[:wrong] = 1e6
     assert (np.abs(RULES[rule](rows)) > 1e5).all()
@@ -128,7 +130,7 @@ def test_names_shapes_and_types_stay(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])
-def test_a_coordinate_wise_rule_treats_each_array_by_itself(rule: str) -> None:
+def test_a_coordinate_wise_rule_treats_each_array_independently(rule: str) -> None:
     given = [update(seed) for seed in range(5)]
     found = combine(rule, given)
     for name, array in found.items():
@@ -155,7 +157,7 @@ def test_the_strategy_combines_only_what_it_accepts_and_in_any_order_of_replies(
     }
 
 
-def test_krum_charges_and_promises_what_the_average_does(federate: Callable[..., Run]) -> None:
+def test_krum_has_the_charges_and_guarantees_of_the_average(federate: Callable[..., Run]) -> None:
     plain = federate("average", nodes=simulated_nodes(5))
     run = federate("krum", nodes=simulated_nodes(5), aggregation="krum", record_messages=True)
     assert run.ledger == plain.ledger
@@ -168,7 +170,9 @@ def test_krum_charges_and_promises_what_the_average_does(federate: Callable[...,
 
 
 @pytest.mark.parametrize(("rule", "least"), [("average", 1), ("median", 3), ("trimmed-mean", 3), ("krum", 5)])
-def test_a_rule_that_could_outvote_no_one_is_refused_with_how_many_it_needs(rule: str, least: int) -> None:
+def test_a_rule_with_too_few_hospitals_is_refused_and_the_error_says_how_many_it_needs(
+    rule: str, least: int
+) -> None:
     for hospitals in range(1, 8):
         if hospitals >= least:
             check_enough(rule, hospitals)
@@ -178,11 +182,11 @@ def test_a_rule_that_could_outvote_no_one_is_refused_with_how_many_it_needs(rule
         assert "\n" not in str(mistake.value)
 
 
-def test_the_server_refuses_before_a_record_is_looked_at(federate: Callable[..., Run]) -> None:
+def test_the_server_refuses_a_rule_before_any_record_is_read(federate: Callable[..., Run]) -> None:
     with pytest.raises(UserError, match="needs at least 5 hospitals"):
         federate("run", aggregation="krum")
 
 
-def test_a_rule_where_no_update_leaves_is_refused() -> None:
+def test_a_rule_is_refused_if_no_update_is_shared() -> None:
     with pytest.raises(UserError, match=r'combines encoder updates.*use "average"'):
         RunConfig.from_flat({"aggregation": "median", "share": "encodings"})

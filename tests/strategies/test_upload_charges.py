@@ -1,4 +1,4 @@
-"""What an upload is charged, and which events are taken for it."""
+"""The charge for an upload, and the events that the server accepts for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined
         (lambda costs: (replace(costs[0], part="test"), costs[1]), "without an event"),
     ],
 )
-def test_an_upload_whose_events_do_not_hold_is_excluded_and_stays_charged(
+def test_an_upload_with_wrong_events_is_excluded_and_stays_charged(
     change: Callable[..., tuple[Any, ...]], words: str
 ) -> None:
     own, server_ledger = account()
