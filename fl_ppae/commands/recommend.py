@@ -133,7 +133,7 @@ def _why(chosen: Choice, wish: Wish, fitting: Sequence[Choice]) -> str:
 
 def _baseline(group: Group) -> str:
     keys, means = group.keys, group.means
-    kind = {"pca": "PCA", "scatternet": "ScatterNet"}.get(keys["encoding"], f"a random {keys['autoencoder']}")
+    kind = {"pca": "PCA", "scatternet": "ScatterNet"}.get(group.encoder, f"a {group.encoder}")
     return (
         f"But {keys['classifier']} on {kind}, which no hospital's record has touched and which spends no "
         f"epsilon, has accuracy {means['accuracy'].value:.3f} at inversion SSIM "

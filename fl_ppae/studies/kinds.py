@@ -48,9 +48,8 @@ class Kind:
 
 def _paper_labels(group: Group) -> dict[str, str]:
     keys = group.keys
-    name = keys["autoencoder"] if group.trained else keys["encoding"]
     return {
-        "encoding": f"random {keys['autoencoder']}" if keys["encoding"] == "random" else name,
+        "encoding": group.encoder,
         "DP": "none" if keys["privacy"] == "none" else f"{keys['privacy']}, {keys['scope']}",
         "hospitals": keys["hospitals"],
         "classifier": keys["classifier"],

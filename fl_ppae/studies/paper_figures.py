@@ -92,12 +92,12 @@ def _draw_frontier(groups: Sequence[Group], path: Path) -> None:
         figure.legend(drawn.values(), drawn.keys(), loc="outside right upper", fontsize=7)
 
 
-def _encoder(group: Group) -> str:
-    return group.keys["encoding"] if group.keys["autoencoder"] == "none" else group.keys["autoencoder"]
+def _architecture(group: Group) -> str:
+    return group.encoder.removeprefix("random ")
 
 
 def _style(group: Group) -> dict[str, str]:
-    colour, marker = _STYLES[_encoder(group)]
+    colour, marker = _STYLES[_architecture(group)]
     return {"fmt": marker, "color": colour, "markerfacecolor": colour if group.formal else "none"}
 
 
@@ -105,13 +105,13 @@ def _short(group: Group) -> str:
     status = {"formal": "DP (formal)", "nominal": "DP (nominal)"}.get(group.keys["epsilon_status"], "no DP")
     if not group.trained:
         status = "random" if group.keys["encoding"] == "random" else ""
-    return f"{_encoder(group)} {status}".strip()
+    return f"{_architecture(group)} {status}".strip()
 
 
 def _label(group: Group) -> str:
     keys = group.keys
     if not group.trained:
-        return f"random {keys['autoencoder']}" if keys["encoding"] == "random" else keys["encoding"]
+        return group.encoder
     dp = "no DP" if keys["privacy"] == "none" else f"eps {keys['privacy']} {keys['epsilon_status']}"
     place = "central" if keys["hospitals"] == "1" else f"{keys['hospitals']} hospitals"
-    return f"{keys['autoencoder']}, {dp}, {place}"
+    return f"{group.encoder}, {dp}, {place}"

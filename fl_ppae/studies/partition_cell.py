@@ -120,7 +120,7 @@ def heterogeneity(mixes: list[Array], sizes: list[int]) -> float:
     return float(np.mean([hellinger(mix, together) for mix in mixes]))
 
 
-def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, Any]:
+def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
     """One federated encoder; the classifier learns on the server's own split, as with `share = updates`."""
     found = train_federated(config, len(held))
     classifier = found.measured.classifier
@@ -130,16 +130,10 @@ def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalReco
         if records.shift not in recalls:
             recalls[records.shift] = _recall(classifier, found.encoder, dataset, records.shift)
         own.append(float(recalls[records.shift] @ label_mix(records, dataset)))
-    return {
-        "accuracy": found.measured.score.accuracy,
-        "accuracy_hospitals": float(np.mean(own)),
-        "accuracy_worst": min(own),
-        "epsilon_min": min(found.epsilon.values()),
-        "epsilon_max": max(found.epsilon.values()),
-    }
+    return _columns(found.measured.score.accuracy, own, list(found.epsilon.values()))
 
 
-def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, Any]:
+def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
     """Every hospital by itself, under its own epsilon: encoder and classifier know its records only."""
     plan = make_plan(config, {name: len(records) for name, records in held.items()})
     accuracies, own, spent = [], [], []
@@ -154,12 +148,17 @@ def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecor
         own.append(float(recall @ label_mix(records, dataset)))
         assert one.epsilon_total is not None
         spent.append(one.epsilon_total)
+    return _columns(float(np.mean(accuracies)), own, spent)
+
+
+def _columns(accuracy: float, own: list[float], epsilons: list[float]) -> dict[str, float]:
+    """`own`: each hospital's accuracy on its own mix of labels; `epsilons`: what each has spent."""
     return {
-        "accuracy": float(np.mean(accuracies)),
+        "accuracy": accuracy,
         "accuracy_hospitals": float(np.mean(own)),
         "accuracy_worst": min(own),
-        "epsilon_min": min(spent),
-        "epsilon_max": max(spent),
+        "epsilon_min": min(epsilons),
+        "epsilon_max": max(epsilons),
     }
 
 

@@ -105,10 +105,7 @@ def _by(groups: Iterable[Group], *names: str) -> dict[str, list[Group]]:
 
 def _encoding(group: Group) -> str:
     """What the classifier sees: an autoencoder's encodings, or a baseline's."""
-    kind, architecture = group.keys.get("encoding", "trained"), group.keys.get("autoencoder", "")
-    if kind == "random":
-        return f"random {architecture}"
-    return _BASELINES.get(kind, architecture)
+    return _BASELINES.get(group.encoder, group.encoder)
 
 
 def _hospitals(group: Group) -> str:

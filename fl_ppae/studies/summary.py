@@ -61,6 +61,14 @@ class Group:
         return self.keys.get("encoding", "trained") == "trained"
 
     @property
+    def encoder(self) -> str:
+        """Such as `fc`, `random fc` or, without an autoencoder, `pca`."""
+        architecture = self.keys.get("autoencoder", "")
+        if self.trained:
+            return architecture
+        return f"random {architecture}" if self.keys["encoding"] == "random" else self.keys["encoding"]
+
+    @property
     def formal(self) -> bool:
         """Whether its epsilon is a guarantee."""
         return self.keys.get("epsilon_status") == "formal"
