@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.config import RunConfig, Scalar, read_simulation
+from fl_ppae.config import RunConfig, Scalar
 from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.keys import kebab
 
 PATH_KEYS = ("data-root", "data-file", "output-dir")
 
@@ -67,7 +69,27 @@ def find(name_or_directory: str) -> Simulation:
             + did_you_mean(name_or_directory, packaged)
         )
     directory = directory.resolve()
-    return Simulation(directory.name, directory, read_simulation(directory))
+    return Simulation(directory.name, directory, _values_of(directory))
+
+
+def _values_of(path: Path) -> dict[str, Any]:
+    """The `[tool.flwr.app.config]` table of a simulation's `pyproject.toml`.
+
+    Raises:
+        UserError: the file is missing, is no TOML, or has no such table.
+    """
+    file = path / "pyproject.toml"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is no simulation: it has no pyproject.toml") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file} is not valid TOML: {error}") from None
+    try:
+        values: dict[str, Any] = table["tool"]["flwr"]["app"]["config"]
+    except KeyError:
+        raise UserError(f"{file} has no [tool.flwr.app.config] table") from None
+    return values
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Scalar]:
@@ -83,7 +105,7 @@ def _parse(pair: str) -> tuple[str, Scalar]:
     key, equals, text = (part.strip() for part in pair.partition("="))
     if not equals:
         raise UserError(f"-c {pair!r} is not key=value")
-    fields = {name.replace("_", "-"): field for name, field in RunConfig.model_fields.items()}
+    fields = {kebab(name): field for name, field in RunConfig.model_fields.items()}
     if key not in fields:
         raise UserError(f"unknown key {key!r}{did_you_mean(key, fields)}")
     kind = type(fields[key].default)

@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
-from safetensors.torch import save_file
-from torch import nn
 
-from fl_ppae import messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import limited_threads
 from fl_ppae.hospital.ceilings import ceiling_of, refusal
 from fl_ppae.hospital.identity import Identity, identify
-from fl_ppae.hospital.release import batches, encodings_to_release, labels_to_release
-from fl_ppae.hospital.site import Hospital, open_hospital, terms_of
+from fl_ppae.hospital.local_model import mean_loss, resumed_model
+from fl_ppae.hospital.release import encodings_to_release, labels_to_release
+from fl_ppae.hospital.simulated import leave_for_audit
+from fl_ppae.hospital.site import Hospital, open_hospital
 from fl_ppae.hospital.state import TrainingState
-from fl_ppae.hospital.training import Moments, round_terms, train_round
+from fl_ppae.hospital.terms import terms_of
+from fl_ppae.hospital.training import round_terms, train_round
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
@@ -38,20 +38,19 @@ from fl_ppae.messages import (
     TRAINED,
     Claim,
     Claims,
+    Content,
     Outgoing,
-    Records,
 )
 from fl_ppae.models.build import (
     encoding_shape_of,
-    local_model_of,
     released_shape_of,
     update_shapes_of,
 )
-from fl_ppae.models.objectives import OBJECTIVES, LocalModel
+from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.encodings import Projection
-from fl_ppae.privacy.events import PARTS, TRAIN, Event, updates
+from fl_ppae.privacy.events import PARTS, TRAIN_PART, Event, updates
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
@@ -59,7 +58,7 @@ from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
 
 
-def guard(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+def check_reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Flower mod: let no reply out that holds more than `messages` lists."""
     answer = call_next(message, context)
     if answer.has_content():
@@ -68,7 +67,7 @@ def guard(message: Message, context: Context, call_next: ClientAppCallable) -> M
     return answer
 
 
-app = ClientApp(mods=[guard])
+app = ClientApp(mods=[check_reply])
 
 
 @app.query("hello")
@@ -90,7 +89,7 @@ def enrol(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     reason = refusal(context.node_config, config) or ""
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
-    if ledger is not None and ledger.terms.upload_events(TRAIN, 1):
+    if ledger is not None and ledger.terms.upload_events(TRAIN_PART, 1):
         plan = plan_hospital(hospital.identity.name, len(hospital.train), config)
         ceiling = ceiling_of(context.node_config)
         reason = over_ceiling(ledger.events, plan.everything(), config.target_delta, ceiling)
@@ -122,7 +121,7 @@ def train(message: Message, context: Context) -> Message:
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     with limited_threads(config.threads_per_hospital):
-        model, moments = _local_model(message, config, run, saved)
+        model, moments = resumed_model(config, run, saved, _encoder(message))
         shared = OBJECTIVES[config.objective].shared(model)
         received = copy.deepcopy(shared.state_dict())
         # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
@@ -147,11 +146,11 @@ def train(message: Message, context: Context) -> Message:
         for key, value in zip(messages.DIAGNOSTICS, values, strict=True):
             metrics[key] = value
     claim = _train_claim(hospital.identity, ledger, TRAINED, "")
-    records: Records = {CLAIM: claim, METRICS: metrics}
+    content: Content = {CLAIM: claim, METRICS: metrics}
     if config.shares_updates:
         sent = update_to_send(behaviour, received, shared.state_dict(), drawn.noise)
-        records[ARRAYS] = messages.to_arrays(sent)
-    return messages.reply(message, records)
+        content[ARRAYS] = message_arrays.to_arrays(sent)
+    return messages.reply(message, content)
 
 
 @app.query("encodings")
@@ -181,7 +180,7 @@ def encodings(message: Message, context: Context) -> Message:
     rows = max(1, CHUNK_BYTES // (released[:1].nbytes or 1))
     window = slice(chunk * rows, (chunk + 1) * rows)
     arrays = {"encodings": Array(np.ascontiguousarray(released[window]))}
-    if part == TRAIN:
+    if part == TRAIN_PART:
         arrays["labels"] = Array(np.load(hospital.state.label_path(run, part))[window])
     chunks = max(1, -(-len(released) // rows))
     claim = _upload_claim(hospital.identity, chunks, ledger)
@@ -196,8 +195,8 @@ def evaluate(message: Message, context: Context) -> Message:
     if refusal(context.node_config, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, config, _run(context), hospital.state.load_training())
-        loss = _mean_loss(model, hospital, config)
+        model, _ = resumed_model(config, _run(context), hospital.state.load_training(), _encoder(message))
+        loss = mean_loss(model, hospital.train, OBJECTIVES[config.objective])
     metrics = MetricRecord({messages.RECORDS: len(hospital.train), "loss": loss})
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
 
@@ -215,6 +214,11 @@ def _run(context: Context) -> str:
 
 def _text(message: Message, key: str) -> str:
     return str(message.content.config_records[CONFIG][key])
+
+
+def _encoder(message: Message) -> ArrayRecord | None:
+    """The encoder that the server sent, unchecked."""
+    return message.content.array_records.get(ARRAYS)
 
 
 def _integer(message: Message, key: str) -> int:
@@ -252,56 +256,25 @@ def _upload_claim(
     return ConfigRecord(claim)
 
 
-def _local_model(
-    message: Message, config: RunConfig, run: str, saved: TrainingState | None
-) -> tuple[LocalModel, Moments]:
-    """The encoder that the message brings (or, training alone, the hospital's own) with its own partner."""
-    model = local_model_of(config)
-    saved = saved if saved is not None and saved.run == run else None
-    if saved is not None:
-        model.partner.load_state_dict(saved.partner)
-    arrays = message.content.array_records.get(ARRAYS)
-    if saved is not None and not config.shares_updates:
-        model.encoder.load_state_dict(saved.encoder)
-    elif arrays is not None:
-        received = messages.from_arrays(arrays, update_shapes_of(config))
-        OBJECTIVES[config.objective].shared(model).load_state_dict(received)
-    return model, saved.moments if saved is not None else {}
-
-
-@torch.inference_mode()
-def _mean_loss(model: LocalModel, hospital: Hospital, config: RunConfig) -> float:
-    total, loss = 0.0, OBJECTIVES[config.objective].loss
-    for positions in batches(len(hospital.train)):
-        images, labels = hospital.train.images(positions), hospital.train.labels(positions)
-        total += float(loss(model(images), images, labels).sum())
-    return total / len(hospital.train)
-
-
 def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledger: Ledger, part: str) -> None:
     """Encode `part`, noise what the terms say is noised, and keep it: what leaves, leaves from there."""
     run, upload = ledger.terms.run, ledger.terms.upload
     assert upload is not None  # this run shares encodings
     rng = _streams(hospital.identity, config, len(ledger.events)).noise
-    records = hospital.train if part == TRAIN else hospital.test
+    records = hospital.train if part == TRAIN_PART else hospital.test
 
     def projection() -> Projection:
-        return messages.read_projection(message.content, config.projection_size, encoding_shape_of(config))
+        return message_arrays.read_projection(
+            message.content, config.projection_size, encoding_shape_of(config)
+        )
 
     with limited_threads(config.threads_per_hospital):
-        model, _ = _local_model(message, config, run, hospital.state.load_training())
+        model, _ = resumed_model(config, run, hospital.state.load_training(), _encoder(message))
         encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
-    labels = labels_to_release(records, upload, rng) if part == TRAIN else None
+    labels = labels_to_release(records, upload, rng) if part == TRAIN_PART else None
     hospital.state.save_release(run, part, encoded, labels)
     if not config.shares_updates and not hospital.identity.deployed:
-        _leave_for_audit(model.encoder, hospital, _text(message, "run-directory"))
-
-
-def _leave_for_audit(encoder: nn.Module, hospital: Hospital, run_directory: str) -> None:
-    """Simulator only: the encoder that never left, for measuring leakage afterwards."""
-    folder = Path(run_directory) / "audit-only"
-    folder.mkdir(exist_ok=True)
-    save_file(encoder.state_dict(), folder / f"{hospital.identity.name}.safetensors")
+        leave_for_audit(model.encoder, hospital.identity.name, Path(_text(message, "run-directory")))
 
 
 def _outgoing(config: RunConfig) -> Outgoing:

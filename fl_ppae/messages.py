@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
 
-from fl_ppae.privacy.encodings import Projection
 from fl_ppae.privacy.events import Event, as_dict, from_dict
 
 Shapes = Mapping[str, tuple[int, ...]]
-Records = dict[str, ArrayRecord | ConfigRecord | MetricRecord]
+Content = dict[str, ArrayRecord | ConfigRecord | MetricRecord]
 Claims = dict[str, ConfigRecordValues]
 
 ARRAYS, CLAIM, METRICS, CONFIG, PROJECTION = "arrays", "claim", "metrics", "config", "projection"
@@ -155,73 +152,6 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
     return metrics
 
 
-def to_arrays(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
-    """A module's state as Flower arrays."""
-    return ArrayRecord({name: tensor.detach().cpu() for name, tensor in state.items()})
-
-
-def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
-    """The tensors of an encoder that came in a message.
-
-    Raises:
-        Malformed: names, shapes or types differ from `shapes`, or a value is not finite.
-    """
-    if set(arrays) != set(shapes):
-        raise Malformed(f"its arrays are {sorted(arrays)}, not {sorted(shapes)}")
-    tensors = {}
-    for name, shape in shapes.items():
-        array = _numpy(arrays[name], name)
-        if array.shape != shape or array.dtype != np.float32:
-            raise Malformed(f"array {name} is {array.dtype} {array.shape}, not float32 {shape}")
-        if not np.isfinite(array).all():
-            raise Malformed(f"array {name} has values that are not finite")
-        tensors[name] = torch.from_numpy(np.array(array))
-    return tensors
-
-
-def _numpy(array: Array, name: str) -> np.ndarray:
-    try:
-        return array.numpy()
-    except (ValueError, TypeError, OSError, EOFError) as error:
-        raise Malformed(f"array {name} can't be read: {error}") from None
-
-
-def projection_record(projection: Projection) -> ArrayRecord:
-    """A projection as Flower arrays."""
-    arrays = {
-        "centre": projection.centre,
-        "components": projection.components,
-        "clip-norm": np.float64(projection.clip_norm),
-    }
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
-
-
-def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> Projection:
-    """The projection to `size` numbers that came in a message, for encodings of shape `encoding`.
-
-    Raises:
-        Malformed: it is missing, or its names, shapes, types or values are not those of a projection.
-    """
-    record = content.array_records.get(PROJECTION)
-    numbers = math.prod(encoding)
-    shapes = {"centre": (numbers,), "components": (size, numbers), "clip-norm": ()}
-    if record is None or set(record) != set(shapes):
-        raise Malformed(f"a projection has {', '.join(shapes)}")
-    arrays = {name: _numpy(record[name], name) for name in shapes}
-    for name, array in arrays.items():
-        wanted = np.float64 if name == "clip-norm" else np.float32
-        if array.shape != shapes[name] or array.dtype != wanted or not np.isfinite(array).all():
-            raise Malformed(f"{name} of the projection is not finite {wanted.__name__} {shapes[name]}")
-    if arrays["clip-norm"] <= 0:
-        raise Malformed("clip-norm of the projection is not positive")
-    return Projection(arrays["centre"], arrays["components"], float(arrays["clip-norm"]))
-
-
-def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name to shape of a module's state."""
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
 def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) -> None:
     """Let pass only what the table above lists for `message_type`.
 
@@ -274,39 +204,6 @@ def _check_chunk(shapes: Shapes, encoding: tuple[int, ...]) -> None:
             raise Leak(f"{name} of shape {tuple(shape)} may not leave; only (N, *{expected})")
 
 
-def reply(to: Message, records: Records) -> Message:
+def reply(to: Message, records: Content) -> Message:
     """A reply holding `records` by their names."""
     return Message(RecordDict(dict(records)), reply_to=to)
-
-
-def read_chunk(
-    content: RecordDict, encoding: Sequence[int], labelled: bool, num_classes: int
-) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """A chunk of encodings (N, *encoding) float32, its labels (N,) int64 if `labelled`, chunks in all.
-
-    Raises:
-        Malformed: not the agreed names, shapes, types, label range or finite values.
-    """
-    arrays = content.array_records.get(ARRAYS)
-    claim = content.config_records.get(CLAIM)
-    wanted = {"encodings", "labels"} if labelled else {"encodings"}
-    if arrays is None or set(arrays) != wanted or claim is None:
-        raise Malformed(f"its chunk must hold {', '.join(sorted(wanted))} and a claim")
-    chunks = claim.get("chunks")
-    if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
-        raise Malformed(f"it announces {chunks!r} chunks")
-    encodings = _numpy(arrays["encodings"], "encodings")
-    if encodings.dtype != np.float32 or encodings.shape[1:] != tuple(encoding):
-        raise Malformed(
-            f"encodings are {encodings.dtype} {encodings.shape}, not float32 (N, *{tuple(encoding)})"
-        )
-    if not np.isfinite(encodings).all():
-        raise Malformed("its encodings have values that are not finite")
-    if not labelled:
-        return encodings, None, chunks
-    labels = _numpy(arrays["labels"], "labels")
-    if labels.dtype != np.int64 or labels.shape != encodings.shape[:1]:
-        raise Malformed(f"labels are {labels.dtype} {labels.shape}, not int64 ({len(encodings)},)")
-    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise Malformed(f"its labels leave the range 0 to {num_classes - 1}")
-    return encodings, labels, chunks

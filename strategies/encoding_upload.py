@@ -11,9 +11,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fl_ppae import messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
-from fl_ppae.privacy.events import TRAIN
+from fl_ppae.privacy.events import TRAIN_PART
 from strategies.server_ledger import ServerLedger
 
 TIMEOUT_SECONDS = 3600.0
@@ -130,7 +130,7 @@ def _read(
         raise Malformed(problem)
     if declined:
         raise Malformed(f"it declined: {claim.get('reason')!s}")
-    return messages.read_chunk(reply.content, request.encoding, part == TRAIN, request.num_classes)
+    return message_arrays.read_chunk(reply.content, request.encoding, part == TRAIN_PART, request.num_classes)
 
 
 def _join(chunks: list[tuple[np.ndarray, np.ndarray | None]]) -> Upload:

@@ -10,7 +10,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from fl_ppae import messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine
@@ -146,7 +146,7 @@ class PrivateFedAvg(FedAvg):
             arrays = content.array_records.get(ARRAYS)
             if arrays is None:
                 raise Malformed("it holds no arrays")
-            records[ARRAYS] = messages.to_arrays(messages.from_arrays(arrays, self.shapes))
+            records[ARRAYS] = message_arrays.to_arrays(message_arrays.from_arrays(arrays, self.shapes))
         metrics = messages.read_metrics(content, messages.DIAGNOSTICS if self.diagnostics else ())
         weight = self.server_ledger.accounts[name].plan.records
         records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from support import Run
 
@@ -58,7 +57,7 @@ def expected_records(question: Message, config: RunConfig) -> dict[str, set[str]
         ENCODINGS: {CLAIM: {"hospital", "status", "reason", "chunks", "events"}, ARRAYS: {"encodings"}},
         EVALUATE: {CLAIM: {"hospital"}, METRICS: {"num-examples", *loss}},
     }[kind]
-    if kind == TRAIN and config.share != "encodings":
+    if kind == TRAIN and config.shares_updates:
         expected[ARRAYS] = set(question.content[ARRAYS])  # the encoder that the server sent
     if kind == ENCODINGS and question.content["config"]["part"] == "train":
         expected[ARRAYS] = {"encodings", "labels"}
@@ -264,94 +263,3 @@ def test_a_malformed_claim_is_malformed_and_no_crash(wrong: dict[str, Any]) -> N
 def test_a_missing_claim_is_malformed() -> None:
     with pytest.raises(Malformed):
         messages.read_claim(RecordDict())
-
-
-def test_an_encoder_comes_through_arrays_unchanged() -> None:
-    state = {name: torch.randn(shape) for name, shape in ENCODER.items()}
-    found = messages.from_arrays(messages.to_arrays(state), messages.shapes_of(state))
-    assert all(torch.equal(found[name], state[name]) for name in state)
-
-
-def garbage(shape: tuple[int, ...]) -> Array:
-    return Array(dtype="float32", shape=shape, stype="numpy.ndarray", data=b"no array")
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"1.weight": None},
-        {"1.weight": Array(np.zeros((784, 16), np.float32))},
-        {"1.weight": Array(np.zeros((16, 784), np.float64))},
-        {"1.weight": Array(np.full((16, 784), np.nan, np.float32))},
-        {"1.bias": Array(np.full(16, -np.inf, np.float32))},
-        {"2.bias": Array(np.zeros(16, np.float32))},
-        {"1.bias": garbage((16,))},
-    ],
-    ids=["missing", "shape", "type", "NaN", "infinite", "extra", "garbage"],
-)
-def test_a_malformed_update_is_malformed_and_no_crash(changed: dict[str, Array | None]) -> None:
-    arrays = {**zeros(ENCODER), **changed}
-    with pytest.raises(Malformed):
-        messages.from_arrays(
-            ArrayRecord({name: array for name, array in arrays.items() if array is not None}), ENCODER
-        )
-
-
-def chunk(chunks: Any = 1, **changes: Array | None) -> RecordDict:
-    arrays = {
-        "encodings": Array(np.ones((5, 16), np.float32)),
-        "labels": Array(np.arange(5)),
-        **changes,
-    }
-    present = {name: array for name, array in arrays.items() if array is not None}
-    return RecordDict({CLAIM: ConfigRecord({"chunks": chunks}), ARRAYS: ArrayRecord(present)})
-
-
-def test_a_chunk_is_read_with_and_without_labels() -> None:
-    encodings, labels, chunks = messages.read_chunk(chunk(3), (16,), True, 10)
-    assert (encodings.shape, chunks) == ((5, 16), 3)
-    assert labels is not None
-    assert labels.tolist() == [0, 1, 2, 3, 4]
-    assert messages.read_chunk(chunk(labels=None), (16,), False, 10)[1] is None
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        RecordDict(),
-        chunk(0),
-        chunk("many"),
-        chunk(labels=None),
-        chunk(encodings=None),
-        chunk(encodings=Array(np.ones((5, 17), np.float32))),
-        chunk(encodings=Array(np.ones((5, 4, 4), np.float32))),
-        chunk(encodings=Array(np.ones((5, 16), np.float64))),
-        chunk(encodings=Array(np.full((5, 16), np.inf, np.float32))),
-        chunk(encodings=garbage((5, 16))),
-        chunk(labels=Array(np.arange(4))),
-        chunk(labels=Array(np.arange(5.0))),
-        chunk(labels=Array(np.arange(5) - 1)),
-        chunk(labels=Array(np.arange(5) + 6)),
-        chunk(more=Array(np.arange(5))),
-    ],
-    ids=[
-        "nothing",
-        "no chunks",
-        "chunks in words",
-        "no labels",
-        "no encodings",
-        "size",
-        "shape",
-        "type",
-        "infinite",
-        "garbage",
-        "too few labels",
-        "labels of another type",
-        "negative label",
-        "label too large",
-        "extra",
-    ],
-)
-def test_a_malformed_chunk_is_malformed_and_no_crash(content: RecordDict) -> None:
-    with pytest.raises(Malformed):
-        messages.read_chunk(content, (16,), True, 10)

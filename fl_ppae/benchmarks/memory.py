@@ -11,7 +11,7 @@ import psutil
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fl_ppae import messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.benchmarks.own_process import last_number
 from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.benchmarks.workload import config_for, write_images
@@ -19,7 +19,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
-from fl_ppae.hospital.site import write_deal
+from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.messages import ARRAYS, CONFIG
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.simulation.in_process import simulated_grid
@@ -58,7 +58,7 @@ def _serve(flat: dict[str, Any], hospitals: int) -> float:
     torch.set_num_threads(1)
     config = RunConfig.from_flat(flat)
     grid = simulated_grid(config, hospitals)
-    arrays = messages.to_arrays(autoencoder_of(config).encoder.state_dict())
+    arrays = message_arrays.to_arrays(autoencoder_of(config).encoder.state_dict())
     where = ConfigRecord({"run-directory": config.output_dir, "server-round": 1})
     for node in grid.get_node_ids():
         content = RecordDict({ARRAYS: arrays, CONFIG: where})

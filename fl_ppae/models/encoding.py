@@ -13,18 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_ppae.data.records import to_float
 from fl_ppae.hardware import CPU
 
 Array = NDArray[Any]
-
-# Not tuned.
 
 
 def images_to_tensor(images: Array | Tensor) -> Tensor:
     """uint8 (N, H, W, C) as float (N, C, H, W) in [0, 1]; a float tensor as it is."""
     if isinstance(images, Tensor):
         return images
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float().div(255).contiguous()
+    return to_float(images).contiguous()
 
 
 @torch.inference_mode()

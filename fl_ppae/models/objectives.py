@@ -1,6 +1,6 @@
 """What an encoder learns inside a hospital: by which loss, with which partner, and what may leave of it.
 
-A new objective is one entry of `OBJECTIVES`, and its name in `config.RunConfig.objective`.
+A new objective is one entry of `OBJECTIVES`, and its name in `keys.Keys.objective`.
 """
 
 from __future__ import annotations

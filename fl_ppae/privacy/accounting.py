@@ -34,7 +34,15 @@ from scipy.optimize import brentq
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.events import PARTS, TRAIN, Event, Gaussian, PoissonGaussian, RandomisedResponse, merge
+from fl_ppae.privacy.events import (
+    PARTS,
+    TRAIN_PART,
+    Event,
+    Gaussian,
+    PoissonGaussian,
+    RandomisedResponse,
+    merge,
+)
 from fl_ppae.privacy.labels import replacement_rate
 
 MAX_NOISE_MULTIPLIER = 1e4
@@ -90,7 +98,7 @@ def _check_delta(delta: float) -> None:
 
 def _part(event: Event) -> str:
     """Whose records pay: only encodings are ever made of test records."""
-    return event.part if isinstance(event, Gaussian) else TRAIN
+    return event.part if isinstance(event, Gaussian) else TRAIN_PART
 
 
 @lru_cache(maxsize=4096)
@@ -248,5 +256,5 @@ def calibrate_encoding_noise(target_epsilon: float, delta: float) -> float:
     wanted = DifferentialPrivacyParameters(target_epsilon, delta)
     near = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation
     return _smallest(
-        lambda sigma: replace_one_epsilon([Gaussian(sigma, TRAIN, 1)], delta) <= target_epsilon, near
+        lambda sigma: replace_one_epsilon([Gaussian(sigma, TRAIN_PART, 1)], delta) <= target_epsilon, near
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
-TRAIN, TEST = PARTS = ("train", "test")
+TRAIN_PART, TEST_PART = PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
 from fl_ppae.privacy.events import (
     PARTS,
-    TRAIN,
+    TRAIN_PART,
     Event,
     Gaussian,
     PoissonGaussian,
@@ -51,7 +51,7 @@ class UploadTerms:
         costs: list[Event] = []
         if self.encoding_noise_multiplier is not None:
             costs.append(Gaussian(self.encoding_noise_multiplier, part, server_round))
-        if self.label_epsilon and part == TRAIN:
+        if self.label_epsilon and part == TRAIN_PART:
             costs.append(RandomisedResponse(self.label_epsilon, self.classes, server_round))
         return tuple(costs)
 

@@ -15,7 +15,7 @@ from fl_ppae.privacy.accounting import (
     epsilon,
     replace_one_epsilon,
 )
-from fl_ppae.privacy.events import TRAIN, Event, PoissonGaussian
+from fl_ppae.privacy.events import TRAIN_PART, Event, PoissonGaussian
 from fl_ppae.privacy.ledger import Terms, UploadTerms
 
 HIGH_SAMPLE_RATE = 0.5
@@ -65,7 +65,7 @@ class HospitalPlan:
         if self.noise_multiplier is not None and self.rounds:
             steps = self.steps_per_round * self.rounds
             training = (PoissonGaussian(self.noise_multiplier, self.sample_rate, steps, 1),)
-        return (*training, *self.upload_events(TRAIN, 1))
+        return (*training, *self.upload_events(TRAIN_PART, 1))
 
     @property
     def epsilon_replace_one(self) -> float | None:
@@ -144,6 +144,22 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     )
 
 
+def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
+    """A plan as the terms that a ledger holds."""
+    return Terms(
+        run,
+        config.dp_scope,
+        plan.records,
+        plan.noise_multiplier,
+        plan.sample_rate,
+        plan.steps_per_round,
+        config.max_grad_norm,
+        config.target_epsilon,
+        config.target_delta,
+        plan.upload,
+    )
+
+
 def upload_terms(config: RunConfig) -> UploadTerms | None:
     """What sharing encodings costs a hospital: the same in all; None if the run shares none."""
     if not config.shares_encodings:
@@ -196,19 +212,3 @@ def _affordable_rounds(sigma: float, rate: float, steps: int, config: RunConfig)
         else:
             high = middle - 1
     return low
-
-
-def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
-    """A plan as the terms that a ledger holds."""
-    return Terms(
-        run,
-        config.dp_scope,
-        plan.records,
-        plan.noise_multiplier,
-        plan.sample_rate,
-        plan.steps_per_round,
-        config.max_grad_norm,
-        config.target_epsilon,
-        config.target_delta,
-        plan.upload,
-    )

@@ -6,7 +6,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from safetensors.numpy import save_file
 from torch import nn
 
-from fl_ppae import messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
@@ -27,7 +27,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
-    shapes = messages.shapes_of(encoder.state_dict())
+    shapes = message_arrays.shapes_of(encoder.state_dict())
     round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
     reports: list[RoundReport] = []
     measured: list[Measured] = []
@@ -37,7 +37,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             return None
         row: dict[str, float | None] = {}
         if evaluate and config.shares_updates and _is_evaluated(server_round, config):
-            encoder.load_state_dict(messages.from_arrays(arrays, shapes))
+            encoder.load_state_dict(message_arrays.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
                 measured.append(measure_encoder(encoder, session.dataset, config, split))
@@ -57,7 +57,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     where = ConfigRecord({"run-directory": str(run.path)})
     strategy.start(
         session.grid,
-        messages.to_arrays(encoder.state_dict()),
+        message_arrays.to_arrays(encoder.state_dict()),
         num_rounds=config.num_server_rounds,
         timeout=ROUND_TIMEOUT_SECONDS,
         train_config=where,

@@ -16,7 +16,7 @@ from fl_ppae.data.deal import Deal, make_deal, pooled
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
-from fl_ppae.hospital.site import write_deal
+from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.plotting import plot_label_distributions
 from fl_ppae.privacy.plan import Plan, make_plan

@@ -10,13 +10,13 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from fl_ppae import messages
+from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import pooled
 from fl_ppae.models.build import public_seed, released_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
-from fl_ppae.privacy.events import TEST, TRAIN
+from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.privacy.labels import transition
 from fl_ppae.privacy.plan import upload_terms
 from fl_ppae.server.classification import score
@@ -52,7 +52,7 @@ def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured |
     """
     config = session.config
     projection = _projection(session, encoder)
-    train = _ask(session, TRAIN, encoder, projection)
+    train = _ask(session, TRAIN_PART, encoder, projection)
     uploads = {
         name: {"records": 0, "refused": upload.reason}
         if isinstance(upload, Refused)
@@ -124,15 +124,16 @@ def _ask(
         name: node for name, node in session.nodes.items() if server_ledger.accounts[name].status != EXCLUDED
     }
     enrolled = {name: session.enrolments[name] for name in nodes}
-    records = {name: one.records if part == TRAIN else one.test_records for name, one in enrolled.items()}
+    train = part == TRAIN_PART
+    records = {name: one.records if train else one.test_records for name, one in enrolled.items()}
     request = Request(
         part,
         config.num_server_rounds,
         released_shape_of(config),
         session.dataset.spec.num_classes,
         str(session.run.path),
-        messages.to_arrays(encoder.state_dict()) if config.shares_updates else None,
-        messages.projection_record(projection) if projection is not None else None,
+        message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
+        message_arrays.projection_record(projection) if projection is not None else None,
     )
     return collect(session.grid, server_ledger, nodes, records, request)
 
@@ -161,7 +162,7 @@ def _plain(
 def _hospitals_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The hospitals' shares of the official test split, as they released them."""
     assert session.deal is not None  # share = encodings is refused in a deployment
-    tested = _accepted(_ask(session, TEST, encoder, projection))
+    tested = _accepted(_ask(session, TEST_PART, encoder, projection))
     if not tested:
         raise RuntimeError("no hospital uploaded encodings of its test part; the log says why, by hospital")
     images, labels = pooled({name: session.deal.test[name] for name in tested})

@@ -23,7 +23,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from support import SMALL, write_npz
 
-from fl_ppae import client_app, messages
+from fl_ppae import client_app, message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.hospital import release, training
 from fl_ppae.models.build import autoencoder_of
@@ -62,9 +62,9 @@ class Hospital:
         self.config = RunConfig.from_flat({**KEYS, "data-file": str(data)})
         self.grid = InProcessGrid(client_app.app, self.config.to_flat(), [self.node])
         encoder = autoencoder_of(self.config).encoder
-        self.arrays = messages.to_arrays(encoder.state_dict())
+        self.arrays = message_arrays.to_arrays(encoder.state_dict())
         public = np.random.default_rng(0).normal(size=(40, 16)).astype(np.float32)
-        self.projection = messages.projection_record(public_projection(public, 5))
+        self.projection = message_arrays.projection_record(public_projection(public, 5))
 
     def ask(self, kind: str, **config: Any) -> Message:
         records: dict[str, ArrayRecord | ConfigRecord] = {

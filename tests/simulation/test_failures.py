@@ -114,7 +114,7 @@ def test_a_run_in_which_nobody_trained_has_failed_and_says_why(
         plan = plan_hospital(name, records, config)
         return replace(plan, noise_multiplier=math.nextafter(plan.noise_multiplier or 0.0, 100.0))
 
-    monkeypatch.setattr("fl_ppae.hospital.site.plan_hospital", another)
+    monkeypatch.setattr("fl_ppae.hospital.terms.plan_hospital", another)
     with pytest.raises(
         RuntimeError, match="no hospital trained in any round; hospital-0 excluded: its poisson"
     ):

@@ -1,0 +1,49 @@
+"""A hospital's model as it stands between messages: the common encoder, and the partner that it kept."""
+
+from __future__ import annotations
+
+import torch
+from flwr.app import ArrayRecord
+
+from fl_ppae import message_arrays
+from fl_ppae.config import RunConfig
+from fl_ppae.data.records import Records
+from fl_ppae.hospital.release import batches
+from fl_ppae.hospital.state import TrainingState
+from fl_ppae.hospital.training import Moments
+from fl_ppae.models.build import local_model_of, update_shapes_of
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
+
+
+def resumed_model(
+    config: RunConfig, run: str, saved: TrainingState | None, sent: ArrayRecord | None
+) -> tuple[LocalModel, Moments]:
+    """The model to train or encode with next, and its optimiser's moments.
+
+    Args:
+        saved: what the last round left; ignored if that was of another run.
+        sent: what the server sent; a hospital that shares no updates keeps its own encoder instead.
+
+    Raises:
+        Malformed: `sent` is not an encoder of this run.
+    """
+    model = local_model_of(config)
+    saved = saved if saved is not None and saved.run == run else None
+    if saved is not None:
+        model.partner.load_state_dict(saved.partner)
+    if saved is not None and not config.shares_updates:
+        model.encoder.load_state_dict(saved.encoder)
+    elif sent is not None:
+        received = message_arrays.from_arrays(sent, update_shapes_of(config))
+        OBJECTIVES[config.objective].shared(model).load_state_dict(received)
+    return model, saved.moments if saved is not None else {}
+
+
+@torch.inference_mode()
+def mean_loss(model: LocalModel, records: Records, objective: Objective) -> float:
+    """The loss of a record, averaged over all `records`."""
+    total = 0.0
+    for positions in batches(len(records)):
+        images, labels = records.images(positions), records.labels(positions)
+        total += float(objective.loss(model(images), images, labels).sum())
+    return total / len(records)

@@ -1,0 +1,35 @@
+"""The terms that a hospital trains under: its own calibration, and no message's."""
+
+from __future__ import annotations
+
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.hospital.site import Hospital
+from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.plan import plan_hospital, planned_terms, upload_terms
+
+
+def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
+    """The terms this hospital trains under, calibrated by itself from its number of records.
+
+    Raises:
+        UserError: as `plan_hospital`, or fewer than min-records.
+    """
+    name, records = hospital.identity.name, len(hospital.train)
+    if records < config.min_records:
+        raise UserError(f"{name} has {records} records, fewer than min-records = {config.min_records}")
+    known = hospital.state.agreed_terms(run)
+    if known is not None and _same_ask(known, config):
+        return known
+    return planned_terms(plan_hospital(name, records, config), config, run)
+
+
+def _same_ask(terms: Terms, config: RunConfig) -> bool:
+    """True if the configuration still asks for what `terms` were calibrated for."""
+    return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta, terms.upload) == (
+        config.dp_scope,
+        config.max_grad_norm,
+        config.target_epsilon,
+        config.target_delta,
+        upload_terms(config),
+    )

@@ -1,0 +1,173 @@
+"""Every key of a run's configuration: type, range, unit, default and meaning.
+
+Keys are kebab-case in `[tool.flwr.app.config]` and on the command line (`-c target-epsilon=3`),
+snake_case in Python (`config.target_epsilon`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def kebab(name: str) -> str:
+    """The key of a field: `target_epsilon` is `target-epsilon`."""
+    return name.replace("_", "-")
+
+
+class Keys(BaseModel):
+    """The keys alone; `config.RunConfig` checks that their values fit together."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, alias_generator=kebab, populate_by_name=True
+    )
+
+    # Data
+    dataset: Literal["pathmnist", "bloodmnist", "mnist", "cifar10"] = Field(
+        "pathmnist", description="image set; its images are (H, W, C) uint8"
+    )
+    data_source: Literal["auto", "medmnist", "torchvision", "file", "stand-in"] = Field(
+        "auto",
+        description="where the images come from; `auto`: the official file, else downloaded, "
+        "else the stand-in with a warning",
+    )
+    data_root: str = Field(
+        "",
+        description="folder of the official files; empty: ~/.medmnist (MedMNIST) or "
+        "~/.fl_ppae/torchvision (MNIST, CIFAR-10)",
+    )
+    data_file: str = Field("", description="the .npz for data-source = file")
+    partition: Literal["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"] = Field(
+        "iid", description="how the train split is dealt out to the hospitals"
+    )
+    dirichlet_alpha: float = Field(
+        0.5, gt=0, le=1e4, description="concentration of partition = dirichlet; smaller is more skewed"
+    )
+    classes_per_hospital: int = Field(
+        3, ge=1, le=100, description="classes a hospital holds under partition = pathological"
+    )
+    min_records: int = Field(
+        64, ge=1, description="a hospital with fewer train records is an error that names it"
+    )
+
+    # Training
+    num_server_rounds: int = Field(10, ge=1, le=10_000, description="rounds of local training")
+    local_epochs: int = Field(
+        1, ge=1, le=1_000, description="passes over a hospital's records a round, in expectation"
+    )
+    batch_size: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="expected batch: sample rate = batch-size / records, rounded up a little, at most 1",
+    )
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="of Adam, in every round")
+    objective: Literal["reconstruction", "task"] = Field(
+        "reconstruction", description="what the encoder learns: the image, or the label"
+    )
+    autoencoder: Literal["fc", "fc-deep", "conv", "conv-image"] = Field(
+        "conv", description="architecture of encoder and decoder"
+    )
+    encoding_size: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="numbers in an encoding; 0: the architecture's own (fc, fc-deep: 784; "
+        "conv: 16 channels; conv-image: the image's shape)",
+    )
+
+    # Privacy
+    dp_scope: Literal["none", "encoder", "frozen-decoder", "autoencoder"] = Field(
+        "autoencoder", description="which gradients are clipped and noised"
+    )
+    target_epsilon: float = Field(
+        8.0, gt=0, le=1e3, description="a hospital's budget for its encoder updates, all rounds together"
+    )
+    target_delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / records in every hospital")
+    noise_multiplier: float = Field(
+        0.0,
+        ge=0,
+        le=1e4,
+        description="0: calibrated per hospital to target-epsilon; else this one for all, >= 0.2",
+    )
+    max_grad_norm: float = Field(
+        0.001,
+        ge=1e-6,
+        le=1e6,
+        description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",
+    )
+    encoding_noise_epsilon: float = Field(
+        0.0,
+        ge=0,
+        le=1e3,
+        description="budget of the Gaussian mechanism on encodings, replace-one, at target-delta; "
+        "0: encodings leave plain",
+    )
+    projection_size: int = Field(
+        16,
+        ge=1,
+        le=65_536,
+        description="numbers to which an encoding is projected, by public data, before it is noised; "
+        "only with encoding-noise-epsilon",
+    )
+    label_epsilon: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="epsilon of randomised response on labels, delta 0; 0: labels leave in the clear",
+    )
+    diagnostics: bool = Field(
+        False, description="hospitals also report losses and clipping; costs the run its guarantee"
+    )
+
+    # Sharing, server
+    share: Literal["updates", "encodings", "updates+encodings"] = Field(
+        "updates", description="what leaves a hospital"
+    )
+    classifier: Literal["lr", "resnet18"] = Field("lr", description="the server's classifier")
+    evaluate_every: int = Field(
+        5, ge=0, description="rounds between evaluations; the last round is always evaluated; 0: only it"
+    )
+    aggregation: Literal["average", "median", "trimmed-mean", "krum"] = Field(
+        "average",
+        description="how updates are combined: weighted by records, or by a rule that outvotes a few",
+    )
+    adversary: Literal["none", "label-flip", "backdoor", "sign-flip", "scaled", "random", "free-rider"] = (
+        Field("none", description="behaviour of the hospitals in adversary-hospitals")
+    )
+    adversary_hospitals: str = Field("", description='hospital numbers from 0, comma-separated: "0,3"')
+    record_messages: bool = Field(False, description="keep every received update under received/, for audits")
+
+    # The run
+    checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of layers in training; auto: bfloat16 where the processor multiplies it. Clipping, "
+        "noise and weights are float32",
+    )
+    threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads of a hospital's training")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where layers run; auto: a CUDA device where there is one"
+    )
+    hospitals_per_gpu: int = Field(
+        4, ge=1, le=256, description="hospitals that train at once on a CUDA device, in simulation"
+    )
+    seed: int = Field(
+        42,
+        ge=-1,
+        lt=2**31,
+        description="of initialisation, partitions and, in simulation, noise and sampling; "
+        "-1: noise and sampling from the operating system's entropy",
+    )
+    tensorboard: bool = Field(
+        False, description="also write rounds and results as TensorBoard event files under tensorboard/"
+    )
+    mlflow_tracking_uri: str = Field(
+        "",
+        description="also log them to this MLflow server, or sqlite:///FILE, as experiment fl-ppae; "
+        "empty: off",
+    )
+    output_dir: str = Field(
+        "", description="run directory; empty: ~/.fl_ppae/runs/<simulation>-<UTC time>-<run id>"
+    )
