@@ -1,4 +1,4 @@
-"""Figures in colours that colour-blind eyes tell apart. Each names its data source."""
+"""Figures with colour-blind-safe colours. Each names its data source."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def plot_label_distributions(
     source_label: str,
     path: Path,
 ) -> None:
-    """How many train records of each class each hospital holds, as stacked bars."""
+    """Stacked bars: the number of train records of each class in each hospital."""
     counts = np.array(
         [
             np.bincount(np.asarray(labels, int), minlength=len(class_names))
             for labels in labels_per_hospital.values()
         ]
     )
-    # Up to 40 hospitals a name and a bar of 0.4 inches each; then the bars get thin, and 40 have a name.
+    # Each of up to 40 hospitals has a name and a bar of 0.4 inches. Beyond, bars get thin and 40 are named.
     height = 1.6 + 0.4 * min(len(counts), _BARS)
     with figure_file(path, "Train records by class", source_label, (9, height)) as figure:
         axes = figure.subplots()
@@ -62,7 +62,7 @@ def plot_label_distributions(
 def plot_image_rows(
     rows: Mapping[str, np.ndarray[Any, Any]], path: Path, title: str, source_label: str
 ) -> None:
-    """Rows of images (N, C, H, W) in 0 to 1, one under the other, each with its name."""
+    """Rows of images (N, C, H, W) with values 0 to 1, each row with its name."""
     count = len(next(iter(rows.values())))
     with figure_file(path, title, source_label, (1.0 * count + 1.6, 1.0 * len(rows) + 0.9)) as figure:
         grid = figure.subplots(len(rows), count, squeeze=False)
@@ -73,7 +73,7 @@ def plot_image_rows(
 
 
 def show_image(axes: Any, image: np.ndarray[Any, Any]) -> None:
-    """One image (C, H, W) in 0 to 1 on axes, without ticks."""
+    """One image (C, H, W) with values 0 to 1, without ticks."""
     pixels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
     axes.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
     axes.set_xticks([])
@@ -88,7 +88,7 @@ def plot_extraction(
     source_label: str,
 ) -> None:
     """A surrogate's agreement and accuracy (0 to 1) by number of queries, and the original's accuracy."""
-    with figure_file(path, "Classifier copied through its answers", source_label, (6, 4)) as figure:
+    with figure_file(path, "Classifier copied by querying it", source_label, (6, 4)) as figure:
         axes = figure.subplots()
         for (name, values), colour, style in zip(by_queries.items(), OKABE_ITO, ("o-", "s--"), strict=False):
             axes.plot(queries, values, style, color=colour, label=f"surrogate's {name}")
@@ -107,7 +107,7 @@ def plot_roc(
     title: str,
     source_label: str,
 ) -> None:
-    """False- and true-positive rates of each attacker, both on log axes, beside guessing."""
+    """Each attacker's true-positive rate by false-positive rate, on log axes, with the line of guessing."""
     with figure_file(path, title, source_label, (5.5, 5)) as figure:
         axes = figure.subplots()
         styles = ("-", "--", "-.", ":")
@@ -127,7 +127,7 @@ def plot_roc(
 
 @contextmanager
 def figure_file(path: Path, title: str, source_label: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure that is saved at the end, with its title and its data source; `size` is in inches."""
+    """Yield a figure, then save it with its title and data source. `size` is in inches."""
     figure = blank_figure(size)
     yield figure
     figure.suptitle(title, parse_math=False)
@@ -137,12 +137,12 @@ def figure_file(path: Path, title: str, source_label: str, size: tuple[float, fl
 
 
 def blank_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure without pyplot's global state; `size` is in inches."""
+    """An empty figure without pyplot's global state. `size` is in inches."""
     return Figure(figsize=size, layout="constrained")
 
 
 def name_source(figure: Figure, text: str, *, loud: bool) -> None:
-    """Write the data source below a figure; a stand-in and a run under attack (`loud`) in bold red."""
+    """Write the data source below a figure, in bold red if it must stand out (`loud`)."""
     figure.supxlabel(
         text,
         fontsize="small",

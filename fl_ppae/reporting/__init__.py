@@ -1,1 +1,1 @@
-"""What a run leaves behind: its directory, tables, figures and privacy card."""
+"""Tables, figures, reports and privacy cards."""

@@ -1,4 +1,4 @@
-"""An audit's files under `audit/` and its table."""
+"""An audit's tables, and its files under `audit/`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = ("value", "95 % interval", "at\nchance", "knowing\nthe class", "witho
 def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: float) -> dict[str, Any]:
     """Write `audit/results.json`, `audit/results.csv` and the figures; returns the JSON document.
 
-    The files of an earlier audit with the same names are replaced.
+    Files of an earlier audit with the same names are overwritten.
     """
     folder = audited.path / "audit"
     folder.mkdir(exist_ok=True)
@@ -49,17 +49,17 @@ def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: floa
 
 
 def audit_tables(name: str, data_label: str, audit: Audit, *, headed: bool = True) -> list[Table]:
-    """A row for each result; and where attacks could not be made, a row for each of them with the reason.
+    """One row per result and, in a second table, one per skipped attack with the reason.
 
-    `headed`: a head for each attack, its metrics below, for a terminal. Else each row says its attack
-    itself, so that rows can be sorted.
+    `headed`: each attack is a heading with its metrics below, for a terminal. Otherwise each row names its
+    attack, so that rows can be sorted.
     """
     tables = []
     if audit.results:
         table = _headed_table(audit.results) if headed else _flat_table(audit.results)
         table.title = title(f"Audit of {name}", data_label)
         table.caption = (
-            "at chance and knowing the class: for inversion, the mean image and the class-mean image"
+            "for inversion, at chance is the mean image, knowing the class is the class-mean image"
         )
         tables.append(table)
     if audit.skipped:
@@ -113,12 +113,12 @@ def _skipped_table(name: str, data_label: str, skipped: Iterable[Skipped]) -> Ta
 
 
 def attack_table(attacks: Sequence[Attack]) -> Table:
-    """One row per attack: what it is and where it is from."""
+    """One row per attack: what it does and where it is published."""
     table = Table(
         title="Attacks",
         title_justify="left",
         title_style="",
-        caption="poisoning is switched on in a run, not audited after it: -c adversary=... "
+        caption="poisoning attacks are switched on during a run, not audited afterwards: -c adversary=... "
         "-c adversary-hospitals=... (docs/poisoning.md)",
     )
     for column in ("attack", "what it does", "threat models", "source"):

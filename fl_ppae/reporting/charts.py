@@ -1,7 +1,7 @@
-"""Charts of results, for a report (inline SVG) and for a run's figures (on a panel of a matplotlib figure).
+"""Charts of results, as inline SVG for a report or on the axes of a matplotlib figure.
 
-Series differ by colour (Okabe-Ito), marker and dash, never by colour alone. Each chart in a report names its
-data source in itself, so that a copy of it still does.
+Series differ by colour (Okabe-Ito), marker and dash, never by colour alone. The SVG of a chart contains its
+data source, so that a copy of the chart still names it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fl_ppae.reporting.svg import inline_svg
 from fl_ppae.source_label import is_loud, marked_source
 
 _INK, _GRID = "#222222", "#dddddd"
-_COLOURS = tuple(colour for colour in OKABE_ITO if colour not in ("#F0E442", TARGET))  # yellow: too pale
+_COLOURS = tuple(colour for colour in OKABE_ITO if colour not in ("#F0E442", TARGET))  # yellow is too pale
 _STYLES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
-_WIDTH, _HEIGHT, _LINE, _ROW = 360, 215, 14, 24  # of a chart in a report, in points
+_WIDTH, _HEIGHT, _LINE, _ROW = 360, 215, 14, 24  # size of a chart in a report, in points
 _STYLE: Any = {
     "figure.dpi": 72,
-    "font.family": "DejaVu Sans",  # what the layout is measured by; a page has its own
+    "font.family": "DejaVu Sans",  # used to measure the layout; the page sets its own
     "font.size": 11,
     "text.color": _INK,
     "text.parse_math": False,
@@ -39,7 +39,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Point:
-    """A point, its 95 % interval on the y axis if it has one, and what else to say of it."""
+    """A point, its 95 % interval on the y axis if it has one, and a note for its tooltip."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Points under one name; drawn in order."""
+    """Named points, drawn in order."""
 
     name: str
     points: tuple[Point, ...]
@@ -58,7 +58,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a chart says of itself: title, axis labels with their units, and its data source."""
+    """A chart's title, axis labels with units, and data source."""
 
     title: str
     x_label: str
@@ -67,10 +67,10 @@ class Axes:
 
 
 def xy_chart(series: Sequence[Series], axes: Axes, **options: Any) -> Markup:
-    """Series over an axis, as inline SVG; `options` are those of `draw_xy`."""
+    """Series as inline SVG; `options` are those of `draw_xy`."""
     names = [one.name for one in series]
     columns = _legend_columns(names)
-    rows = -(-len(names) // columns) if len(names) > 1 else 0  # one series is what the title says
+    rows = -(-len(names) // columns) if len(names) > 1 else 0  # the title names a single series
     with rc_context(_STYLE):
         figure = _figure(axes, _HEIGHT + _LINE * rows)
         panel = figure.subplots()
@@ -111,17 +111,17 @@ def draw_xy(
     x_names: Mapping[float, str] | None = None,
     upright: Mapping[str, float] | None = None,
 ) -> dict[str, list[str]]:
-    """Draw series, joined by lines or not; returns what each point says, by the gid of its series.
+    """Draw series, joined by lines or not; returns each point's tooltip, by the gid of its series.
 
-    `target` is a horizontal line. `from_zero`: the y axis starts there. `whole`: the x axis goes from here to
-    there, with ticks at whole numbers. `x_names`: named ticks, at these places. `upright`: vertical lines,
-    named. Points that are not finite are left out.
+    `target`: a horizontal line. `from_zero`: the y axis starts at 0. `whole`: first and last value of the x
+    axis, which has ticks at whole numbers. `x_names`: ticks by position. `upright`: vertical lines by name.
+    Points that are not finite are left out.
     """
     shown = [
         (one.name, [point for point in one.points if math.isfinite(point.x) and math.isfinite(point.y)])
         for one in series
     ]
-    points = [point for _, held in shown for point in held]
+    points = [point for _, finite in shown for point in finite]
     marks, names = upright or {}, x_names or {}
     x_ticks = sorted(names) or _ticks([*(point.x for point in points), *marks.values()])
     low, high = (x_ticks[0] - 0.5, x_ticks[-1] + 0.5) if names else (x_ticks[0], x_ticks[-1])
@@ -140,16 +140,18 @@ def draw_xy(
     panel.set_yticks(y_ticks, [_number(tick) for tick in y_ticks])
     if target is not None:
         panel.axhline(target, color=TARGET, linestyle="--", linewidth=1.5)
-        _say(panel, f"target {target:g}", (low, target), (0, 3), color=TARGET)
+        _label(panel, f"target {target:g}", (low, target), (0, 3), color=TARGET)
     for name, x in marks.items():
         panel.axvline(x, color=TARGET, linestyle="--", linewidth=1)
-        beside = -4 if x > (low + high) / 2 else 4
-        _say(panel, name, (x, y_ticks[-1]), (beside, -10), color=TARGET, ha="right" if beside < 0 else "left")
+        offset = -4 if x > (low + high) / 2 else 4
+        _label(
+            panel, name, (x, y_ticks[-1]), (offset, -10), color=TARGET, ha="right" if offset < 0 else "left"
+        )
     tips: dict[str, list[str]] = {}
-    for index, (name, held) in enumerate(shown):
-        _draw_series(panel, index, name, held, joined=joined)
-        if held:
-            tips[f"series-{index}"] = [_tip(name, point, axes, names) for point in held]
+    for index, (name, finite) in enumerate(shown):
+        _draw_series(panel, index, name, finite, joined=joined)
+        if finite:
+            tips[f"series-{index}"] = [_tip(name, point, axes, names) for point in finite]
     return tips
 
 
@@ -183,9 +185,9 @@ def _draw_series(panel: Any, index: int, name: str, points: Sequence[Point], *, 
 def draw_bars(
     panel: Any, values: Mapping[str, float], axes: Axes, *, target: float | None = None, hollow: bool = False
 ) -> dict[str, list[str]]:
-    """Draw horizontal bars with their values; returns what each bar says, by its gid.
+    """Draw horizontal bars with their values; returns each bar's tooltip, by its gid.
 
-    `hollow` ones are numbers that nothing guarantees. `axes.y_label` is not drawn: the bars have names.
+    `hollow`: nothing guarantees the values. `axes.y_label` is not drawn, because the bars are named.
     """
     largest = max([*values.values(), target or 0, 1e-12]) * 1.12
     style = {"color": "white", "edgecolor": _INK, "linestyle": "--"} if hollow else {"color": OKABE_ITO[0]}
@@ -203,18 +205,18 @@ def draw_bars(
         tips[f"bar-{place}"] = [f"{name}: {value:.3f}" + ("" if target is None else f", target {target:g}")]
         inside = value > largest / 5
         ink = "white" if inside and not hollow else _INK
-        beside, side = (-6, "right") if inside else (6, "left")
-        _say(
-            panel, f"{value:.2f}", (value, place), (beside, 0), color=ink, ha=side, va="center", weight="bold"
+        offset, side = (-6, "right") if inside else (6, "left")
+        _label(
+            panel, f"{value:.2f}", (value, place), (offset, 0), color=ink, ha=side, va="center", weight="bold"
         )
     if target is not None:
         panel.axvline(target, color=TARGET, linestyle="--", linewidth=2)
-        _say(panel, f"target {target:g}", (target, -0.5), (0, 3), color=TARGET, ha="center")
+        _label(panel, f"target {target:g}", (target, -0.5), (0, 3), color=TARGET, ha="center")
     return tips
 
 
 def _figure(axes: Axes, height: float) -> Any:
-    """A figure of a report's width with its data source, in as many lines as that takes."""
+    """A figure for a report, `height` points high without the lines of its data source."""
     lines = textwrap.wrap(f"data: {marked_source(axes.source)}", 60)
     figure = blank_figure((_WIDTH / 72, (height + _LINE * len(lines)) / 72))
     figure.patch.set_visible(False)
@@ -232,7 +234,7 @@ def _grid(panel: Any, axis: str, axes: Axes) -> None:
     panel.set_axisbelow(True)
 
 
-def _say(
+def _label(
     panel: Any, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
     panel.annotate(
@@ -245,7 +247,7 @@ def _description(axes: Axes) -> str:
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    """How many columns of names, each as wide as its longest, a report's chart has room for."""
+    """How many columns of a legend fit into a report's chart, each as wide as its longest name."""
     for columns in range(len(names), 1, -1):
         longest = [max(map(len, column), default=0) for column in array_split(list(names), columns)]
         if sum(32 + 6 * length for length in longest) <= _WIDTH:

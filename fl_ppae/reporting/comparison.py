@@ -1,4 +1,4 @@
-"""Runs side by side, as tables for the terminal."""
+"""Tables that compare runs, for the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING = "-"
 
 
 def comparison_tables(runs: Sequence[StoredRun]) -> list[Table]:
-    """Results, differing keys, and audit values where there are any."""
+    """Results, differing keys and, if any run was audited, audit results."""
     names = _short_names(runs)
     tables = [_results(runs, names), _keys(differing_keys(runs), names)]
     audit = audit_values(runs)
@@ -36,7 +36,7 @@ def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
     row("accuracy", lambda run: _number(run.summary.get("accuracy")))
     row("AUC", lambda run: _number(run.summary.get("auc")))
     row(EPSILON, lambda run: format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal))
-    row("all that left has a guarantee", lambda run: "yes" if run.summary.get("formal") else "NO")
+    row("everything that left has a guarantee", lambda run: "yes" if run.summary.get("formal") else "NO")
     row("reconstruction loss (MSE)", lambda run: _number(run.summary.get("reconstruction_loss")))
     metrics = list(dict.fromkeys(key for run in runs for key in run.summary.get("leakage") or {}))
     for metric in metrics:
@@ -71,7 +71,7 @@ def _table(heading: str, names: Sequence[str]) -> Table:
 
 
 def _short_names(runs: Sequence[StoredRun]) -> list[str]:
-    """The runs' names; their whole paths where two have one name."""
+    """The runs' names; their full paths if two runs share a name."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 

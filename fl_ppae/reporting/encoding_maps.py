@@ -1,4 +1,4 @@
-"""Encodings as something that can be drawn."""
+"""Encodings as two-dimensional maps that can be drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def as_maps(encodings: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Encodings (N, *encoding) as maps (N, C, H, W): a vector is folded to a near-square, padded with NaN."""
+    """Encodings (N, *encoding) as maps (N, C, H, W). Vectors fold into a near-square, padded with NaN."""
     if encodings.ndim == 4:
         return encodings
     flat = encodings.reshape(len(encodings), -1)

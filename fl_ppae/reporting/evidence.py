@@ -1,7 +1,7 @@
-"""What a report shows of a run's images: who held which labels, and what a simple attacker gets.
+"""What a report shows about a run's images: each hospital's label mix, and a simple attacker's guesses.
 
-It needs the images that the run used. In a simulation they are rebuilt from the configuration: this is the
-simulator's knowledge, and no hospital sent it.
+This needs the images that the run used. A simulation's deal is rebuilt from its configuration. Only the
+simulator knows it: no hospital sent it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from fl_ppae.runs.stored import StoredRun
 
 _SHOWN = 8
 _GAP, _ZOOM = 2, 3
-# Sized so that a run can end with its report: a second on one core, for encodings of 784 numbers.
+# Small enough to run at the end of every run: one second on one core for encodings of 784 numbers.
 _EFFORT = Effort(victims=100, pairs=500, network_steps=0, gradient_steps=0, queries=0, origins=0)
 
 
 @dataclass(frozen=True)
 class LabelMix:
-    """Train records by hospital and class; each hospital's Hellinger distance (0 to 1) from all together."""
+    """Train records by hospital and class, and Hellinger distances (0 to 1) to the pooled mix."""
 
     classes: tuple[str, ...]
     counts: Mapping[str, tuple[int, ...]]
@@ -48,7 +48,7 @@ class LabelMix:
 
 @dataclass(frozen=True)
 class Inversion:
-    """A linear attacker's work: rows of images as PNG, and each guess's mean SSIM over `victims` images."""
+    """A linear attacker's result: rows of images as PNG, and each guess's mean SSIM over `victims` images."""
 
     attacker: str
     pairs: int
@@ -59,7 +59,7 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Either may be missing, and `missing` says why."""
+    """Label mix and inversion; `missing` says why one of them is absent."""
 
     label_mix: LabelMix | None
     inversion: Inversion | None
@@ -67,9 +67,9 @@ class Evidence:
 
 
 def gather(stored: StoredRun, data_file: str = "") -> Evidence:
-    """Rebuild a completed run's deal, and invert some encodings by ridge regression.
+    """Rebuild the deal of a completed run, and invert some encodings by ridge regression.
 
-    Never downloads. `data_file`: where the run's own data file is now, if it moved.
+    Downloads nothing. `data_file`: where the run's data file is now, if it has moved.
     """
     if stored.summary.get("status") != "completed":
         return Evidence(None, None, "the run did not complete")
@@ -82,7 +82,7 @@ def gather(stored: StoredRun, data_file: str = "") -> Evidence:
 
 
 def gather_from(stored: StoredRun, config: RunConfig, dataset: Dataset, deal: Deal | None) -> Evidence:
-    """The same for the server at the end of a run: the data is at hand."""
+    """The same for the server at the end of a run, which has the data in memory."""
     return _evidence(load_artefacts(stored, config, dataset, deal, _EFFORT, lambda _: None))
 
 
@@ -93,7 +93,7 @@ def _evidence(audited: AuditedRun) -> Evidence:
 
 
 def _check_at_hand(stored: StoredRun) -> None:
-    """Official files that are missing would be downloaded."""
+    """Raise a UserError if official files are missing, which would otherwise be downloaded."""
     kind = (stored.config.get("data_source") or {}).get("kind")
     if kind in ("medmnist", "torchvision"):
         config = RunConfig.from_flat({**stored.values, "data-source": kind})
@@ -112,14 +112,14 @@ def _label_mix(audited: AuditedRun) -> LabelMix:
     }
     everyone = np.sum(list(counts.values()), axis=0)
 
-    def distance(held: np.ndarray) -> float:
-        overlap = np.sqrt(held / held.sum() * everyone / everyone.sum()).sum()
+    def distance(own: np.ndarray) -> float:
+        overlap = np.sqrt(own / own.sum() * everyone / everyone.sum()).sum()
         return float(np.sqrt(max(0.0, 1 - overlap)))
 
     return LabelMix(
         classes,
-        {name: tuple(held.tolist()) for name, held in counts.items()},
-        {name: distance(held) for name, held in counts.items()},
+        {name: tuple(own.tolist()) for name, own in counts.items()},
+        {name: distance(own) for name, own in counts.items()},
     )
 
 
@@ -140,14 +140,14 @@ def _inversion(audited: AuditedRun) -> tuple[Inversion | None, str]:
     rows = {
         "original": _strip(victims.images[drawn]),
         "encoding": _strip(_pictures(victims.encodings[drawn])),
-        **{name: _strip(made[drawn]) for name, made in guesses.items()},
+        **{name: _strip(guess[drawn]) for name, guess in guesses.items()},
     }
-    ssim = {name: float(image_quality(victims.images, made).ssim.mean()) for name, made in guesses.items()}
+    ssim = {name: float(image_quality(victims.images, guess).ssim.mean()) for name, guess in guesses.items()}
     return Inversion(attacker.description, len(known), len(victims), rows, ssim), ""
 
 
 def _pictures(encodings: Tensor) -> Tensor:
-    """Encodings (N, *encoding) as pictures (N, 3, H, W): channels tiled, a vector folded to a near-square."""
+    """Encodings (N, *encoding) as pictures (N, 3, H, W): channels tiled, vectors folded to near-squares."""
     maps = torch.from_numpy(as_maps(encodings.numpy()))
     count, channels, height, width = maps.shape
     across = int(np.ceil(np.sqrt(channels)))
@@ -164,7 +164,7 @@ def _pictures(encodings: Tensor) -> Tensor:
 
 
 def _strip(images: Tensor) -> bytes:
-    """Images (N, C, H, W) in [0, 1] side by side as one PNG, every pixel a block."""
+    """Images (N, C, H, W) in [0, 1] side by side in one PNG, each pixel a block of pixels."""
     _, channels, height, width = images.shape
     side = 28 * _ZOOM
     strip = Image.new("RGB", ((side + _GAP) * len(images) - _GAP, side), "white")

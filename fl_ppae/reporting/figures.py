@@ -1,4 +1,4 @@
-"""Figures of a run, in colours that colour-blind eyes tell apart. Each names its data source."""
+"""Figures of a run, as PNG. Each names its data source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHANNELS_SHOWN = 3
 
 
 def write_figures(run_directory: Path) -> None:
-    """Draw what a run's own files tell: `figures/rounds.png` and `figures/epsilon.png`."""
+    """Draw `figures/rounds.png` and `figures/epsilon.png` from the files of a run."""
     run = open_run(run_directory)
     if (run_directory / "rounds.csv").is_file():
         plot_rounds(run, run_directory / "figures" / "rounds.png")
@@ -32,7 +32,7 @@ def plot_rounds(run: StoredRun, path: Path) -> None:
     with figure_file(path, "Over the rounds", run.data_label, (14, 7)) as figure:
         places = list(figure.subplots(2, 3).flat)
         for panel, place in zip(panels, places, strict=False):
-            place.set_title(panel.axes.title, pad=18)  # above the name of a target
+            place.set_title(panel.axes.title, pad=18)  # leaves room for the label of a target
             if panel.series:
                 draw_xy(place, panel.series, panel.axes, **panel.options)
             else:
@@ -45,7 +45,7 @@ def plot_rounds(run: StoredRun, path: Path) -> None:
 
 
 def plot_epsilon(run: StoredRun, path: Path) -> None:
-    """What each hospital spent on its encoder updates, against the target."""
+    """The epsilon that each hospital has spent on encoder updates, and the target."""
     budgets = budgets_of(run)
     height = 1.6 + 0.4 * len(budgets.spent)
     with figure_file(path, "Privacy spent", run.data_label, (8, height)) as figure:
@@ -55,7 +55,7 @@ def plot_epsilon(run: StoredRun, path: Path) -> None:
 def plot_encodings(
     images: np.ndarray[Any, Any], encodings: np.ndarray[Any, Any], path: Path, source_label: str
 ) -> None:
-    """Images (N, C, H, W) in 0 to 1, each above its encoding (N, *shape): the first channels of a map."""
+    """Images (N, C, H, W) with values 0 to 1, each above the first channels of its encoding (N, *shape)."""
     count = min(len(images), _IMAGES_SHOWN)
     maps = as_maps(encodings[:count])[:, :_CHANNELS_SHOWN]
     height = 1 + maps.shape[1]

@@ -1,7 +1,7 @@
 """One HTML page in one file: no network, nothing loaded from outside, all text escaped.
 
-The page forbids itself every request (Content-Security-Policy) and runs one script only, its own, known
-by its digest. Without the script it shows everything; with it tables sort and values show sooner.
+Its Content-Security-Policy forbids every request and allows one inline script, identified by its digest.
+The script sorts tables and shows tooltips without delay; the page is complete without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fl_ppae.files import write_atomically
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, and `good`, `bad` or empty for how it is marked."""
+    """One cell: its text, and its mark: `good`, `bad` or none."""
 
     text: str
     mark: str = ""
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table for the page: caption, (header, is it numbers) by column, rows of cells."""
+    """A table for the page; `columns` are pairs of header and whether the column holds numbers."""
 
     caption: str
     columns: tuple[tuple[str, bool], ...]
@@ -44,7 +44,7 @@ class HtmlTable:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the page: its `data:` address, what it shows, and a caption."""
+    """An image in the page: its `data:` address, a description of what it shows, and a caption."""
 
     address: str
     description: str
@@ -52,7 +52,7 @@ class Picture:
 
 
 def as_html(table: Table) -> HtmlTable:
-    """The table that the terminal shows, for the page: the two can't differ."""
+    """The terminal's table for the page, so that the two can't differ."""
     columns = tuple(
         (" ".join(str(column.header).split()), column.justify == "right") for column in table.columns
     )
@@ -67,15 +67,15 @@ def embedded(png: bytes) -> str:
 
 
 def picture(path: Path, description: str, caption: str = "") -> Picture:
-    """A PNG file as part of the page."""
+    """A PNG file, embedded in the page."""
     return Picture(embedded(path.read_bytes()), description, caption)
 
 
 def markdown(text: str) -> Markup:
-    """Markdown as HTML. Raw HTML in it is shown as text; links and images are not followed."""
+    """Markdown as HTML. Raw HTML is shown as text; links and images are not rendered."""
     converter = MarkdownIt("commonmark", {"html": False}).enable("table")
     html = converter.disable(["link", "image", "autolink"]).render(text)
-    # A wide table scrolls by itself, not the page. What the text holds of tags is escaped by now.
+    # A wide table scrolls, not the page. Tags in the text are already escaped here.
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>')
     return Markup(html.replace("</table>", "</table></div>"))
 

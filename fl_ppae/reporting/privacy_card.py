@@ -1,4 +1,4 @@
-"""The privacy card: what a run guarantees and what it doesn't, in plain words, from its own artefacts."""
+"""The privacy card: what a run guarantees and what it doesn't, in plain words, from the run's artefacts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = {
 
 
 def privacy_card(run: Path) -> str:
-    """Markdown, from the run's `config.json`, `summary.json` and `ledger.json`."""
+    """Return the card as Markdown, from `config.json`, `summary.json` and `ledger.json` in `run`."""
     config, summary, ledger = (
         read_json(run / name) for name in ("config.json", "summary.json", "ledger.json")
     )
@@ -38,10 +38,10 @@ def privacy_card(run: Path) -> str:
         _hospitals(summary, ledger, config["records"]),
         "## What these numbers mean",
         _meaning(config, ledger),
-        "## Of encodings and labels",
+        "## Encodings and labels",
         _uploads(config["config"], shared),
-        "## What the server learns besides",
-        _besides(config["config"], shared),
+        "## What else the server learns",
+        _also_learned(config["config"], shared),
         "## Randomness",
         _randomness(config["seed"], deployed=config["deployed"]),
     ]
@@ -54,17 +54,17 @@ def _attack(summary: Mapping[str, Any]) -> list[str]:
         return []
     return [
         f"**ATTACK RUN, not an ordinary result: {attack}.** Accuracy and leakage are those of a federation "
-        "under attack. What is promised below holds or fails as it would without: altered records were "
-        "trained on by the honest procedure, and an altered update was made from what had been paid for, or "
-        "from no record. A real adversary may also leave its own noise out: that costs the guarantee of its "
-        "own records and of no other hospital's."
+        "under attack. The attack does not change the guarantees below: altered records went through the "
+        "honest training procedure, and an altered update was computed from an update whose cost had been "
+        "charged, or from no record at all. A real adversary may also omit its own noise. Its own records "
+        "then lose their guarantee; those of the other hospitals do not."
     ]
 
 
 def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequence[str]) -> str:
-    promised = summary["guarantees"]
+    guarantees = summary["guarantees"]
     if summary["formal"]:
-        total = f"epsilon {promised['total']['epsilon']:.3f} if one record is replaced by another"
+        total = f"epsilon {guarantees['total']['epsilon']:.3f} if one record is replaced by another"
         if "encodings" not in shared:
             total = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed, {total}"
         return (
@@ -72,7 +72,7 @@ def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequ
             f"that left a hospital: {total}.**"
         )
     without = [
-        _TITLES[name] for name, guarantee in promised.items() if not guarantee["formal"] and name != "total"
+        _TITLES[name] for name, guarantee in guarantees.items() if not guarantee["formal"] and name != "total"
     ]
     return f"**No guarantee for this run as a whole.** Without one: {', '.join(without)}."
 
@@ -90,7 +90,8 @@ def _artefacts(guarantees: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: Mapping[str, int]) -> str:
     lines = [
-        "| hospital | records | rounds paid | updates (PRV) | updates (PLD) | counted | all, replace-one |",
+        "| hospital | records | rounds charged | updates (PRV) | updates (PLD) | counted "
+        "| all, replace-one |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, spent in summary["epsilon"].items():
@@ -104,10 +105,10 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
         )
     lines.append("")
     lines.append(
-        "Epsilon of the updates is for adding or removing one record, by two accountants; the larger counts. "
-        "The last column is for replacing one record, by PLD; there is none where something left without a "
-        "guarantee. Hospitals hold disjoint records, so the federation's "
-        "epsilon is the largest of them, not the sum."
+        "The epsilon of the updates is for adding or removing one record. Two accountants compute it, and "
+        "the larger value counts. The last column is for replacing one record, by PLD; it is none if "
+        "anything left without a guarantee. Hospitals hold disjoint records, so the epsilon of the "
+        "federation is the largest of theirs, not the sum."
     )
     return "\n".join(lines)
 
@@ -116,14 +117,14 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
     history = (
         "The ledger belongs to the records: it counts this run and every earlier one on the same data file."
         if config["deployed"]
-        else "This run alone: a simulation starts each ledger at zero. Running it again on the same records "
-        "adds to what they have spent, and nothing here counts that."
+        else "These numbers cover this run alone: a simulation starts each ledger at zero. Another run on "
+        "the same records costs them more, and nothing here counts that."
     )
     values = config["config"]
     combined = (
         [
-            f"- Updates were combined by `{values['aggregation']}`, which is post-processing: what is done "
-            "with an update after it has left costs nothing more."
+            f"- Updates were combined by `{values['aggregation']}`, which is post-processing: "
+            "processing an update after it has left a hospital adds no cost."
         ]
         if "updates" in shared_artefacts(values["share"])
         else []
@@ -132,16 +133,16 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
         [
             f"- Scope of the noise: `{ledger['scope']}`: {ledger['note']}.",
             "- Unit: one record (one image with its label) of one hospital. A patient with several images "
-            "is protected less: this is not patient-level privacy.",
+            "is less protected: this is not patient-level privacy.",
             "- Neighbours: for updates alone, data sets that differ by adding or removing one record. For "
-            "encodings, labels and the total, data sets in which one record is replaced by another: the same "
-            "updates then cost more, about twice as much and at large epsilon more than twice.",
-            "- Sampling: Poisson, as accounted; empty batches add noise and count.",
-            "- Composed over all rounds. No accountant is restarted.",
+            "encodings, labels and the total, data sets that differ by replacing one record: the same "
+            "updates then cost about twice as much, and more than twice at large epsilon.",
+            "- Sampling: Poisson, as accounted. An empty batch adds noise and is counted too.",
+            "- Composition: over all rounds. No accountant is restarted.",
             *combined,
             f"- {history}",
-            "- It protects the records that the encoder was trained on. It does not protect images that are "
-            "later encoded with that encoder: an encoding is not encryption.",
+            "- The guarantee protects the records that the encoder was trained on. It does not protect "
+            "images that are later encoded with that encoder: an encoding is not encryption.",
         ]
     )
 
@@ -153,39 +154,39 @@ def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
     lines = []
     if noise:
         lines.append(
-            f"- Encodings were centred and projected to {config['projection-size']} numbers by public data "
-            f"(the server's own split), each was clipped, and noise for epsilon {noise:g} at delta "
-            f"{config['target-delta']:g} was added to it (Gaussian mechanism, replace-one). That is the cost "
-            "of the encoding alone; the encoder that made it was trained on the same records, so the cost of "
-            "the training comes on top. Where that has no guarantee, the encodings have none either."
+            f"- Encodings were centred and projected to {config['projection-size']} numbers, both fitted on "
+            "public data (the server's own split). Each was clipped, and noise for epsilon "
+            f"{noise:g} at delta {config['target-delta']:g} was added (Gaussian mechanism, replace-one). "
+            "This is the cost of the encoding alone. Its encoder was trained on the same records, so the "
+            "cost of training is added. If training has no guarantee, neither have the encodings."
         )
     else:
         lines.append(
             "- Encodings left **plain**. They have no guarantee, whatever epsilon the encoder was trained "
-            "with: that epsilon is about the encoder, not about an image that goes through it. What they "
-            "show of their images can be measured, not bounded."
+            "with: that epsilon covers the encoder, not an image that passes through it. What encodings "
+            "reveal about their images can be measured, but not bounded."
         )
     if label:
         lines.append(
             f"- Labels were randomised (k-ary randomised response, epsilon {label:g}, delta 0)."
-            + ("" if noise else " A plain encoding shows its label all the same.")
+            + ("" if noise else " A plain encoding still reveals its label.")
         )
     else:
         lines.append("- Labels left **in the clear**, without a guarantee.")
     return "\n".join(lines)
 
 
-def _besides(config: Mapping[str, Any], shared: Sequence[str]) -> str:
+def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
     lines = [
-        "- The number of records of each hospital, taken to be public: it sets sample rate, noise, steps "
-        "and averaging weight.",
-        "- Which hospitals took part in a round, declined, or failed.",
+        "- The number of records of each hospital, assumed to be public: it determines the sample rate, the "
+        "noise, the number of steps and the averaging weight.",
+        "- Which hospitals took part in each round, declined, or failed.",
     ]
     if "encodings" in shared:
-        lines.append("- One encoding and one label for each train record that was uploaded.")
+        lines.append("- One encoding and one label for each uploaded train record.")
     if config["diagnostics"]:
         lines.append(
-            "- Un-noised losses, clipped fractions and signal-to-noise (`diagnostics`): no guarantee."
+            "- Exact losses, clipped fractions and signal-to-noise ratios (`diagnostics`): no guarantee."
         )
     return "\n".join(lines)
 
@@ -193,12 +194,12 @@ def _besides(config: Mapping[str, Any], shared: Sequence[str]) -> str:
 def _randomness(seed: int, *, deployed: bool) -> str:
     if seed == FROM_ENTROPY or deployed:
         return (
-            "Noise and sampling started from the operating system's entropy. The generator (PCG64) is not "
-            "a cryptographic one."
+            "Noise and sampling were seeded from the operating system's entropy. The generator (PCG64) is "
+            "not cryptographically secure."
         )
     return (
-        f"**Seeded ({seed}), so that the run can be repeated: whoever knows the seed can subtract the "
-        "noise.** The numbers above hold against those who don't. Real hospitals start from the "
+        f"**Seeded ({seed}), so that the run can be repeated: anyone who knows the seed can subtract the "
+        "noise.** The numbers above hold against those who don't know it. Real hospitals seed from the "
         "operating system's entropy."
     )
 

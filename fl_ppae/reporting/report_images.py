@@ -15,14 +15,14 @@ _FIGURES = {
     ),
     "encodings": (
         "Test images, each above its encoding",
-        "Test images and their encodings, by the run itself.",
+        "Test images and their encodings, drawn by the run itself.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of images with its name, what it shows, and the mean SSIM to the originals if it is a guess."""
+    """A named row of images, with the mean SSIM to the originals if the images are guesses."""
 
     name: str
     picture: Picture
@@ -30,19 +30,19 @@ class Strip:
 
 
 def figure_of(run: StoredRun, name: str) -> Picture | None:
-    """A figure that the run drew itself, `label_distributions` or `encodings`; None if it didn't."""
+    """A figure drawn by the run itself, `label_distributions` or `encodings`; None if there is none."""
     path = run.path / "figures" / f"{name}.png"
     return picture(path, *_FIGURES[name]) if path.is_file() else None
 
 
 def strips(inversion: Inversion, *, uploads: bool) -> list[Strip]:
-    """The attacker's rows of images in words; `uploads`: encodings of train images left the hospitals."""
+    """The rows of images of an inversion. `uploads`: encodings of train images left the hospitals."""
     words = {
         "original": "train images whose encodings were uploaded" if uploads else "official test images",
-        "encoding": "what the attacker sees: channels tiled, or a vector folded to a square",
+        "encoding": "what the attacker sees: channels tiled, or a vector folded into a square",
         "attacker, linear": f"ridge regression from {inversion.pairs:,} pairs",
-        "class-mean image": "a guess by one who knows only the label",
-        "mean image": "a guess by one who knows nothing",
+        "class-mean image": "the guess of someone who knows only the label",
+        "mean image": "the guess of someone who knows nothing",
     }
     return [
         Strip(

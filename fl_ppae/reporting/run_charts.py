@@ -1,4 +1,4 @@
-"""What a run's charts show, its rounds and its budgets, and how its report draws them."""
+"""The charts of a run, over its rounds and of its budgets: what they show, and their SVG for the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIMILARITIES = ("cosine", "cosine_centred", "cosine_mismatched")
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart over the rounds, with the options of `draw_xy`. Without series, nothing was measured."""
+    """A chart over the rounds, with options for `draw_xy`. It has no series if nothing was measured."""
 
     axes: Axes
     series: tuple[Series, ...]
@@ -27,7 +27,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Budgets:
-    """Epsilon of each hospital's encoder updates, with the options of `draw_bars`."""
+    """Epsilon of each hospital's encoder updates, with options for `draw_bars`."""
 
     axes: Axes
     spent: Mapping[str, float]
@@ -36,14 +36,14 @@ class Budgets:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart for the report, and its title."""
+    """A chart for the report, with its title."""
 
     title: str
     svg: Markup
 
 
 def round_charts(run: StoredRun) -> list[Chart]:
-    """A chart of each panel that was measured."""
+    """One chart per panel, except those that were not measured."""
     return [
         Chart(panel.axes.title, xy_chart(panel.series, panel.axes, **panel.options))
         for panel in round_panels(run)
@@ -52,7 +52,7 @@ def round_charts(run: StoredRun) -> list[Chart]:
 
 
 def budget_chart(run: StoredRun) -> Markup | None:
-    """A bar for each hospital; None while no hospital has spent anything."""
+    """One bar per hospital; None while no hospital has spent anything."""
     budgets = budgets_of(run)
     return bar_chart(budgets.spent, budgets.axes, **budgets.options) if budgets.spent else None
 
@@ -111,13 +111,13 @@ def budgets_of(run: StoredRun) -> Budgets:
 
 
 def _nominal(run: StoredRun) -> str:
-    """What the name of an epsilon says after it, if the run's scope guarantees none."""
+    """The suffix that marks an epsilon if the run's scope gives no guarantee."""
     formal = bool(run.values) and SCOPES[run.values["dp-scope"]].formal
     return "" if formal else ", nominal, not a guarantee"
 
 
 def _target(run: StoredRun) -> float | None:
-    """The budget that noise was calibrated to; None if a fixed noise, or none, was asked for."""
+    """The budget that the noise was calibrated to; None if the noise was fixed or there was none."""
     values = run.values
     if not values or values["noise-multiplier"] or not SCOPES[values["dp-scope"]].noised:
         return None

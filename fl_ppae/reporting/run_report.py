@@ -1,4 +1,4 @@
-"""`report.html` of a run: everything that its directory tells, on one page, however far the run got."""
+"""A run's `report.html`: everything in the run directory on one page, however far the run got."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
 NAME = "report.html"
-_NOT_YET = "This run ended before it wrote one."
+_NOT_YET = "The run ended before it wrote its privacy card."
 
 
 def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = None) -> Path:
-    """Write the report into the run's directory, or to `output`; returns where it is."""
+    """Write the report to `output`, by default into the run directory; returns its path."""
     path = output or run.path / NAME
     audit = _audit(run)
     uploads = "encodings" in shared_artefacts(run.values.get("share", ""))
@@ -75,17 +75,17 @@ def _simulation(run: StoredRun) -> str:
 
 
 def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
-    """(name, value, what it is measured on)."""
+    """(name, value, what it was measured on)."""
 
     def number(key: str, digits: int) -> str:
         value = run.summary.get(key)
         return "-" if value is None else f"{value:.{digits}f}"
 
     delta = run.values.get("target-delta")
-    private = "" if delta is None else f"at delta {delta:g}, largest of the hospitals"
+    private = "" if delta is None else f"at delta {delta:g}, maximum over hospitals"
     return [
         ("accuracy", number("accuracy", 3), "of the central classifier, official test split"),
-        ("AUC", number("auc", 3), "one against the rest, mean over classes"),
+        ("AUC", number("auc", 3), "one versus the rest, mean over classes"),
         (EPSILON, format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal), private),
         ("reconstruction loss", number("reconstruction_loss", 4), "mean squared error, pixels 0 to 1"),
         (
@@ -102,16 +102,16 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
 
 
 def _tables(run: StoredRun) -> dict[str, HtmlTable]:
-    """The terminal's tables, by the section they belong to."""
-    made = [as_html(table) for table in run_tables(run) if isinstance(table, Table)]
+    """The tables that the terminal shows, by section of the report."""
+    tables = [as_html(table) for table in run_tables(run) if isinstance(table, Table)]
     sections = ["quality"]
     sections += ["budgets"] if run.hospitals() else []
     sections += ["guarantees"] if run.summary.get("guarantees") else []
-    return dict(zip(sections, made, strict=True))
+    return dict(zip(sections, tables, strict=True))
 
 
 def _audit(run: StoredRun) -> dict[str, Any] | None:
-    """An audit's results and figures, as it left them under `audit/`."""
+    """The results and figures of an audit, from `audit/`; None if there was no audit."""
     try:
         document = read_json(run.path / "audit" / "results.json")
     except (OSError, json.JSONDecodeError):

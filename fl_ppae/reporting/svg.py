@@ -1,6 +1,6 @@
-"""A matplotlib figure as inline SVG: it scales with its page and shows a mark's value under the pointer.
+"""Matplotlib figures as inline SVG that scales with the page and has a tooltip on each mark.
 
-Nothing in it has an id, so several can stand on one page. The same figure gives the same text.
+No element has an id, so that a page can hold several figures. The same figure always gives the same text.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _FINER_THAN_A_HUNDREDTH = re.compile(r"(\.\d\d)\d+")
 _LEFT_OUT = ("id", "clip-path", "data-tip", _HREF)
-_REACH = "9"  # how near to a mark the pointer must be, in units of the picture
+_REACH = "9"  # radius around a marker that shows its tooltip, in units of the figure
 
 
 def inline_svg(figure: Figure, description: str, tips: Mapping[str, Sequence[str]]) -> Markup:
-    """The figure as an `svg` element without a fixed size, read aloud as `description`.
+    """The figure as an `svg` element without a fixed size; `description` is for screen readers.
 
-    `tips`: by the gid of an artist, what each of its markers says under the pointer, in the order of its
-    points; for an artist without markers, what it says itself.
+    `tips`: tooltips by the gid of an artist: one for each of its markers, in the order of its points, or one
+    for an artist without markers.
     """
     file = io.StringIO()
     with rc_context({"svg.fonttype": "none"}):
@@ -52,20 +52,20 @@ def inline_svg(figure: Figure, description: str, tips: Mapping[str, Sequence[str
 
 
 def _clean(element: Element, shapes: Mapping[str, Element]) -> Element:
-    """The element without namespaces, ids, clipping and definitions; a reference to a shape is the shape."""
+    """A copy without namespaces, ids, clipping and definitions; each reference becomes the shape itself."""
     attributes = {key: _short(value) for key, value in element.items() if key not in _LEFT_OUT}
     if attributes.get("transform", "").startswith("rotate(-0 "):
         del attributes["transform"]
-    made = Element(element.tag.removeprefix(_SVG), attributes)
-    made.text = (element.text or "").strip()
+    copy = Element(element.tag.removeprefix(_SVG), attributes)
+    copy.text = (element.text or "").strip()
     for child in element:
         if child.tag not in (f"{_SVG}defs", f"{_SVG}metadata"):
             cleaned = _clean(child, shapes)
-            made.extend(cleaned if cleaned.tag == "g" and not cleaned.attrib else [cleaned])
+            copy.extend(cleaned if cleaned.tag == "g" and not cleaned.attrib else [cleaned])
     if element.tag == f"{_SVG}use":
-        made = _marker(made, shapes[element.get(_HREF, "")])
+        copy = _marker(copy, shapes[element.get(_HREF, "")])
     tip = element.get("data-tip")
-    return made if tip is None else _with_tip(made, tip)
+    return copy if tip is None else _with_tip(copy, tip)
 
 
 def _marker(use: Element, shape: Element) -> Element:
@@ -79,7 +79,7 @@ def _marker(use: Element, shape: Element) -> Element:
 
 
 def _with_tip(element: Element, text: str) -> Element:
-    """Shown under the pointer: by the browser, or sooner by the page's script."""
+    """Add a tooltip: the browser shows the title, the page's script shows `data-tip` without delay."""
     element.set("data-tip", text)
     element.insert(0, title := Element("title"))
     title.text = text

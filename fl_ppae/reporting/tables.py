@@ -1,4 +1,4 @@
-"""Result tables. Each names the data source in its title; a number without a guarantee says so itself."""
+"""Result tables. Each names its data source in the title, and each epsilon says if it is no guarantee."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fl_ppae.source_label import ATTACK_MARK
 EPSILON = "epsilon (encoder updates)"
 _NOTHING = "-"
 _WORDS = {"", "run", "status", "data", "dataset", "state", "where", "hospital", "artefact", "guarantee"}
-_WHOLE = {"run", "hospital", EPSILON}  # never broken, however narrow the terminal
+_WHOLE = {"run", "hospital", EPSILON}  # never wrapped, however narrow the terminal
 _METRICS = {
     "accuracy": "accuracy",
     "auc": "AUC",
@@ -29,7 +29,7 @@ _ALWAYS = {"accuracy", "auc", "reconstruction_loss"}
 
 
 def title(text: str, data_label: str) -> Text:
-    """A table's title with its data source; a stand-in and an attack are marked loudly."""
+    """A table's title with its data source. A stand-in or an attack is shown in white on red."""
     parts: list[str | tuple[str, str]] = [(f"{text} - ", "bold")]
     source, attack, who = data_label.partition(ATTACK_MARK)
     if source.startswith("stand-in"):
@@ -42,21 +42,21 @@ def title(text: str, data_label: str) -> Text:
 
 
 def format_epsilon(epsilon: float | str | None, *, formal: bool) -> str:
-    """An epsilon with what it is worth; a dash where there is none."""
+    """An epsilon, marked if it is not a guarantee; a dash for none."""
     if epsilon is None or epsilon == "":
         return _NOTHING
     return f"{float(epsilon):.2f}" if formal else f"{float(epsilon):.2f} nominal, not a guarantee"
 
 
 def brief_number(value: float | None) -> str:
-    """A value in as many digits as it deserves; a dash for none."""
+    """A value with two to four decimals, by its size; a dash for none and for what is not finite."""
     if value is None or not math.isfinite(value):
         return _NOTHING
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
 def run_tables(run: StoredRun) -> list[RenderableType]:
-    """What a finished run shows: its quality, its hospitals' budgets, its guarantees."""
+    """The results of a finished run: quality, each hospital's budget, guarantees, and the verdict."""
     name = str(run.summary.get("simulation") or run.name)
     tables: list[RenderableType] = [_quality_table(name, run)]
     if hospitals := run.hospitals():
@@ -68,13 +68,13 @@ def run_tables(run: StoredRun) -> list[RenderableType]:
 
 
 def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str, *, formal: bool) -> Table:
-    """One row per hospital, from the documents that `fl-ppae plan --json` prints."""
-    numbers = ("records", "sample rate", "noise", "steps a round", "rounds", "after round 1")
+    """One row per hospital, from the output of `fl-ppae plan --json`."""
+    numbers = ("records", "sample rate", "noise", "steps per round", "rounds", "after round 1")
     table = _table(heading, "hospital", *numbers, EPSILON, "under one noise for all")
     released = [row["epsilon_replace_one"] for row in hospitals]
     if any(total is not None for total in released):
-        table.add_column("all that leaves, replace-one", justify="right")
-    table.caption = f"{terms}; noise is the multiplier of max-grad-norm"
+        table.add_column("everything released, replace-one", justify="right")
+    table.caption = f"{terms}; noise is in multiples of max-grad-norm"
 
     def brief(epsilon: float | None) -> str:
         return _number(epsilon, 2) + ("" if formal or epsilon is None else " nominal")
@@ -96,7 +96,7 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
 
 
 def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
-    """What an audit found, one line each, from the document that `fl-ppae audit-epsilon --json` prints."""
+    """What an epsilon audit found, one line each, from the output of `fl-ppae audit-epsilon --json`."""
     table = _table(heading, "", "value")
     claimed = format_epsilon(
         audit["claimed_epsilon"], formal=audit["formal"] or audit["claimed_by"] != "ledger"
@@ -105,12 +105,12 @@ def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
         "hospital": audit["hospital"],
         "dp-scope": audit["dp_scope"],
         "records": f"{audit['records']:,}",
-        "canaries, each in by a fair coin": f"{audit['canaries']:,}",
+        "canaries, each included by a fair coin": f"{audit['canaries']:,}",
         "noise multiplier": _number(audit["noise_multiplier"]),
         "steps observed": f"{audit['steps']} in {audit['rounds']} rounds",
         f"epsilon claimed ({audit['claimed_by']}), delta {audit['delta']:g}": claimed,
         "guesses made": f"{audit['guesses']:,}",
-        "guesses right": f"{audit['correct']:,}",
+        "guesses correct": f"{audit['correct']:,}",
         f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["epsilon_lower_bound"], 2),
         "largest epsilon these canaries could refute": _number(audit["refutable_epsilon"], 2),
     }
@@ -135,7 +135,7 @@ def runs_table(runs: Iterable[StoredRun]) -> Table:
 
 
 def data_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One row per dataset, from the documents that `fl-ppae data --json` prints."""
+    """One row per dataset, from the output of `fl-ppae data --json`."""
     table = _table(Text("Official files on this machine"), "dataset", "images", "classes", "state", "where")
     for row in rows:
         style = "green" if row["state"] == "present" else "yellow"
@@ -187,25 +187,25 @@ def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> T
 
 
 def _guarantee_table(run: StoredRun) -> Table:
-    heading = title("What each artefact is worth", run.data_label)
+    heading = title("Guarantee of each artefact", run.data_label)
     table = _table(heading, "artefact", "epsilon", "delta", "guarantee")
     table.add_column("note", overflow="fold")
-    for artefact, worth in run.summary["guarantees"].items():
-        if worth is None:
+    for artefact, guarantee in run.summary["guarantees"].items():
+        if guarantee is None:
             continue
-        formal = bool(worth.get("formal"))
+        formal = bool(guarantee.get("formal"))
         table.add_row(
             artefact,
-            format_epsilon(worth.get("epsilon"), formal=formal),
-            _NOTHING if worth.get("delta") is None else f"{worth['delta']:g}",
+            format_epsilon(guarantee.get("epsilon"), formal=formal),
+            _NOTHING if guarantee.get("delta") is None else f"{guarantee['delta']:g}",
             Text("formal", style="green") if formal else Text("none", style="red"),
-            str(worth.get("note") or ""),
+            str(guarantee.get("note") or ""),
         )
     return table
 
 
 def verdict(run: StoredRun) -> Text:
-    """In one line: whether everything that left a hospital has a guarantee, or how the run ended."""
+    """One line: whether everything that left a hospital has a guarantee, or how the run ended."""
     if run.summary.get("status") != "completed":
         cause = run.summary.get("error")
         text = f"status: {run.summary.get('status', 'unknown')}" + (f": {cause}" if cause else "")
@@ -216,7 +216,7 @@ def verdict(run: StoredRun) -> Text:
 
 
 def _table(heading: Text, *columns: str) -> Table:
-    """A table: words to the left, numbers to the right."""
+    """An empty table: columns of words are aligned left, columns of numbers right."""
     table = Table(title=heading, title_justify="left", title_style="", header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "left" if column in _WORDS else "right"

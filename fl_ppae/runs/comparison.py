@@ -1,4 +1,4 @@
-"""Runs side by side: which keys differ, what came out, and whether they can be compared at all."""
+"""Compare runs: which keys differ, what the results are, and whether they are comparable at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fl_ppae.files import read_json
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
-_OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where it goes, not what it is
+_OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where results go, not what the run is
 _MEASURES = ("accuracy", "auc", "reconstruction_loss", "epsilon_max")
 
 
 def compare(runs: Sequence[StoredRun]) -> dict[str, Any]:
-    """The JSON document: keys that differ, results and audit values of each run, warnings."""
+    """The JSON document: each run's results and audit results, the differing keys, and warnings."""
     return {
         "runs": [_run(run) for run in runs],
         "differing_keys": differing_keys(runs),
@@ -26,18 +26,18 @@ def compare(runs: Sequence[StoredRun]) -> dict[str, Any]:
 
 
 def differing_keys(runs: Sequence[StoredRun]) -> dict[str, list[Any]]:
-    """Each key in which the runs differ, and its value in each; None where a run doesn't have it."""
+    """Each key that differs between runs, with its value in each; None if a run doesn't have it."""
     values = [
         {"simulation": run.config.get("simulation"), "hospitals": run.config.get("hospitals"), **run.values}
         for run in runs
     ]
     keys = list(dict.fromkeys(key for one in values for key in one if key not in _OF_A_RUN))
     found = {key: [one.get(key) for one in values] for key in keys}
-    return {key: held for key, held in found.items() if any(value != held[0] for value in held)}
+    return {key: row for key, row in found.items() if any(value != row[0] for value in row)}
 
 
 def warnings(runs: Sequence[StoredRun]) -> list[str]:
-    """Why the runs' numbers should not be set against each other, or not be believed."""
+    """Why the runs' numbers should not be compared, or not be trusted."""
     found = []
     data = {((run.config.get("data_source") or {}).get("md5"), _source(run)) for run in runs}
     if len(data) > 1:
@@ -50,16 +50,16 @@ def warnings(runs: Sequence[StoredRun]) -> list[str]:
         if (status := run.summary.get("status")) != "completed":
             found.append(f"{run.name} did not complete: status {status}")
         elif run.summary.get("epsilon_max") is not None and not run.updates_formal:
-            found.append(f"{run.name}: its epsilon is nominal, not a guarantee")
+            found.append(f"{run.name}: epsilon is nominal, not a guarantee")
     if len({run.values.get("target-delta") for run in runs}) > 1:
         found.append("epsilons at different deltas are not comparable")
     return found
 
 
 def audit_values(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
-    """What audits found, a row for each attack, threat model and metric; None for a run that has no such row.
+    """What audits found: one row per attack, threat model and metric; None for a run without that row.
 
-    Inversion is by the attacker that did best on its own pairs, which may be another one in each run.
+    An inversion value is that of the attacker that did best on its own pairs, which may differ between runs.
     """
 
     def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:

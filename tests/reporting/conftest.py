@@ -14,7 +14,7 @@ from fl_ppae.simulation.in_process import InProcessGrid
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run for all tests here, with its data file beside it."""
+    """One run for all tests here, in a folder with its data file."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FL_PPAE_HOME", str(folder / "home"))
@@ -29,6 +29,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def formal(finished: Path, tmp_path: Path) -> Run:
-    """A copy of it, to be changed."""
+    """A copy of that run, for the test to change."""
     shutil.copytree(finished / "run", tmp_path / "formal")
     return Run(tmp_path / "formal")

@@ -1,4 +1,4 @@
-"""Reports made and taken apart, for tests."""
+"""Reports for tests, written and parsed."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +12,7 @@ LOADING = {"src", "srcset", "poster", "data", "action", "background"}
 
 
 class Page(HTMLParser):
-    """A page taken apart: its tags with their attributes, its text outside of script and style."""
+    """A parsed page: its tags with their attributes, and its text outside script and style."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -16,24 +16,24 @@ def parsed(svg: str) -> Element:
 
 
 def marks(svg: str) -> dict[str, Element]:
-    """Every element that says something under the pointer, by what it says."""
+    """Every element with a tooltip, by its tooltip."""
     return {
         element.attrib["data-tip"]: element for element in parsed(svg).iter() if "data-tip" in element.attrib
     }
 
 
 def place(mark: Element) -> tuple[float, float]:
-    """Where a point is, counted from the upper left."""
+    """The position of a point, from the upper left."""
     reach = next(mark.iter("circle"))
     return float(reach.attrib["cx"]), float(reach.attrib["cy"])
 
 
 def texts(svg: str) -> dict[str, str]:
-    """What is written in a chart, with its style."""
+    """The texts of a chart, with their styles."""
     return {element.text or "": element.attrib["style"] for element in parsed(svg).iter("text")}
 
 
-def test_every_point_says_its_series_place_value_and_interval() -> None:
+def test_every_point_has_a_tooltip_with_series_place_value_and_interval() -> None:
     svg = xy_chart([Series("one", LINE), Series("two", (Point(1, 0.5),))], AXES, target=0.7)
     assert list(marks(svg)) == [
         "one, round 1: 0.2",
@@ -89,9 +89,7 @@ def test_rounds_have_ticks_at_whole_numbers_and_places_can_be_named() -> None:
         ("MNIST - ATTACK RUN: label-flip by hospital-1", True),
     ],
 )
-def test_a_chart_names_its_source_in_red_if_it_must_not_pass_for_an_ordinary_result(
-    source: str, loud: bool
-) -> None:
+def test_a_chart_names_its_source_and_marks_stand_ins_and_attacks_in_red(source: str, loud: bool) -> None:
     axes = Axes("t", "round", "y", source)
     for svg in (xy_chart([Series("one", LINE)], axes), bar_chart({"a": 1.0}, axes)):
         label = parsed(svg).attrib["aria-label"]
@@ -135,7 +133,7 @@ def test_a_chart_scales_with_its_page_and_refers_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_left_out(odd: float) -> None:
+def test_points_that_are_not_finite_are_left_out(odd: float) -> None:
     series = [
         Series("one", (Point(1, odd), Point(2, 0.5))),
         Series("none", (Point(1, odd),)),
@@ -151,7 +149,7 @@ def test_bars_of_any_size_are_drawn_with_their_values(values: dict[str, float]) 
     assert {f"{value:.2f}" for value in values.values()} | {"target 8"} <= set(texts(svg))
 
 
-def test_bars_that_nothing_guarantees_are_hollow() -> None:
+def test_bars_without_a_guarantee_are_hollow() -> None:
     def fill(*, hollow: bool) -> str:
         (bar,) = marks(bar_chart({"a": 1.0}, AXES, hollow=hollow)).values()
         return next(bar.iter("path")).attrib["style"]

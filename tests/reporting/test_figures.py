@@ -14,7 +14,7 @@ from fl_ppae.runs.directory import ROUND_COLUMNS
 
 
 def has_red(path: Path) -> bool:
-    """Whether the figure has anything in the red that marks a stand-in."""
+    """Whether the figure contains the red that marks a stand-in."""
     pixels = image.imread(path)[..., :3]
     return bool((np.abs(pixels - to_rgb(plotting.LOUD)).max(axis=-1) < 0.02).any())
 

@@ -24,13 +24,13 @@ def test_nothing_is_loaded_from_outside(formal: Run) -> None:
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
-def test_no_two_elements_have_one_id(formal: Run) -> None:
+def test_ids_are_unique(formal: Run) -> None:
     ids = [held["id"] for _, held in page_of(formal.path / "report.html").tags if "id" in held]
     assert "rounds" in ids
     assert len(ids) == len(set(ids))
 
 
-def test_the_only_script_is_the_one_that_the_policy_names_and_it_sorts(formal: Run) -> None:
+def test_the_policy_allows_only_the_script_that_sorts(formal: Run) -> None:
     page = page_of(formal.path / "report.html")
     assert len(page.all("script")) == 1
     digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()

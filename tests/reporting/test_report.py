@@ -14,7 +14,7 @@ def show(*arguments: str) -> int:
     return cli.main(["report", *arguments])
 
 
-def test_a_finished_run_left_a_report_with_everything(formal: Run) -> None:
+def test_a_finished_run_leaves_a_complete_report(formal: Run) -> None:
     path = formal.path / "report.html"
     page, text = page_of(path), text_of(path)
     for section in ("result", "rounds", "budgets", "labels", "images", "card", "rerun"):
@@ -32,6 +32,8 @@ def test_a_finished_run_left_a_report_with_everything(formal: Run) -> None:
         "-c noise-multiplier=1.5",
     ):
         assert words in text
+    card = path.read_text().split('<section id="card">')[1].split("</section>")[0]
+    assert card.count("<table>") == 2 and card.count("<td>hospital-") == 3
     charts = [svg["aria-label"] or "" for svg in page.all("svg")]
     assert len(charts) == 6  # quality, epsilon, loss, two of leakage; budgets
     assert all("Data: MNIST (file tiny.npz)" in label for label in charts)
@@ -41,7 +43,7 @@ def test_a_finished_run_left_a_report_with_everything(formal: Run) -> None:
     assert "NOT REAL DATA" not in text
 
 
-def test_the_label_mix_is_what_was_dealt(formal: Run) -> None:
+def test_the_label_mix_is_that_of_the_deal(formal: Run) -> None:
     text = text_of(formal.path / "report.html")
     for name, records in read_json(formal.path / "config.json")["records"].items():
         row = text.split("Train records by class")[1].split(f"{name} ", 1)[1].split()
@@ -77,7 +79,7 @@ def test_a_nominal_epsilon_is_never_shown_as_a_guarantee(federate: Callable[...,
     assert "Not everything that left a hospital has a formal guarantee." in text
 
 
-def test_a_run_whose_encoders_stayed_at_home_has_a_report(federate: Callable[..., Run]) -> None:
+def test_a_run_that_shares_only_encodings_has_a_report(federate: Callable[..., Run]) -> None:
     run = federate("uploads", share="encodings")
     assert not (run.path / "encoder.safetensors").exists()
     text = text_of(run.path / "report.html")
@@ -85,7 +87,7 @@ def test_a_run_whose_encoders_stayed_at_home_has_a_report(federate: Callable[...
     assert "train images whose encodings were uploaded" in text
 
 
-def test_noised_encodings_are_attacked_as_they_left(formal: Run, federate: Callable[..., Run]) -> None:
+def test_the_attacker_sees_encodings_with_their_noise(formal: Run, federate: Callable[..., Run]) -> None:
     noised = federate("noised", share="updates+encodings", encoding_noise_epsilon=1.0, projection_size=4)
 
     def ssim(run: Run) -> float:
@@ -102,11 +104,11 @@ def test_a_run_that_failed_before_round_1_has_a_report(tmp_path: Path) -> None:
     )
     text = text_of(report_of(tmp_path))
     assert "did not complete: status failed. no such file: x.npz" in text
-    assert "No round ended." in text
+    assert "No round was completed." in text
     assert "unknown data" in text
 
 
-def test_a_run_that_failed_later_shows_what_there_is(formal: Run) -> None:
+def test_a_run_that_failed_later_shows_what_exists(formal: Run) -> None:
     keep = {key: formal.summary[key] for key in ("simulation", "data_source", "baselines")}
     write_json(formal.path / "summary.json", keep | {"status": "failed", "error": "disk full"})
     for name in ("privacy_card.md", "encoder.safetensors", "classifier.safetensors"):
@@ -120,7 +122,7 @@ def test_a_run_that_failed_later_shows_what_there_is(formal: Run) -> None:
     assert "fl-ppae run tiny" in text
 
 
-def test_without_its_data_a_report_says_so_and_data_file_helps(
+def test_a_report_without_its_data_says_so_and_accepts_a_moved_file(
     formal: Run, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = read_json(formal.path / "config.json")
@@ -159,13 +161,19 @@ def test_an_audit_is_shown(formal: Run) -> None:
     write_json(formal.path / "audit" / "results.json", document)
     path = report_of(formal.path)
     text = text_of(path)
-    for words in ("0.432", "0.400..0.500", "77", "no messages were kept", "a low value shows no protection"):
+    for words in (
+        "0.432",
+        "0.400..0.500",
+        "77",
+        "no messages were kept",
+        "a low value does not show protection",
+    ):
         assert words in text
     assert [i for i in page_of(path).all("img") if "Figure of the audit" in (i["alt"] or "")]
 
 
 @pytest.mark.parametrize("where", ["folder", "nowhere/report.html"])
-def test_a_bad_output_is_told_in_one_line(
+def test_a_bad_output_is_reported_in_one_line(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder").mkdir()

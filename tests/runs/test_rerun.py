@@ -25,5 +25,5 @@ def test_the_rerun_command_gives_the_same_configuration(simulation: str, tmp_pat
     assert {change.key for change in changed_keys(run)} == {pair.split("=")[0] for pair in pairs}
 
 
-def test_every_key_that_differs_has_a_meaning() -> None:
+def test_every_key_has_a_meaning() -> None:
     assert all(field.description for field in RunConfig.model_fields.values())

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a click on a header: numbers as numbers, the rest as text.
+// A click on a header sorts its table: numbers as numbers, everything else as text.
 const numberIn = (text) => {
   const found = text.replace(/,/g, "").match(/^\s*-?\d+(\.\d+)?(e-?\d+)?/i);
   return found ? parseFloat(found[0]) : null;
@@ -30,7 +30,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// A value under the pointer, or a tap, at once; the browser's own tooltip is slower and takes its place otherwise.
+// A tooltip at once, also on a tap. Without this script the browser's own, slower tooltip is shown.
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.hidden = true;
@@ -50,7 +50,7 @@ const show = (event) => {
 };
 document.addEventListener("pointermove", show);
 document.addEventListener("pointerdown", show);
-// Printed, everything is open.
+// In print, everything is open.
 window.addEventListener("beforeprint", () => {
   for (const closed of document.querySelectorAll("details")) closed.open = true;
 });
