@@ -1,4 +1,4 @@
-"""`fl-ppae recommend`: the configuration that a study's table speaks for, or what has to give way."""
+"""`fl-ppae recommend`: the best configuration in a study's table, or the nearest if none is acceptable."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from fl_ppae.files import read_json
 from fl_ppae.reporting.tables import title
 
 if TYPE_CHECKING:
-    from fl_ppae.studies.recommendation import Choice, Wish
+    from fl_ppae.studies.recommendation import Choice, Requirements
     from fl_ppae.studies.summary import Group
 
 NOTES = (
-    "Epsilon is that of the encoder updates, for the records they were trained on. Encodings shared in the "
-    "clear have no guarantee; the SSIM is one attacker's, and a stronger one may do better.",
-    "Means over seeds at the study's scale; rounds and batch of the line are the simulation's own. Run it "
-    "and audit it before relying on it.",
+    "Epsilon covers the encoder updates and protects only the records they were trained on. Encodings shared "
+    "in the clear have no guarantee; the SSIM is one attacker's, and a stronger one may do better.",
+    "Values are means over seeds at the study's scale; rounds and batch size are the simulation's. "
+    "Run and audit the configuration before relying on it.",
 )
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Show the frontier and the pick; 1 if nothing satisfies the wish."""
+    """Show the frontier and the pick; 1 if no configuration meets the requirements."""
     from fl_ppae.studies.frontier import frontier, ranked
-    from fl_ppae.studies.recommendation import choice, fits, nearest, pick, without_training
+    from fl_ppae.studies.recommendation import choice, meets, nearest, pick, without_training
     from fl_ppae.studies.summary import where
 
-    wish = _wish(arguments)
+    required = _requirements(arguments)
     folder, groups = _groups(arguments.study)
     settings = read_json(folder / "study.json")["settings"] if (folder / "study.json").is_file() else {}
     fc_size = settings.get("scale", {}).get("fc_size", 0)
@@ -44,25 +44,26 @@ def command(arguments: argparse.Namespace) -> int:
     own = where(groups, dataset=dataset)
     candidates = [choice(group, fc_size) for group in ranked(own)]
     if not candidates:
-        raise UserError(f"{folder}: no trained configuration of {dataset} has ended yet")
-    best = [choice(group, fc_size) for group in frontier(own) if group.formal or not wish.formal_only]
-    chosen = pick(candidates, wish)
+        raise UserError(f"{folder}: no trained configuration of {dataset} has finished yet")
+    best = [choice(group, fc_size) for group in frontier(own) if group.formal or not required.formal_only]
+    chosen = pick(candidates, required)
     if chosen is not None:
-        why = _why(chosen, wish, [one for one in best if fits(one, wish)])
+        why = _why(chosen, required, [one for one in best if meets(one, required)])
         line = _line(chosen)
     else:
-        miss = nearest(candidates, wish)
+        miss = nearest(candidates, required)
         assert miss is not None
-        why = f"Nothing satisfies the wish. Nearest: {_name(miss.choice)}; {', and '.join(miss.gives_way)}."
+        reasons = ", and ".join(miss.violations)
+        why = f"No configuration meets the requirements. Nearest: {_name(miss.choice)}; {reasons}."
         line = _line(miss.choice)
-    cheap = without_training(own, wish.max_ssim)
+    cheap = without_training(own, required.max_ssim)
     if cheap is not None and (chosen is None or cheap.means["accuracy"].value >= chosen.accuracy):
         why += f" {_baseline(cheap)}"
     source = own[0].keys["source"]
     document = {
         "study": str(folder),
         "data_source": source,
-        "wish": asdict(wish),
+        "wish": asdict(required),
         "satisfied": chosen is not None,
         "why": why,
         "command": line,
@@ -76,8 +77,8 @@ def command(arguments: argparse.Namespace) -> int:
     return 0 if chosen is not None else 1
 
 
-def _wish(arguments: argparse.Namespace) -> Wish:
-    from fl_ppae.studies.recommendation import Wish
+def _requirements(arguments: argparse.Namespace) -> Requirements:
+    from fl_ppae.studies.recommendation import Requirements
 
     if not arguments.max_epsilon > 0:
         raise UserError(f"--max-epsilon {arguments.max_epsilon:g}: must be above 0")
@@ -86,7 +87,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
     accuracy = 0.0 if arguments.min_accuracy is None else arguments.min_accuracy
     if not 0 <= accuracy <= 1:
         raise UserError(f"--min-accuracy {accuracy:g}: must be from 0 to 1")
-    return Wish(arguments.max_epsilon, arguments.max_inversion_ssim, accuracy, arguments.formal_only)
+    return Requirements(arguments.max_epsilon, arguments.max_inversion_ssim, accuracy, arguments.formal_only)
 
 
 def _groups(study: str) -> tuple[Path, list[Group]]:
@@ -102,31 +103,29 @@ def _groups(study: str) -> tuple[Path, list[Group]]:
     missing = [one.name for one in PAPER if one.role == "key" and one.name not in rows]
     if missing:
         raise UserError(
-            f"{folder / table.FILE} is no table of a paper study: it has no column {missing[0]!r}"
+            f"{folder / table.FILE} is not the table of a paper study: it has no column {missing[0]!r}"
         )
     return folder, summarise(rows)
 
 
 def _dataset(asked: str | None, groups: Sequence[Group]) -> str:
-    there = list(dict.fromkeys(group.keys["dataset"] for group in groups))
-    if asked is not None and asked not in there:
-        raise UserError(f"--dataset {asked!r} is not in the study{did_you_mean(asked, there)}")
-    if asked is None and len(there) != 1:
-        raise UserError(f"the study has several data sets; choose one with --dataset: {', '.join(there)}")
-    return asked or there[0]
+    present = list(dict.fromkeys(group.keys["dataset"] for group in groups))
+    if asked is not None and asked not in present:
+        raise UserError(f"--dataset {asked!r} is not in the study{did_you_mean(asked, present)}")
+    if asked is None and len(present) != 1:
+        raise UserError(f"the study has several data sets; choose one with --dataset: {', '.join(present)}")
+    return asked or present[0]
 
 
-def _why(chosen: Choice, wish: Wish, fitting: Sequence[Choice]) -> str:
-    """What the pick is; `fitting` are those on the frontier that satisfy the wish."""
-    bounds = [f"epsilon <= {wish.max_epsilon:g}", f"inversion SSIM <= {wish.max_ssim:g}"]
-    if wish.min_accuracy:
-        bounds.append(f"accuracy >= {wish.min_accuracy:g}")
+def _why(chosen: Choice, required: Requirements, fitting: Sequence[Choice]) -> str:
+    """Why it is the pick; `fitting` are the choices on the frontier that meet the requirements."""
+    bounds = [f"epsilon <= {required.max_epsilon:g}", f"inversion SSIM <= {required.max_ssim:g}"]
+    if required.min_accuracy:
+        bounds.append(f"accuracy >= {required.min_accuracy:g}")
     among = "the only one" if len(fitting) == 1 else f"the most accurate of {len(fitting)}"
     what = f"{among} on the frontier with {', '.join(bounds)}."
     if chosen not in fitting:
-        what = (
-            f"the most accurate with {', '.join(bounds)}, but beaten where a nominal epsilon counts as none."
-        )
+        what = f"the most accurate with {', '.join(bounds)}, not on the frontier: nominal counts as no DP."
     warning = "" if chosen.status == "formal" else f" Its epsilon is {chosen.status}: not a guarantee."
     return f"{_name(chosen)}: {what}{warning}"
 
@@ -135,8 +134,8 @@ def _baseline(group: Group) -> str:
     keys, means = group.keys, group.means
     kind = {"pca": "PCA", "scatternet": "ScatterNet"}.get(group.encoder, f"a {group.encoder}")
     return (
-        f"But {keys['classifier']} on {kind}, which no hospital's record has touched and which spends no "
-        f"epsilon, has accuracy {means['accuracy'].value:.3f} at inversion SSIM "
+        f"But {keys['classifier']} on {kind}, which uses no hospital's records and spends no epsilon, "
+        f"has accuracy {means['accuracy'].value:.3f} at inversion SSIM "
         f"{means['inversion_ssim'].value:.3f}."
     )
 

@@ -1,4 +1,4 @@
-"""`fl-ppae study paper` and `fl-ppae study partitions`: grids of runs, resumable, and what follows."""
+"""`fl-ppae study paper` and `fl-ppae study partitions`: resumable grids of runs and their results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def paper(arguments: argparse.Namespace) -> int:
-    """The paper's study; 0 if every cell that was asked for has succeeded."""
+    """Run the paper's study; 0 if every requested cell succeeded."""
     from fl_ppae.studies.cells import CellWork
     from fl_ppae.studies.kinds import PAPER
     from fl_ppae.studies.paper_grid import SCALES, paper_cells
@@ -42,13 +42,13 @@ def paper(arguments: argparse.Namespace) -> int:
     cells = _chosen(paper_cells(scale, datasets, _seeds(arguments.seeds)), arguments.only)
     sizes = {"train": scale.train_images, "val": scale.server_images, "test": scale.test_images}
     study, data = _open(arguments, PAPER, cells, sizes, {"scale": asdict(scale)})
-    from fl_ppae.studies.paper_cell import measure  # takes seconds, so mistakes come before it
+    from fl_ppae.studies.paper_cell import measure  # slow to import, so arguments are checked first
 
     return _run(arguments, study, cells, CellWork(partial(measure, scale=scale), data))
 
 
 def partitions(arguments: argparse.Namespace) -> int:
-    """The study of non-IID hospitals; 0 if every cell that was asked for has succeeded."""
+    """Run the study of non-IID hospitals; 0 if every requested cell succeeded."""
     from fl_ppae.studies import partition_grid as grid
     from fl_ppae.studies.cells import CellWork
     from fl_ppae.studies.kinds import PARTITIONS
@@ -56,7 +56,7 @@ def partitions(arguments: argparse.Namespace) -> int:
     cells = _chosen(grid.partition_cells(_seeds(arguments.seeds)), arguments.only)
     sizes = {"train": grid.TRAIN_IMAGES, "val": grid.SERVER_IMAGES, "test": grid.TEST_IMAGES}
     study, data = _open(arguments, PARTITIONS, cells, sizes, {})
-    from fl_ppae.studies.partition_cell import measure  # takes seconds, so mistakes come before it
+    from fl_ppae.studies.partition_cell import measure  # slow to import, so arguments are checked first
 
     return _run(arguments, study, cells, CellWork(measure, data))
 
@@ -68,12 +68,12 @@ def _open(
     sizes: dict[str, int],
     settings: Mapping[str, Any],
 ) -> tuple[Study, dict[str, StudyData]]:
-    """The study's folder and images; a folder that holds another study is refused before it is changed."""
-    from fl_ppae.studies.study import Study, describe, study_folder
+    """The study and its images; a folder that holds another study is refused."""
+    from fl_ppae.studies.study import Study, record_settings, study_folder
     from fl_ppae.studies.study_data import parse_files, study_data
 
     if arguments.workers < 0:
-        raise UserError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
+        raise UserError(f"--workers {arguments.workers}: must be at least 1, or 0 for one per core")
     files = parse_files(arguments.data)
     study = Study(study_folder(arguments.output_dir, kind.name), kind)
     folder, source = study.path / "data", arguments.data_source or ""
@@ -82,12 +82,12 @@ def _open(
         for name in dict.fromkeys(cell.dataset for cell in cells)
     }
     sources = {name: _source(one) for name, one in data.items()}
-    describe(study, {**settings, "sources": sources}, _command(arguments, kind.name))
+    record_settings(study, {**settings, "sources": sources}, _command(arguments, kind.name))
     return study, data
 
 
 def _command(arguments: argparse.Namespace, name: str) -> str:
-    """How to run the study again; files by their names, which the sources' checksums tell apart."""
+    """The command line that runs the study again, without the folders of its files."""
     words = ["fl-ppae", "study", name]
     words += ["--scale", arguments.scale] if name == "paper" else []
     words += [word for one in arguments.data for word in ("--data", one.split("=")[0] + "=" + Path(one).name)]
@@ -102,22 +102,22 @@ def _source(data: StudyData) -> dict[str, Any]:
 
 
 def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell], work: CellWork) -> int:
-    """Run what is left, show what follows from the table; 1 if a cell has failed."""
+    """Run the remaining cells and show the results; 1 if a cell failed."""
     from fl_ppae.hardware import usable_cores
     from fl_ppae.studies.results import write_results
-    from fl_ppae.studies.study import carry_out, left_over
+    from fl_ppae.studies.study import remaining, run_and_record
 
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     console = notes()
     workers = arguments.workers or usable_cores()
     lock = study.lock()
     try:
-        left = left_over(study, cells, retry_failed=arguments.retry_failed)
+        left = remaining(study, cells, retry_failed=arguments.retry_failed)
         console.print(f"study: {study.path}", soft_wrap=True, highlight=False)
         done = len(cells) - len(left)
-        console.print(f"{len(cells)} cells, {done} done before, {workers} workers", highlight=False)
-        with _progress(len(cells), done, workers, console) as told:
-            carry_out(study, left, work, workers, told)
+        console.print(f"{len(cells)} cells, {done} done earlier, {workers} workers", highlight=False)
+        with _progress(len(cells), done, workers, console) as on_outcome:
+            run_and_record(study, left, work, workers, on_outcome)
     finally:
         lock.release()
     document, tables = write_results(study)
@@ -132,8 +132,8 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
     return 1 if failed else 0
 
 
-def _leave(signum: int, _frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that the workers are ended too."""
+def _exit_on_signal(signum: int, _frame: FrameType | None) -> None:
+    """Exit as on Ctrl-C, which also stops the workers."""
     sys.exit(128 + signum)
 
 
@@ -157,22 +157,22 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _chosen(cells: Sequence[Any], pattern: str | None) -> list[Any]:
-    """The cells whose name holds a match of the pattern."""
+    """The cells whose names match the pattern anywhere."""
     if pattern is None:
         return list(cells)
     try:
         wanted = re.compile(pattern)
     except re.error as problem:
-        raise UserError(f"--only {pattern!r} is no regular expression: {problem}") from None
+        raise UserError(f"--only {pattern!r} is not a regular expression: {problem}") from None
     found = [cell for cell in cells if wanted.search(cell.name)]
     if not found:
-        raise UserError(f"--only {pattern!r} matches no cell; one is named {cells[0].name!r}")
+        raise UserError(f"--only {pattern!r} matches no cell; cells are named like {cells[0].name!r}")
     return found
 
 
 @contextmanager
 def _progress(total: int, done: int, workers: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
-    """A bar on a terminal, lines elsewhere; both with an estimate of what is left."""
+    """Report progress as a bar on a terminal and as lines elsewhere, with an estimate of the time left."""
     started = time.monotonic()
     finished = done
     bar = progress.Progress(
@@ -187,11 +187,11 @@ def _progress(total: int, done: int, workers: int, console: Console) -> Iterator
     )
     task = bar.add_task("cells", total=total, completed=done, left="")
 
-    def told(outcome: Outcome) -> None:
+    def on_outcome(outcome: Outcome) -> None:
         nonlocal finished
         finished += 1
         seconds = time.monotonic() - started
-        # Counts what has ended since the start, so it is right for any number of workers.
+        # Counts cells finished since the start, so it holds for any number of workers.
         minutes = seconds / (finished - done) * (total - finished) / 60
         left = f"about {minutes:.0f} min left"
         bar.update(task, completed=finished, left=left)
@@ -202,4 +202,4 @@ def _progress(total: int, done: int, workers: int, console: Console) -> Iterator
             console.print(line, markup=False, highlight=False)
 
     with bar:
-        yield told
+        yield on_outcome

@@ -1,4 +1,4 @@
-"""Encodings that nobody trained, which a trained encoder must be read against."""
+"""Encodings without training, the baselines for trained encoders."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fl_ppae.models.classifiers import CELLS
 
 Array = NDArray[np.float32]
 
-_MOST_COMPONENTS = 784  # as many numbers as `fc` encodes to
+_MOST_COMPONENTS = 784  # the size of an `fc` encoding
 _BATCH = 256
 
 
 def pca_components(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and principal directions (k, d) of images (N, C, H, W).
 
-    Fitted to the server's own split: no hospital's record enters, so it costs no epsilon. k is the largest
-    multiple of 49, so that ResNet18 can see it, below the number of images and up to 784.
+    Fitted to the server's own split: it uses no hospital's records, so it costs no epsilon. k is the largest
+    multiple of 49, as ResNet18 requires, that is below the number of images and at most 784.
 
     Raises:
         ValueError: fewer than 50 images.

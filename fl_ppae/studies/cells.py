@@ -1,4 +1,4 @@
-"""What a cell of any study is, and the rows that a worker makes of it."""
+"""The interface of a study's cells, and how a worker turns one into rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fl_ppae.studies.workers import NamedCell, Rows
 
 
 class StudyCell(NamedCell, Protocol):
-    """One run of a study."""
+    """One configuration and seed of a study."""
 
     @property
     def dataset(self) -> str:
@@ -20,19 +20,19 @@ class StudyCell(NamedCell, Protocol):
         ...
 
     def columns(self) -> dict[str, object]:
-        """The columns of its rows that say what it is."""
+        """The columns that identify it."""
         ...
 
 
 @dataclass(frozen=True)
 class CellWork:
-    """Called with a cell, gives its rows: what `measure` found, what the cell is, its data and its time."""
+    """Turns a cell into rows: what `measure` returns, the cell's own columns, its data source and time."""
 
     measure: Callable[[Any, StudyData], Rows]
     data: Mapping[str, StudyData]
 
     def __call__(self, cell: StudyCell) -> Rows:
-        """Rows of the table. The same cell gives the same numbers at the same thread count."""
+        """The cell's rows. The same cell gives the same numbers at the same thread count."""
         start = time.perf_counter()
         data = self.data[cell.dataset]
         measured = self.measure(cell, data)

@@ -1,4 +1,4 @@
-"""The columns of the studies' tables: what each means, and what it is in a mean over seeds."""
+"""The columns of the studies' tables: their meaning, and their role in means over seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Column:
     """One column of `cells.csv`.
 
     Attributes:
-        role: a `key` says which configuration a row belongs to, a `metric` is averaged over its seeds.
+        role: a `key` identifies the configuration of a row; a `metric` is averaged over its seeds.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Column:
 
 _DATA = (
     Column("dataset", "key of the data set", "key"),
-    Column("source", "where its images came from", "key"),
+    Column("source", "origin of its images", "key"),
     Column("stand_in", "`true` for drawn images", "key"),
 )
 _END = (
@@ -39,7 +39,7 @@ PAPER = (
     Column("privacy", "target epsilon of the encoder updates, such as `8`; `none` without DP", "key"),
     Column("scope", "`none`, `encoder` (the paper's) or `autoencoder`", "key"),
     Column("hospitals", "1 is the paper's central training; untrained encodings have 1", "key"),
-    Column("seed", "of weights, noise and sampling"),
+    Column("seed", "of initial weights, noise and sampling"),
     Column("classifier", "`lr` or `resnet18`, on the pooled encodings of all train parts", "key"),
     Column("accuracy", "on the test split, 0 to 1", "metric"),
     Column("auc", "on the test split, mean over one-vs-rest curves", "metric"),
@@ -47,12 +47,16 @@ PAPER = (
     Column("cosine_centred", "the same without the mean image and the mean encoding", "metric"),
     Column("cosine_mismatched", "the same for pairs that do not belong together", "metric"),
     Column("reconstruction_loss", "MSE per pixel of a decoder fitted to the server's split", "metric"),
-    Column("inversion_ssim", "best attacker's mean SSIM on test images; it has the server's split", "metric"),
-    Column("inversion_attacker", "which one that was"),
-    Column("ssim_mean_image", "floor: an attacker who sees nothing", "metric"),
-    Column("ssim_class_mean", "floor: an attacker who sees the label alone", "metric"),
-    Column("epsilon", "largest over hospitals, of the encoder updates alone, by the ledger", "metric"),
-    Column("delta", "of that epsilon; both are empty without DP"),
+    Column(
+        "inversion_ssim",
+        "mean SSIM of the best attacker on test images; it trains on the server's split",
+        "metric",
+    ),
+    Column("inversion_attacker", "name of the best attacker"),
+    Column("ssim_mean_image", "floor: of an attacker who sees nothing", "metric"),
+    Column("ssim_class_mean", "floor: of an attacker who sees only the label", "metric"),
+    Column("epsilon", "largest over hospitals, of the encoder updates alone, from the ledger", "metric"),
+    Column("delta", "of `epsilon`; both are empty without DP"),
     Column("epsilon_status", "`formal`, `nominal` (scope encoder: never a guarantee) or `none`", "key"),
     Column("train_records", "images in the train split"),
     Column("test_records", "images in the test split"),
@@ -64,18 +68,18 @@ PARTITIONS = (
     Column("partition", "as in the grid: `iid`, `dirichlet-10`, ...", "key"),
     Column("setting", "`federated`, `central` or `alone`", "key"),
     Column("noise", "`calibrated` per hospital, or one noise multiplier `shared` by all", "key"),
-    Column("hospitals", "how many", "key"),
-    Column("seed", "of the split, weights, noise and sampling"),
+    Column("hospitals", "number of hospitals", "key"),
+    Column("seed", "of the split, initial weights, noise and sampling"),
     Column("accuracy", "on all test images, 0 to 1", "metric"),
     Column("accuracy_hospitals", "mean over hospitals, each on its own mix of test images", "metric"),
-    Column("accuracy_worst", "the worst hospital's", "metric"),
-    Column("epsilon_min", "least over hospitals, of the encoder updates alone", "metric"),
-    Column("epsilon_max", "largest over hospitals", "metric"),
-    Column("delta", "of both"),
+    Column("accuracy_worst", "that of the worst hospital", "metric"),
+    Column("epsilon_min", "smallest over hospitals, of the encoder updates alone", "metric"),
+    Column("epsilon_max", "largest over hospitals, of the encoder updates alone", "metric"),
+    Column("delta", "of both epsilons"),
     Column("epsilon_status", "`formal`, `nominal` or `none`", "key"),
     Column("hellinger", "mean distance of a hospital's label mix to the federation's, 0 to 1", "metric"),
     Column("records_min", "records of the smallest hospital", "metric"),
-    Column("records_max", "records of the largest", "metric"),
+    Column("records_max", "records of the largest hospital", "metric"),
     *_END,
 )
 
@@ -91,10 +95,10 @@ TITLES = {
 
 
 def names(columns: tuple[Column, ...]) -> list[str]:
-    """Their names, in the order of the file."""
+    """Their names, in file order."""
     return [column.name for column in columns]
 
 
 def titled(name: str) -> str:
-    """A column's heading in a table for people."""
+    """A column's heading in a table for readers."""
     return TITLES.get(name, name.replace("_", " "))

@@ -1,4 +1,4 @@
-"""The encoder of a real federated run, in this process, without the run's baselines and reports."""
+"""Trains an encoder by a real federated run in this process, without the run's baselines and reports."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fl_ppae.simulation.in_process import simulated_grid
 
 @dataclass(frozen=True)
 class FederatedEncoder:
-    """What a run left.
+    """The result of a federated run.
 
     Attributes:
         epsilon: of the encoder updates, by hospital, from the ledger's events; empty without DP. Under
             scope encoder it is nominal, not a guarantee.
-        measured: the server's last evaluation, its classifier fitted to the server's own split.
+        measured: the server's last evaluation; its classifier is fitted to the server's own split.
     """
 
     encoder: nn.Module
@@ -35,10 +35,10 @@ class FederatedEncoder:
 
 
 def train_federated(config: RunConfig, hospitals: int) -> FederatedEncoder:
-    """All rounds of `config`: the same messages, accounting and noise as `fl-ppae run --in-process`.
+    """Run all rounds of `config` with the same messages, accounting and noise as `fl-ppae run --in-process`.
 
     Raises:
-        UserError: the data can't be dealt out like this. RuntimeError: nobody trained.
+        UserError: the data can't be split this way. RuntimeError: no hospital trained.
     """
     encoder = autoencoder_of(config).encoder
     with tempfile.TemporaryDirectory(prefix="fl-ppae-cell-") as folder:
@@ -50,7 +50,7 @@ def train_federated(config: RunConfig, hospitals: int) -> FederatedEncoder:
 
 
 def epsilon_status(config: RunConfig) -> str:
-    """What its epsilon is worth: `none`, `formal` or, under the paper's scope, `nominal`."""
+    """Whether the epsilon is a guarantee: `formal`, `nominal` (the paper's scope) or `none` (no DP)."""
     scope = SCOPES[config.dp_scope]
     if not scope.noised:
         return "none"

@@ -1,4 +1,4 @@
-"""The frontier of a paper study, for its report and for `recommend`: what no other configuration beats."""
+"""The frontier of accuracy, epsilon and leakage of a paper study, for its report and `recommend`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from fl_ppae.studies.summary import Group
 
 
 def frontier(groups: Iterable[Group]) -> list[Group]:
-    """The configurations that no other one of the same data set beats, in the order given.
+    """The configurations that no other configuration of the same data set dominates, in the order given.
 
-    One beats another if it is at least as good in each of three coordinates and better in one: mean accuracy
-    on the test split (more is better), guaranteed epsilon of the encoder updates (less), and mean SSIM of the
-    best attacker's inversions (less). The guaranteed epsilon is infinite without a guarantee, so a nominal
-    epsilon counts as no DP. Exact ties all stay. Not ranked, so that they beat nothing either: baselines,
-    whose encoder no hospital trained, and configurations without an accuracy or an SSIM.
+    One dominates another if it is at least as good in all three coordinates and better in one: mean accuracy
+    on the test split (higher is better), guaranteed epsilon of the encoder updates (lower), and mean SSIM of
+    the best inversion attacker (lower). The guaranteed epsilon is infinite without a guarantee, so a nominal
+    epsilon counts the same as no DP. Exact ties are all kept. Baselines, and configurations without an
+    accuracy or an SSIM, are not ranked: they are not on the frontier and dominate nothing.
     """
     candidates = ranked(groups)
-    return [one for one in candidates if not any(_beats(other, one) for other in candidates)]
+    return [one for one in candidates if not any(_dominates(other, one) for other in candidates)]
 
 
 def ranked(groups: Iterable[Group]) -> list[Group]:
-    """Those with a trained encoder, an accuracy and an SSIM."""
+    """The configurations with a trained encoder, an accuracy and an SSIM."""
     return [group for group in groups if group.trained and {"accuracy", "inversion_ssim"} <= set(group.means)]
 
 
-def _beats(one: Group, other: Group) -> bool:
+def _dominates(one: Group, other: Group) -> bool:
     if one.keys["dataset"] != other.keys["dataset"]:
         return False
     places = _place(one), _place(other)
@@ -34,7 +34,7 @@ def _beats(one: Group, other: Group) -> bool:
 
 
 def _place(group: Group) -> tuple[float, float, float]:
-    """Negative accuracy, guaranteed epsilon and SSIM: less is better in each."""
+    """Negative accuracy, guaranteed epsilon and SSIM; lower is better in each."""
     epsilon = group.value("epsilon") if group.formal else None
     means = group.means
     return -means["accuracy"].value, math.inf if epsilon is None else epsilon, means["inversion_ssim"].value

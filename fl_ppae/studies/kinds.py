@@ -1,4 +1,4 @@
-"""The two kinds of study: what their tables hold and what is concluded from them."""
+"""The two kinds of study: the contents of their tables and how results are derived from them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Kind:
     """One kind of study.
 
     Attributes:
-        columns: of its `cells.csv`.
-        keys, metrics: what `results.md` shows of a configuration; the terminal shows the same metrics.
-        labels: what a configuration is, by heading, on the terminal.
-        order: of the configurations; None for the table's own.
+        columns: the columns of its `cells.csv`.
+        keys, metrics: the columns of `results.md`; the terminal shows the same metrics.
+        labels: the texts that identify a configuration on the terminal, by heading.
+        order: sort key of the configurations; None keeps the table's order.
         draw: writes its figures into a folder.
     """
 

@@ -1,4 +1,4 @@
-"""One cell of `study paper`: an encoder trained by a real federated run, then measured as in the paper."""
+"""One cell of `study paper`: a federated encoder or a baseline, measured as in the paper."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ DELTA = 1e-5
 
 @dataclass(frozen=True)
 class Encoder:
-    """What a cell measures: uint8 images (N, H, W, C) to encodings (N, *shape), and what training cost."""
+    """A function from uint8 images (N, H, W, C) to encodings (N, *shape), and columns about its training."""
 
     encode: Encode
     columns: dict[str, Any]
 
 
 def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
-    """What is measured of a cell: a row for each classifier, fitted on one thread.
+    """Run the cell; returns a row for each classifier, fitted on one thread.
 
-    The classifiers learn from the encodings of all hospitals' train parts, as in the paper. Those are what
-    `share = updates+encodings` uploads: the common encoder's, in the clear, so they have no guarantee.
+    As in the paper, the classifiers learn from the encodings of all hospitals' train parts. These are what
+    `share = updates+encodings` uploads: made by the common encoder, in the clear and without a guarantee.
     """
     config = cell_config(cell, data, scale)
     dataset = resolve(config)
@@ -72,7 +72,7 @@ def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
 
 
 def cell_config(cell: PaperCell, data: StudyData, scale: PaperScale) -> RunConfig:
-    """The configuration of the cell's run; for an encoder that nobody trains, of its architecture."""
+    """The configuration of the cell's run; for a baseline, only its data and architecture are used."""
     name = cell.autoencoder if cell.autoencoder != "none" else "conv"
     tuned = TUNED[name]
     records = max(1, data.records["train"] // cell.hospitals)
@@ -131,7 +131,7 @@ def _trained(config: RunConfig, hospitals: int) -> Encoder:
 def _leakage(
     cell: PaperCell, scale: PaperScale, dataset: Dataset, encoded: Encode, test: Array
 ) -> dict[str, Any]:
-    """Cosines over all test images; SSIM of the best attacker, who has the server's split; its floors."""
+    """Cosines over all test images; SSIM of the best attacker (fitted to the server's split); its floors."""
     report = similarity(images_to_tensor(dataset.test.images), torch.from_numpy(test))
     known = _pairs(dataset.val.images, encoded(dataset.val.images), dataset.val.labels)
     rows = np.random.default_rng(0).permutation(len(dataset.test))[: scale.victims]

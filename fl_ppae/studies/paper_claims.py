@@ -1,9 +1,9 @@
-"""The paper's claims (Wu et al., LNCS 15256, 2025, pp. 37-46) as tests on a study's table.
+"""Tests of the paper's claims (Wu et al., LNCS 15256, 2025, pp. 37-46) on a study's table.
 
-Only the paper's abstract is public, without its tables. So the claims are tested in the direction in which
-the abstract states them, on this study's data; no number of the paper is compared with. What "little" and
-"a lot" mean is fixed here, before the results: 0.02 and 0.05 of accuracy. The verdicts are not corrected for
-their number: of twenty, one may be wrong by chance.
+Only the paper's abstract is public, not its tables. The tests therefore check whether this study's data
+agree with the direction of each claim; they compare no numbers with the paper's. "Little" and "a lot" were
+fixed before the results as 0.02 and 0.05 of accuracy. The verdicts are not corrected for multiple testing:
+one in twenty may be wrong by chance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOTE = (
 )
 _Z = 1.959964
 _WORDS = {"lr": "LR", "resnet18": "ResNet18"}
-# The paper's own setting and the one with a guarantee: name, scope, hospitals.
+# Name, scope and hospitals of the paper's setting, and of one with a guarantee.
 _SETTINGS = (
     ("central, scope encoder", "encoder", "1"),
     ("5 hospitals, scope autoencoder", "autoencoder", "5"),
@@ -36,7 +36,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class _Choice:
-    """One configuration: what a cell is but for data set and seed."""
+    """One configuration: everything that identifies a cell except data set and seed."""
 
     classifier: str
     encoding: str
@@ -58,10 +58,7 @@ class _Choice:
 
 
 def paper_verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Every claim on every data set, centrally under the paper's scope and federated under a formal one.
-
-    In the order of the claims.
-    """
+    """Test every claim on every data set in both settings; sorted by claim."""
     rows = succeeded(table)
     if rows.empty:
         return []
@@ -79,7 +76,7 @@ def paper_verdicts(table: pd.DataFrame) -> list[Verdict]:
 def _claims(
     dataset: str, setting: str, scope: str, hospitals: str, epsilons: Sequence[str]
 ) -> Iterable[tuple[Claim, _Choice, _Choice]]:
-    """Each claim with the configuration that it puts first and the one that it puts second."""
+    """Each claim with the two configurations whose accuracies it subtracts."""
 
     def trained(classifier: str, autoencoder: str, privacy: str = "none") -> _Choice:
         own_scope = "none" if privacy == "none" else scope
@@ -103,7 +100,7 @@ def _claims(
 
 
 def _cosine_ranks_leakage(rows: pd.DataFrame, dataset: str) -> Verdict:
-    """Whether the paper's leakage metric orders configurations as an attacker's success does."""
+    """Test whether the paper's leakage metric ranks configurations as the attacker's success does."""
     trained = rows[rows["encoding"] == "trained"].drop_duplicates("cell", keep="last")
     measured = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Figures of the paper's study: a colour and a shape for each encoder, hollow without a formal epsilon."""
+"""Figures of the paper's study: one colour and shape per encoder, hollow without a formal epsilon."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _FLOORS = (
 
 
 def draw_paper_figures(groups: Sequence[Group], folder: Path) -> None:
-    """`accuracy.png` and `frontier.png`."""
+    """Draw `accuracy.png` and `frontier.png`."""
     _draw_accuracy(groups, folder / "accuracy.png")
     _draw_frontier(groups, folder / "frontier.png")
 
 
 def _draw_accuracy(groups: Sequence[Group], path: Path) -> None:
-    """Test accuracy of every configuration: a column of panels a data set, a row a classifier."""
+    """Test accuracy of every configuration, with a column of panels per data set and a row per classifier."""
     datasets = distinct(groups, "dataset")
     classifiers = [name for name in _CLASSIFIERS if name in distinct(groups, "classifier")]
     tallest = max(len(set(map(_label, where(groups, dataset=name)))) for name in datasets)
@@ -59,7 +59,7 @@ def _draw_accuracy(groups: Sequence[Group], path: Path) -> None:
 
 
 def _draw_frontier(groups: Sequence[Group], path: Path) -> None:
-    """Accuracy against the attacker's SSIM, a panel a data set; the two floors are dashed lines."""
+    """Accuracy against the attacker's SSIM, with a panel per data set; the two floors are vertical lines."""
     datasets = distinct(groups, "dataset")
     size = (3 + 4 * len(datasets), 4.6)
     with figure_file(path, "Accuracy and what an attacker reconstructs", sources(groups), size) as figure:

@@ -1,4 +1,4 @@
-"""The cells of `study paper`: what is trained, at which scale, in which order."""
+"""The cells of `study paper`, its scales, and how its autoencoders are trained."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SCOPES = ("encoder", "autoencoder")
 
 @dataclass(frozen=True)
 class PaperCell:
-    """One encoder, trained or not, and the classifiers on its encodings: one row each.
+    """One encoder, trained or not; its table has one row for each classifier on its encodings.
 
     Attributes:
         encoding: `pixels`, `pca`, `scatternet`, `random` (an untrained `autoencoder`) or `trained`.
-        epsilon: target of the encoder updates; None without DP.
+        epsilon: target epsilon of the encoder updates; None without DP.
     """
 
     dataset: str
@@ -31,7 +31,7 @@ class PaperCell:
 
     @property
     def name(self) -> str:
-        """Unique in the study, the same in every run of it."""
+        """Unique in the study and stable between its runs."""
         what = self.autoencoder if self.encoding == "trained" else self.encoding
         if self.encoding == "random":
             what = f"random-{self.autoencoder}"
@@ -39,7 +39,7 @@ class PaperCell:
         return f"{self.dataset}/{what}/{dp}/h{self.hospitals}/s{self.seed}"
 
     def columns(self) -> dict[str, object]:
-        """The columns of its rows that say what it is."""
+        """The columns that identify it."""
         return {
             "cell": self.name,
             "dataset": self.dataset,
@@ -54,7 +54,7 @@ class PaperCell:
 
 @dataclass(frozen=True)
 class Tuned:
-    """How one autoencoder is trained: Adam's rate, and the norm to which a record's gradient is clipped."""
+    """Adam's learning rate and the clipping norm of one autoencoder."""
 
     learning_rate: float
     max_grad_norm: float
@@ -62,15 +62,15 @@ class Tuned:
 
 @dataclass(frozen=True)
 class PaperScale:
-    """How large a study is.
+    """The size of a study.
 
     Attributes:
-        train_images, server_images, test_images: of each data set, at most, chosen by class; 0: all.
-        rounds, local_epochs: of the federation, each epoch 1 / `sample_rate` steps.
-        fc_size: numbers in an encoding of `fc` and `fc-deep`; 0: their own 784.
-        sample_rate: Poisson, the same in every hospital, so that hospitals differ in noise only by records.
-        attacker_steps: of the convolutional inversion network, beside the linear one.
-        victims: test images that the attacker reconstructs.
+        train_images, server_images, test_images: at most, of each data set, in class proportions; 0: all.
+        rounds, local_epochs: of the federation; an epoch has 1 / `sample_rate` steps.
+        fc_size: size of an encoding of `fc` and `fc-deep`; 0: their default, 784.
+        sample_rate: of Poisson sampling, the same in every hospital whatever its number of records.
+        attacker_steps: training steps of the convolutional inversion network.
+        victims: number of test images that the attacker reconstructs.
     """
 
     name: str
@@ -123,11 +123,12 @@ FULL = PaperScale(
 )
 SCALES = {scale.name: scale for scale in (SMALL, FULL)}
 
-# Chosen on BloodMNIST at the small scale, centrally, under a seed that no study uses, by the error of a
-# decoder fitted to the server's own split; no test image was looked at. fc at epsilon 8: 0.0141, 0.0110 and
+# Chosen on BloodMNIST at the small scale with one hospital and a seed that no study uses, by the error of a
+# decoder fitted to the server's own split; no test images were used. fc at epsilon 8: 0.0141, 0.0110 and
 # 0.0077 for rates 1e-3, 4e-3 and 1e-2 (without DP 0.0100, 0.0079, 0.0083). conv at epsilon 1: 0.0027 for
-# 4e-3 and 0.0026 for 1e-2, so the project's own 4e-3 stays. Clip norms of 3e-4, 1e-3 and 3e-3 differ by less
-# than 1 %: all gradients are above them, and Adam does not see their scale. The others were not tuned.
+# 4e-3 and 0.0026 for 1e-2, so the project's default, 4e-3, stays. Clip norms of 3e-4, 1e-3 and 3e-3 differ
+# by less than 1 %: all gradients exceed them, and Adam is invariant to their scale. `fc-deep` and
+# `conv-image` were not tuned.
 TUNED = {
     "fc": Tuned(1e-2, 1e-3),
     "fc-deep": Tuned(1e-2, 1e-3),
@@ -137,7 +138,7 @@ TUNED = {
 
 
 def paper_cells(scale: PaperScale, datasets: Sequence[str], seeds: Sequence[int]) -> tuple[PaperCell, ...]:
-    """Every cell, one whole seed after the other, so that an interrupted study is a smaller one."""
+    """All cells, seed by seed, so that an interrupted study is a complete one with fewer seeds."""
     cells = []
     for seed in seeds:
         for dataset in datasets:

@@ -1,8 +1,8 @@
-"""One cell of `study partitions`: encoders trained for the task over one split of the records, then tested.
+"""One cell of `study partitions`: encoders trained with objective `task` on one split, then tested.
 
-The worst hospital is found on images of its own kind: recall by class on all test images, acquired as the
-hospital acquires them, weighted by its own mix of labels. That is its accuracy on patients like its own,
-without the noise of a small test share.
+A hospital's own accuracy is the recall of each class on all test images, with the hospital's acquisition
+shift, weighted by its label mix. It estimates accuracy on the hospital's own patients without the sampling
+noise of a small test share.
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ Array = NDArray[Any]
 
 TARGET_EPSILON, DELTA = 8.0, 1e-5
 ROUNDS = 10
-BATCH = 64  # expected, of every hospital: who has fewer records samples each of them more often
+BATCH = 64  # expected size in every hospital; smaller hospitals have a higher sample rate
 CENTRAL_BATCH = 5 * BATCH  # so that central training takes as many steps as each of 5 hospitals
-# By test accuracy of IID with 5 hospitals, under a seed that no study uses: rates of 4e-3, 1e-2 and 3e-2 give
-# 0.72, 0.73 and 0.78.
-# Clip norms of 0.03 and 0.3 both give 0.72: Adam does not see their scale.
+# Chosen by IID test accuracy with 5 hospitals and a seed that no study uses: rates of 4e-3, 1e-2 and 3e-2
+# give 0.72, 0.73 and 0.78. Clip norms of 0.03 and 0.3 both give 0.72: Adam is invariant to their scale.
 LEARNING_RATE, MAX_GRAD_NORM = 3e-2, 0.1
 
 
 def measure(cell: PartitionCell, data: StudyData) -> Rows:
-    """What is measured of a cell: one row.
+    """Run the cell; returns its one row.
 
     Raises:
-        UserError: the records can't be split like this, as when a hospital would have none.
+        UserError: the records can't be split this way, for example because a hospital would have none.
     """
     config = cell_config(cell, data)
     dataset = resolve(config)
@@ -71,7 +70,7 @@ def measure(cell: PartitionCell, data: StudyData) -> Rows:
 
 
 def cell_config(cell: PartitionCell, data: StudyData) -> RunConfig:
-    """The configuration of the cell's run, noise calibrated per hospital."""
+    """The configuration of the cell's run, with noise calibrated per hospital."""
     return RunConfig.from_flat(
         {
             "dataset": DATASET,
@@ -95,7 +94,7 @@ def cell_config(cell: PartitionCell, data: StudyData) -> RunConfig:
 
 
 def with_shared_noise(config: RunConfig, records: Mapping[str, int]) -> RunConfig:
-    """The same run under the noise multiplier of a hospital of average size, with no budget to stop at."""
+    """The run with the noise multiplier of an average-sized hospital and the largest target epsilon."""
     average = plan_hospital("average", max(1, round(sum(records.values()) / len(records))), config)
     most = RunConfig.model_fields["target_epsilon"].metadata
     ceiling = next(float(bound.le) for bound in most if hasattr(bound, "le"))
@@ -103,25 +102,25 @@ def with_shared_noise(config: RunConfig, records: Mapping[str, int]) -> RunConfi
 
 
 def label_mix(records: HospitalRecords, dataset: Dataset) -> Array:
-    """The share of each class, (num_classes,), sums to 1."""
+    """The share of each class, (num_classes,); sums to 1."""
     counts = np.bincount(records.labels().numpy(), minlength=dataset.spec.num_classes)
     mix: Array = counts / counts.sum()
     return mix
 
 
 def hellinger(left: Array, right: Array) -> float:
-    """Distance of two distributions (K,), in [0, 1]: sqrt(1 - sum of sqrt(p q)), 1 if they never meet."""
+    """Distance of two distributions (K,), in [0, 1]: sqrt(1 - sum of sqrt(p q)); 1 for disjoint supports."""
     return float(np.sqrt(max(0.0, 1.0 - np.sqrt(left * right).sum())))
 
 
 def heterogeneity(mixes: list[Array], sizes: list[int]) -> float:
-    """The mean over hospitals of the Hellinger distance of their label mix to that of all their records."""
+    """Mean over hospitals of the Hellinger distance between their label mix and that of all records."""
     together = np.average(mixes, axis=0, weights=sizes)
     return float(np.mean([hellinger(mix, together) for mix in mixes]))
 
 
 def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
-    """One federated encoder; the classifier learns on the server's own split, as with `share = updates`."""
+    """One federated encoder; the classifier is fitted to the server's split, as with `share = updates`."""
     found = train_federated(config, len(held))
     classifier = found.measured.classifier
     recalls: dict[AcquisitionShift, Array] = {}
@@ -134,7 +133,7 @@ def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalReco
 
 
 def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
-    """Every hospital by itself, under its own epsilon: encoder and classifier know its records only."""
+    """Train an encoder and a classifier in each hospital alone, on its records and under its epsilon."""
     plan = make_plan(config, {name: len(records) for name, records in held.items()})
     accuracies, own, spent = [], [], []
     for index, (one, records) in enumerate(zip(plan.hospitals, held.values(), strict=True)):
@@ -152,7 +151,7 @@ def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecor
 
 
 def _columns(accuracy: float, own: list[float], epsilons: list[float]) -> dict[str, float]:
-    """`own`: each hospital's accuracy on its own mix of labels; `epsilons`: what each has spent."""
+    """The row's columns from each hospital's accuracy on its own label mix and the epsilon it spent."""
     return {
         "accuracy": accuracy,
         "accuracy_hospitals": float(np.mean(own)),
@@ -171,7 +170,7 @@ def _train_alone(config: RunConfig, plan: HospitalPlan, records: HospitalRecords
 
 
 def _test(encoder: nn.Module, dataset: Dataset, shift: AcquisitionShift) -> Array:
-    """Encodings (N, *encoding) of the test images as a hospital with this shift acquires them."""
+    """Encodings (N, *encoding) of the test images with this acquisition shift."""
     if shift == NO_SHIFT:
         return encode(encoder, dataset.test.images)
     return encode(encoder, shift.apply(to_float(dataset.test.images)))

@@ -1,4 +1,4 @@
-"""Whether a split costs accuracy against IID, as tests on a partition study's table."""
+"""Tests on a partition study's table of whether a split costs accuracy compared with IID."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTE = (
 
 
 def partition_verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Every split against IID with as many hospitals, where some seed has both."""
+    """Compare every split with IID for the same number of hospitals, if any seed has both."""
     rows = succeeded(table)
     rows = rows[(rows["setting"] == FEDERATED) & (rows["noise"] == CALIBRATED)] if len(rows) else rows
     if rows.empty:

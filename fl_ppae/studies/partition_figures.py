@@ -1,4 +1,4 @@
-"""The figure of the study of partitions: accuracy, and what epsilon is paid, by how records are split."""
+"""The figure of the partition study: accuracy and epsilon by how records are split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOISES = (
 
 
 def draw_partition_figures(groups: Sequence[Group], folder: Path) -> None:
-    """`partitions.png`: a row of panels a number of hospitals; nothing without a federated cell."""
+    """Draw `partitions.png`, a row of panels per number of hospitals; nothing without a federated cell."""
     federated = where(groups, setting="federated")
     if not federated:
         return
@@ -69,5 +69,5 @@ def _draw_epsilons(axes: Any, groups: Sequence[Group], names: Sequence[str]) -> 
                 place = names.index(group.keys["partition"]) + shift
                 ends = [group.value("epsilon_min"), group.value("epsilon_max")]
                 axes.plot([place, place], ends, color=colour, marker="_", label=name)
-    axes.set_ylabel("epsilon, least to most")
+    axes.set_ylabel("epsilon, smallest to largest")
     axes.set_ylim(0)

@@ -1,4 +1,4 @@
-"""The cells of `study partitions`: how records are split, and under which noise."""
+"""The cells of `study partitions`: how records are split, and how noise is chosen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOSPITALS = (5, 20)
 FEDERATED, CENTRAL, ALONE = "federated", "central", "alone"
 CALIBRATED, SHARED = "calibrated", "shared"
 
-# By name: the keys of the run.
+# The run's keys for each split.
 PARTITIONS: dict[str, dict[str, str | float | int]] = {
     "iid": {"partition": "iid"},
     "dirichlet-10": {"partition": "dirichlet", "dirichlet-alpha": 10.0},
@@ -40,7 +40,7 @@ class PartitionCell:
 
     @property
     def dataset(self) -> str:
-        """The same for all."""
+        """The same for all cells."""
         return DATASET
 
     @property
@@ -49,7 +49,7 @@ class PartitionCell:
         return f"{DATASET}/{self.partition}/{self.setting}/{self.noise}/h{self.hospitals}/s{self.seed}"
 
     def columns(self) -> dict[str, object]:
-        """The columns of its row that say what it is."""
+        """The columns that identify it."""
         return {
             "cell": self.name,
             "dataset": DATASET,
@@ -62,7 +62,7 @@ class PartitionCell:
 
 
 def partition_cells(seeds: Sequence[int]) -> tuple[PartitionCell, ...]:
-    """Every cell, one whole seed after the other."""
+    """All cells, seed by seed."""
     cells = []
     for seed in seeds:
         cells.append(PartitionCell("iid", CENTRAL, CALIBRATED, 1, seed))

@@ -1,8 +1,8 @@
-"""Choosing a configuration from a paper study: bounds on accuracy, epsilon and leakage, and a pick.
+"""Choosing a configuration from a paper study under bounds on accuracy, epsilon and leakage.
 
-A choice is a mean over seeds. Its epsilon is that of the encoder updates: it says nothing about the images
-that are encoded later, nor about encodings that leave in the clear; for those there is only the leakage
-that one study's attacker measured, which bounds no other attacker.
+A choice holds means over seeds. Its epsilon covers the encoder updates only. Images encoded later and
+encodings shared in the clear have no guarantee: the study measured their leakage with its own attackers,
+and a stronger one may do better.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fl_ppae.studies.summary import Group
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked for: upper bounds on epsilon and on the attacker's mean SSIM, a lower on accuracy."""
+class Requirements:
+    """Upper bounds on epsilon and on the attacker's mean SSIM, and a lower bound on accuracy."""
 
     max_epsilon: float
     max_ssim: float
@@ -27,9 +27,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """One trained configuration. `epsilon` is infinite without DP; `status` is what it is worth.
+    """One trained configuration.
 
-    `fc_size`: numbers in an encoding of `fc` and `fc-deep` at the study's scale; 0: their own.
+    Attributes:
+        epsilon: infinite without DP. status: `formal`, `nominal` or `none`.
+        fc_size: size of an encoding of `fc` and `fc-deep` at the study's scale; 0: their default.
     """
 
     keys: dict[str, str]
@@ -41,7 +43,7 @@ class Choice:
     fc_size: int = 0
 
     def overrides(self) -> str:
-        """The `-c` pairs that ask a simulation of this data set for it; rounds and batch are its own."""
+        """The `-c` options that select it for a simulation; rounds and batch size stay the simulation's."""
         keys, tuned = self.keys, TUNED[self.keys["autoencoder"]]
         pairs = {"autoencoder": keys["autoencoder"], "classifier": keys["classifier"]}
         if keys["autoencoder"].startswith("fc") and self.fc_size:
@@ -55,16 +57,16 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Miss:
-    """How a choice fails a wish: what gives way, each with its distance from the bound as a share of it."""
+class NearMiss:
+    """A choice, the requirements it violates, and the sum of the violations relative to their bounds."""
 
     choice: Choice
-    gives_way: tuple[str, ...]
+    violations: tuple[str, ...]
     distance: float
 
 
 def choice(group: Group, fc_size: int = 0) -> Choice:
-    """A configuration that `frontier.ranked` has let through."""
+    """A configuration from `frontier.ranked` as a choice."""
     means, keys = group.means, group.keys
     epsilon = means["epsilon"].value if "epsilon" in means else math.inf
     accuracy, ssim = means["accuracy"].value, means["inversion_ssim"].value
@@ -72,7 +74,7 @@ def choice(group: Group, fc_size: int = 0) -> Choice:
 
 
 def without_training(groups: Iterable[Group], max_ssim: float) -> Group | None:
-    """The most accurate baseline that no hospital's record has touched, with at most this leakage."""
+    """The most accurate baseline that uses no hospital's records and leaks at most this much."""
     fitting = [
         group
         for group in groups
@@ -83,40 +85,42 @@ def without_training(groups: Iterable[Group], max_ssim: float) -> Group | None:
     return max(fitting, key=lambda group: group.means["accuracy"].value, default=None)
 
 
-def fits(one: Choice, wish: Wish) -> bool:
-    """Whether it satisfies the wish."""
-    return not _misses(one, wish)
+def meets(one: Choice, required: Requirements) -> bool:
+    """Whether it meets the requirements."""
+    return not _violations(one, required)
 
 
-def pick(candidates: Sequence[Choice], wish: Wish) -> Choice | None:
-    """The most accurate that satisfies the wish; of equals: least leakage, a guarantee, least epsilon."""
+def pick(candidates: Sequence[Choice], required: Requirements) -> Choice | None:
+    """The most accurate that meets the requirements; ties go to low leakage, a guarantee, low epsilon."""
 
     def rank(one: Choice) -> tuple[float, float, bool, float]:
         return one.accuracy, -one.ssim, one.status == "formal", -one.epsilon
 
-    return max((one for one in candidates if fits(one, wish)), key=rank, default=None)
+    return max((one for one in candidates if meets(one, required)), key=rank, default=None)
 
 
-def nearest(candidates: Sequence[Choice], wish: Wish) -> Miss | None:
-    """What misses the wish by the least, summed over the bounds in shares of each; None if there are none."""
-    misses = [(one, _misses(one, wish)) for one in candidates]
-    found = [Miss(one, tuple(text for text, _ in gaps), sum(gap for _, gap in gaps)) for one, gaps in misses]
+def nearest(candidates: Sequence[Choice], required: Requirements) -> NearMiss | None:
+    """The choice with the smallest sum of relative violations; None without candidates."""
+    misses = [(one, _violations(one, required)) for one in candidates]
+    found = [
+        NearMiss(one, tuple(text for text, _ in gaps), sum(gap for _, gap in gaps)) for one, gaps in misses
+    ]
     return min(found, key=lambda miss: (miss.distance, -miss.choice.accuracy), default=None)
 
 
-def _misses(one: Choice, wish: Wish) -> list[tuple[str, float]]:
+def _violations(one: Choice, required: Requirements) -> list[tuple[str, float]]:
     gaps = []
     if math.isinf(one.epsilon):
         gaps.append(("it has no DP, so no epsilon at all", 1e3))
-    elif wish.formal_only and one.status != "formal":
+    elif required.formal_only and one.status != "formal":
         gaps.append((f"its epsilon is {one.status}, not a guarantee", 1.0))
-    if wish.max_epsilon < one.epsilon < math.inf:
-        over = one.epsilon / wish.max_epsilon - 1
-        gaps.append((f"epsilon {one.epsilon:.2f} is above {wish.max_epsilon:g}", over))
-    if one.ssim > wish.max_ssim:
-        over = (one.ssim - wish.max_ssim) / max(wish.max_ssim, 1e-3)
-        gaps.append((f"inversion SSIM {one.ssim:.3f} is above {wish.max_ssim:g}", over))
-    if one.accuracy < wish.min_accuracy:
-        under = (wish.min_accuracy - one.accuracy) / wish.min_accuracy
-        gaps.append((f"accuracy {one.accuracy:.3f} is below {wish.min_accuracy:g}", under))
+    if required.max_epsilon < one.epsilon < math.inf:
+        over = one.epsilon / required.max_epsilon - 1
+        gaps.append((f"epsilon {one.epsilon:.2f} is above {required.max_epsilon:g}", over))
+    if one.ssim > required.max_ssim:
+        over = (one.ssim - required.max_ssim) / max(required.max_ssim, 1e-3)
+        gaps.append((f"inversion SSIM {one.ssim:.3f} is above {required.max_ssim:g}", over))
+    if one.accuracy < required.min_accuracy:
+        under = (required.min_accuracy - one.accuracy) / required.min_accuracy
+        gaps.append((f"accuracy {one.accuracy:.3f} is below {required.min_accuracy:g}", under))
     return gaps

@@ -1,4 +1,4 @@
-"""`report.html` of a study: its cells as one table, what trades against what, its verdicts and figures."""
+"""`report.html` of a study: its configurations, trade-offs, verdicts and figures."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _TITLES = {
 
 
 def find_study(name: str) -> Path | None:
-    """A study's folder, by its path or by its name under the project's home; None if there is none such."""
+    """A study's folder, by its path or by its name under the project's home; None if there is none."""
     for path in (Path(name).expanduser(), home() / "studies" / name):
         if (path / "study.json").is_file():
             return path.absolute()
@@ -71,7 +71,7 @@ def find_study(name: str) -> Path | None:
 
 
 def write_study_report(folder: Path, output: Path | None = None) -> Path:
-    """Write a study's report into its folder, or to `output`; returns where it is.
+    """Write a study's report into its folder, or to `output`; returns its path.
 
     Raises:
         UserError: its `study.json` or its table can't be read.
@@ -92,7 +92,7 @@ def write_study_report(folder: Path, output: Path | None = None) -> Path:
         "study.html.j2",
         title=heading + (f" - {marked_source(loud[0])}" if loud else ""),
         heading=heading,
-        source="; ".join(map(marked_source, sources)) or "no cell has ended",
+        source="; ".join(map(marked_source, sources)) or "no cell has finished",
         loud=bool(loud),
         facts=[
             ("configurations", len(groups)),
@@ -115,10 +115,10 @@ def write_study_report(folder: Path, output: Path | None = None) -> Path:
 
 
 def _table(groups: Sequence[Group], best: Sequence[Group]) -> HtmlTable:
-    """Every configuration: mean and 95 % interval of what was measured."""
+    """All configurations with the mean and 95 % interval of each metric."""
     keys = [name for name in _KEYS if any(group.keys.get(name) for group in groups)]
     if len({group.source for group in groups}) == len({group.keys["dataset"] for group in groups}):
-        keys = [name for name in keys if name != "source"]  # the head of the page has them
+        keys = [name for name in keys if name != "source"]  # shown at the head of the page
     metrics = [name for name in _METRICS if any(name in group.means for group in groups)]
     rows = []
     for group in groups:
@@ -142,7 +142,7 @@ def _key(group: Group, name: str) -> Cell:
 
 
 def _verdicts(folder: Path) -> list[HtmlTable]:
-    """The claims that were tested, from `verdicts.json`: counts by data set, then each; empty for none."""
+    """Tables of `verdicts.json`: counts by data set, then each test; empty without verdicts."""
     try:
         found = read_json(folder / "verdicts.json")
     except (OSError, json.JSONDecodeError):

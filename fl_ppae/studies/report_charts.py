@@ -1,4 +1,4 @@
-"""The charts of a study's report: what trades against what, a point a configuration."""
+"""The trade-off charts of a study's report, with a point for each configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Chart:
 
 
 def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
-    """For each data set and classifier: accuracy against leakage, by what privacy it has."""
+    """Accuracy against leakage for each data set and classifier, with a series for each privacy level."""
     charts = []
     for name, own in _by(groups, "dataset", "classifier").items():
         shown = [group for group in own if {"inversion_ssim", "accuracy"} <= set(group.means)]
@@ -44,7 +44,7 @@ def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def price_charts(groups: Sequence[Group]) -> list[Chart]:
-    """For each data set and classifier: accuracy by guaranteed epsilon, a series for each encoding."""
+    """Accuracy by guaranteed epsilon for each data set and classifier, with a series for each encoding."""
     charts = []
     for name, own in _by(groups, "dataset", "classifier").items():
         formal = [group for group in own if group.formal and group.keys.get("privacy")]
@@ -57,7 +57,7 @@ def price_charts(groups: Sequence[Group]) -> list[Chart]:
             kinds.setdefault(_encoding(group) + federated, []).append(group)
         series = []
         for index, (kind, held) in enumerate(kinds.items()):
-            beside = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # not over one another
+            beside = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # side by side
             points = [_point(group, levels.index(group.keys["privacy"]) + beside) for group in held]
             series.append(Series(kind, tuple(sorted(points, key=lambda point: point.x))))
         if len(levels) > 1:
@@ -69,7 +69,7 @@ def price_charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 def partition_charts(groups: Sequence[Group]) -> list[Chart]:
-    """Accuracy, and the worst hospital's, against how unlike the hospitals are."""
+    """Accuracy, overall and of the worst hospital, against the heterogeneity of the hospitals."""
     charts = []
     words = {"accuracy": "accuracy", "accuracy_worst": "worst hospital's accuracy"}
     for metric, word in words.items():
@@ -79,7 +79,7 @@ def partition_charts(groups: Sequence[Group]) -> list[Chart]:
             for name, held in _by(shown, "setting", "noise", "hospitals").items()
         ]
         if series:
-            title = f"Unlike hospitals: {word}"
+            title = f"Heterogeneous hospitals: {word}"
             x_label = "Hellinger distance of label mixes (0 to 1)"
             axes = Axes(title, x_label, f"{word} (0 to 1)", sources(shown))
             charts.append(Chart(title, xy_chart(series, axes, joined=False)))
@@ -95,7 +95,7 @@ def _point(group: Group, x: float, metric: str = "accuracy") -> Point:
 
 
 def _by(groups: Iterable[Group], *names: str) -> dict[str, list[Group]]:
-    """Configurations by what they have under these columns, in words."""
+    """Configurations grouped by these columns, whose values in words are the groups' names."""
     found: dict[str, list[Group]] = {}
     for group in groups:
         words = [_hospitals(group) if name == "hospitals" else group.keys.get(name, "") for name in names]
@@ -104,7 +104,7 @@ def _by(groups: Iterable[Group], *names: str) -> dict[str, list[Group]]:
 
 
 def _encoding(group: Group) -> str:
-    """What the classifier sees: an autoencoder's encodings, or a baseline's."""
+    """The encoder or baseline in words."""
     return _BASELINES.get(group.encoder, group.encoder)
 
 
@@ -114,7 +114,7 @@ def _hospitals(group: Group) -> str:
 
 
 def _privacy(group: Group) -> str:
-    """The privacy of an encoder, in words."""
+    """The privacy level of an encoder in words."""
     level = group.keys["privacy"]
     if not group.trained:
         return "baseline"

@@ -1,4 +1,4 @@
-"""What follows from a study's table: `summary.csv`, `verdicts.json`, `results.md`, figures and tables."""
+"""The results of a study: `summary.csv`, `verdicts.json`, `results.md`, figures and printed tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fl_ppae.studies.verdict import verdict_markdown, verdict_table
 
 
 def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Write them; returns the JSON document and the tables. From however much of the table there is."""
+    """Write the results of the cells so far; returns the JSON document and the tables to print."""
     kind, table = study.kind, study.table()
     groups = summarise(table)
     if kind.order is not None:
@@ -57,7 +57,7 @@ def _by_source(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 
 def _table(source: str, groups: Sequence[Group], kind: Kind) -> Table:
-    """For the terminal."""
+    """The configurations of one source as a table for the terminal."""
     heads = [*kind.labels(groups[0]), "seeds", *map(titled, kind.metrics)]
     heading = title(f"{kind.title}, mean [95 % interval] over seeds", source)
     table = Table(*heads, title=heading, title_justify="left")
@@ -76,7 +76,7 @@ def _text(group: Group, metric: str) -> str:
 
 
 def _markdown(document: dict[str, Any], groups: Sequence[Group], kind: Kind) -> list[str]:
-    """Machine and time, then one table a data source."""
+    """Machine and time, then one table for each data source."""
     machine = document["machine"]
     lines = [
         f"Machine: {machine['processor']}, {machine['cores']} cores, {document.get('workers', 0)} workers of "

@@ -1,4 +1,4 @@
-"""A study in its folder: what it is, its table, and what is left to do.
+"""A study in its folder: its settings, its table, and the cells that remain.
 
 A study's folder holds `cells.csv` (see `table`), `study.json` (settings, versions, machine, sources),
 `summary.csv` (means and intervals over seeds), `verdicts.json`, `results.md`, `figures/*.png`, the chosen
@@ -25,12 +25,12 @@ from fl_ppae.runs.directory import versions
 from fl_ppae.studies import table
 from fl_ppae.studies.cells import StudyCell
 from fl_ppae.studies.kinds import Kind
-from fl_ppae.studies.workers import Outcome, Work, work_off
+from fl_ppae.studies.workers import Outcome, Work, run_cells
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study in its folder."""
+    """A study of one kind in its folder."""
 
     path: Path
     kind: Kind
@@ -41,45 +41,45 @@ class Study:
         return self.path / table.FILE
 
     def table(self) -> pd.DataFrame:
-        """The rows that count."""
+        """Its valid rows; see `table.read`."""
         return table.read(self.file)
 
     def lock(self) -> FileLock:
-        """Held by whoever works on the study.
+        """Take the lock on the study.
 
         Raises:
-            UserError: somebody does.
+            UserError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(f"{self.path}: another process works on this study") from None
+            raise UserError(f"{self.path}: another process is running this study") from None
         return lock
 
 
 def study_folder(output_dir: str, name: str) -> Path:
-    """Where a study goes: `output_dir`, or its name under `~/.fl_ppae/studies`."""
+    """The folder of a study: `output_dir`, or its name under `~/.fl_ppae/studies`."""
     return Path(output_dir).expanduser().absolute() if output_dir else home() / "studies" / name
 
 
-def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
-    """Write `study.json`, or check that the study that is there was made with the same settings.
+def record_settings(study: Study, settings: Mapping[str, Any], command: str) -> None:
+    """Write `study.json`, or check that an existing study has the same settings.
 
-    `command` tells how to run it again.
+    `command` is the command line that runs it again.
 
     Raises:
-        UserError: they differ.
+        UserError: the settings differ.
     """
     path = study.path / "study.json"
-    settings = json.loads(json.dumps(finite(settings)))  # as it will be read back: lists, not tuples
+    settings = json.loads(json.dumps(finite(settings)))  # as JSON returns them: lists, not tuples
     if path.is_file():
-        there = read_json(path)
-        different = [key for key, value in settings.items() if there.get("settings", {}).get(key) != value]
-        if there.get("name") != study.kind.name or different:
-            other = there.get("name") != study.kind.name
-            what = f"study {there.get('name')!r}" if other else ", ".join(different)
+        stored = read_json(path)
+        different = [key for key, value in settings.items() if stored.get("settings", {}).get(key) != value]
+        if stored.get("name") != study.kind.name or different:
+            other = stored.get("name") != study.kind.name
+            what = f"study {stored.get('name')!r}" if other else ", ".join(different)
             raise UserError(f"{study.path} holds another study ({what} differ); give another --output-dir")
         return
     document = {
@@ -97,30 +97,30 @@ def describe(study: Study, settings: Mapping[str, Any], command: str) -> None:
     write_json(path, finite(document))
 
 
-def carry_out(
+def run_and_record(
     study: Study,
     cells: Sequence[StudyCell],
     work: Work,
     workers: int,
-    told: Callable[[Outcome], None],
+    on_outcome: Callable[[Outcome], None],
 ) -> None:
-    """Run `cells` and append their rows as they end; a failed cell is a row with its error."""
+    """Run `cells` and append their rows as they end; a failed cell adds a row with its error."""
     start = time.monotonic()
-    outcomes = work_off(cells, work, min(workers, max(1, len(cells))), study.path / "logs")
+    outcomes = run_cells(cells, work, min(workers, max(1, len(cells))), study.path / "logs")
     try:
         for outcome in outcomes:
             rows: Iterable[Mapping[str, Any]] = outcome.rows
             if outcome.error:
                 rows = [{**outcome.cell.columns(), "error": outcome.error}]
             table.append(study.file, study.kind.columns, rows)
-            told(outcome)
+            on_outcome(outcome)
     finally:
         outcomes.close()  # type: ignore[attr-defined]
         _add_seconds(study, time.monotonic() - start, workers)
 
 
-def left_over(study: Study, cells: Sequence[StudyCell], *, retry_failed: bool) -> list[StudyCell]:
-    """The cells that have no row yet; with `retry_failed` those that failed as well."""
+def remaining(study: Study, cells: Sequence[StudyCell], *, retry_failed: bool) -> list[StudyCell]:
+    """The cells without a row; with `retry_failed` also those that failed."""
     done = table.finished(study.table(), retry_failed=retry_failed)
     return [cell for cell in cells if cell.name not in done]
 

@@ -1,4 +1,4 @@
-"""The images of a study: found once, cut to its size, written where every worker maps them from."""
+"""The images of a study: loaded once, cut to its size, and written to a file that every worker reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 
-_SEED = 20_251_123  # of the choice of images: part of what a study is, so no run's seed moves it
+_SEED = 20_251_123  # of the choice of images: fixed, so that it does not depend on a run's seed
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class StudyData:
     """One data set of a study.
 
     Attributes:
-        file: an `.npz` in MedMNIST's keys that holds the chosen images.
-        label: the source in the words that every result carries; `md5` is the source's.
-        records: images of each split.
+        file: an `.npz` with MedMNIST's keys that holds the chosen images.
+        label: the name of the source that every result carries. md5: of the source.
+        records: number of images in each split.
     """
 
     dataset: str
@@ -35,10 +35,10 @@ class StudyData:
 
 
 def parse_files(pairs: list[str]) -> dict[str, Path]:
-    """`DATASET=FILE` pairs as files by data set.
+    """Parse `DATASET=FILE` pairs into files by data set.
 
     Raises:
-        UserError: no such data set or file, or no pair.
+        UserError: not a pair, or no such data set or file.
     """
     files = {}
     for pair in pairs:
@@ -55,12 +55,12 @@ def parse_files(pairs: list[str]) -> dict[str, Path]:
 def study_data(
     dataset: str, file: Path | None, source: str, sizes: dict[str, int], folder: Path
 ) -> StudyData:
-    """Find `dataset`, choose up to `sizes` images of each split (0: all) and write them under `folder`.
+    """Load `dataset`, choose up to `sizes` images of each split (0: all) and write them under `folder`.
 
-    Images are chosen by class, in the proportions of the split, always the same ones.
+    The choice keeps the class proportions of the split and is always the same.
 
     Raises:
-        UserError: as `resolve`; never falls back to a stand-in by itself.
+        UserError: as `resolve`; it never falls back to a stand-in.
     """
     official = DATASETS[dataset].publisher
     found = resolve(
@@ -83,7 +83,7 @@ def study_data(
 
 
 def choose_by_class(split: Split, size: int) -> np.ndarray:
-    """Sorted positions of `size` images with the split's mix of classes; all of them for 0 or too many."""
+    """Sorted positions of `size` images in the split's class proportions; all if `size` is 0 or too large."""
     if not 0 < size < len(split):
         return np.arange(len(split))
     rng = np.random.default_rng(_SEED)
@@ -100,7 +100,7 @@ def choose_by_class(split: Split, size: int) -> np.ndarray:
 
 
 def _holds(path: Path, arrays: dict[str, np.ndarray]) -> bool:
-    """Whether the file is there already, and the same: a study that is resumed keeps its data file."""
+    """Whether the file already holds these arrays: a resumed study keeps its data file."""
     if not path.is_file():
         return False
     with np.load(path, allow_pickle=False) as stored:

@@ -35,13 +35,13 @@ class Mean:
         return None if math.isnan(self.low) else self.high - self.value
 
     def with_interval(self, narrowest: float = 0.0) -> str:
-        """Such as `0.812 [0.801, 0.823]`; without an interval that is narrower than `narrowest`."""
+        """Such as `0.812 [0.801, 0.823]`; the mean alone if the interval is narrower than `narrowest`."""
         if not self.high - self.low >= narrowest:
             return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     def plus_minus(self, narrowest: float = 0.0) -> str:
-        """Such as `0.812 ± 0.011`; without an interval that is narrower than `narrowest`."""
+        """Such as `0.812 ± 0.011`; the mean alone if the interval is narrower than `narrowest`."""
         if not self.high - self.low >= narrowest:
             return f"{self.value:.3f}"
         return f"{self.value:.3f} ± {self.high - self.value:.3f}"
@@ -49,7 +49,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Group:
-    """One configuration: the values of its key columns, its seeds, and each known metric's mean over them."""
+    """One configuration: its key columns, the number of its seeds, and the mean of each known metric."""
 
     keys: dict[str, str]
     seeds: int
@@ -57,7 +57,7 @@ class Group:
 
     @property
     def trained(self) -> bool:
-        """Whether an encoder was trained; a baseline has none, or one that never saw a record."""
+        """Whether hospitals trained the encoder; otherwise it is a baseline."""
         return self.keys.get("encoding", "trained") == "trained"
 
     @property
@@ -75,7 +75,7 @@ class Group:
 
     @property
     def source(self) -> str:
-        """Where its images came from; a stand-in says so."""
+        """The source of its images; a stand-in is labelled as one."""
         label = self.keys["source"]
         drawn = self.keys["stand_in"] == "true"
         return f"stand-in: {label}" if drawn and not label.startswith("stand-in") else label
@@ -87,13 +87,13 @@ class Group:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray[Any, Any]) -> Mean:
-    """Student's t-interval of the mean, (n - 1 degrees of freedom). Assumes nearly normal values.
+    """The mean and its Student's t-interval (n - 1 degrees of freedom). Assumes nearly normal values.
 
-    With 3 seeds it is 2.5 standard deviations to each side: wide, and honestly so. It covers the seeds
-    (initial weights, noise, sampling, dealing out), not the choice of images.
+    With 3 seeds the interval extends 2.5 standard deviations to each side. It covers variation between
+    seeds (initial weights, noise, sampling, data split), not the choice of images.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: `values` is empty.
     """
     if not len(values):
         raise ValueError("the mean of no values")
@@ -110,9 +110,9 @@ def numbers(table: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def summarise(table: pd.DataFrame) -> list[Group]:
-    """The configurations of a study's table in its order; failed cells are left out.
+    """The configurations of a study's table, in its order, without failed cells.
 
-    A configuration is what the key columns that the table has tell apart.
+    Rows with equal key columns, of those that the table has, form a configuration.
     """
     good = succeeded(table)
     keys = [name for name in table if name in KEYS]
@@ -129,7 +129,7 @@ def summarise(table: pd.DataFrame) -> list[Group]:
 
 
 def write_summary(path: Path, groups: Iterable[Group], columns: Sequence[Column]) -> None:
-    """`summary.csv`: the keys, `seeds`, and for each metric `m`, `m_low`, `m_high`; empty if unknown."""
+    """`summary.csv`: the keys, `seeds`, and `m`, `m_low`, `m_high` for each metric m; empty if unknown."""
     keys = [column.name for column in columns if column.role == "key"]
     metrics = [column.name for column in columns if column.role == "metric"]
     rows = []
@@ -150,11 +150,11 @@ def where(groups: Iterable[Group], **keys: str) -> list[Group]:
 
 
 def distinct(groups: Iterable[Group], key: str) -> list[str]:
-    """The different values of a key column, in order of appearance."""
+    """The distinct values of a key column, in order of appearance."""
     return list(dict.fromkeys(group.keys[key] for group in groups))
 
 
 def sources(groups: Iterable[Group]) -> str:
-    """The sources of their images, as a figure names them; one that must be marked comes first."""
+    """The sources of their images as one label for a figure; any that must be marked come first."""
     found = {group.source for group in groups}
     return "; ".join(sorted(found, key=lambda source: (not is_loud(source), source)))

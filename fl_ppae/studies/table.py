@@ -1,8 +1,8 @@
-"""A study's table, `cells.csv`: a row appended, and on the disk, as each cell ends; read back to resume.
+"""A study's table, `cells.csv`: rows are appended durably as each cell ends, and read back to resume.
 
-A cell gives one row a classifier. A cell that failed gives one row, with its `error` and no classifier.
-The last row of a (cell, classifier) counts, and one that succeeded ends an earlier failure. `columns` says
-what each column means.
+A cell adds one row for each classifier; a failed cell adds one row with its `error` and no classifier. The
+last row of a (cell, classifier) counts, and a success replaces an earlier failure. `columns` describes the
+columns.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def append(path: Path, columns: tuple[Column, ...], rows: Iterable[Mapping[str, 
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The rows that count, as text, in the order in which their cells first ended; none without a table.
+    """The rows that count, as text, in the order in which their cells first ended; empty without a table.
 
     Raises:
-        UserError: it is no table of a study.
+        UserError: the file is not a study's table.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def read(path: Path) -> pd.DataFrame:
             missing = [name for name in _NEEDED if name not in header]
             if missing:
                 raise UserError(f"{path}: no column {missing[0]!r}; it is not a study's table")
-            # pandas' own reader would fill up a line that a crash cut short.
+            # pandas' reader would accept a line that a crash cut short.
             rows = [row for row in reader if None not in row and None not in row.values()]
     except FileNotFoundError:
         return pd.DataFrame(columns=list(_NEEDED))
@@ -60,23 +60,23 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def finished(table: pd.DataFrame, *, retry_failed: bool) -> set[str]:
-    """Names of the cells that need not run again."""
+    """Names of the cells that need no further run."""
     return set((succeeded(table) if retry_failed else table)["cell"])
 
 
 def succeeded(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells that did not fail."""
+    """The rows without an error."""
     return table[table["error"] == ""]
 
 
 def failures(table: pd.DataFrame) -> list[dict[str, str]]:
-    """`cell` and `error` of every cell that failed."""
+    """`cell` and `error` of every row with an error."""
     found: list[dict[str, str]] = table.loc[table["error"] != "", ["cell", "error"]].to_dict("records")
     return found
 
 
 def _that_count(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the failures of cells that later succeeded, and with the last of equal rows only."""
+    """Drop failures of cells that later succeeded, and all but the last row of a (cell, classifier)."""
     same = [name for name in ("cell", "classifier") if name in table]
     last = table.groupby(same, sort=False, as_index=False).last()[list(table)]
     ended = last["cell"].isin(succeeded(last)["cell"])
@@ -84,7 +84,7 @@ def _that_count(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _end_last_line(path: Path) -> None:
-    """A line that a crash cut short must not swallow the next: end it, and `read` leaves it out."""
+    """End a line that a crash cut short, so that it does not run into the next; `read` skips it."""
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb+") as file:

@@ -1,7 +1,8 @@
-"""One claim, tested on a study's table: the same for every study, in JSON, Markdown and on the terminal.
+"""Tests of claims on a study's table, and their presentation on the terminal and in Markdown.
 
-A claim about a difference holds if the whole 95 % interval of the difference is on the claimed side of its
-threshold, does not hold if it is wholly on the other, else it is undecided. Differences are paired by seed.
+A claim about a difference holds if the whole 95 % interval of the difference is on the claimed side of the
+threshold, and fails if it is entirely on the other; otherwise it is undecided. Differences are paired by
+seed.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ _STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim on one data set in one setting.
+    """The verdict on one claim for one data set in one setting.
 
     Attributes:
-        claim: `1a` ... `3b`, or a split's name. statement: what it says.
+        claim: `1a` ... `3b`, or the name of a split. statement: the claim in words.
         compared: the two sides with their means.
-        value, low, high: the difference (or rank correlation) with its 95 % interval; NaN if unknown.
-        n: seeds, or configurations of a rank correlation.
-        threshold: what the interval was compared with.
+        value, low, high: the difference or rank correlation and its 95 % interval; NaN if unknown.
+        n: number of seeds, or of configurations for a rank correlation.
+        threshold: the value with which the interval is compared.
     """
 
     claim: str
@@ -46,7 +47,7 @@ class Verdict:
     threshold: float
 
     def cells(self) -> tuple[str, ...]:
-        """Its texts, by `COLUMNS`."""
+        """Its texts, in the order of `COLUMNS`."""
         claim = f"{self.claim}: {self.statement}"
         found = difference(self.value, self.low, self.high)
         return (claim, self.dataset, self.verdict, found, self.setting, self.compared)
@@ -54,7 +55,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """That accuracy differs, by more than `threshold` if `at_least`, else by less."""
+    """The claim that accuracies differ by more than `threshold` if `at_least`, otherwise by less."""
 
     name: str
     statement: str
@@ -64,7 +65,7 @@ class Claim:
     at_least: bool
 
     def test(self, better: pd.DataFrame, worse: pd.DataFrame, sides: tuple[str, str]) -> Verdict:
-        """On the rows of two configurations, called `sides`; undecided where no seed has both."""
+        """Test it on the rows of two configurations named `sides`; undecided if no seed has both."""
         both = _accuracy(better).join(_accuracy(worse), how="inner", lsuffix="_better", rsuffix="_worse")
         if both.empty:
             text = f"no seed has both {sides[0]} and {sides[1]}"
@@ -81,28 +82,28 @@ class Claim:
 
 
 def decide(low: float, high: float, threshold: float, *, at_least: bool) -> str:
-    """`at_least`: the claim is that the value is above the threshold; else that it is below."""
+    """Test whether the value is above the threshold, or below it if not `at_least`."""
     above, below = low > threshold, high < threshold
-    if not (above or below):  # an unknown end too
+    if not (above or below):  # also if an end is NaN
         return UNDECIDED
     return HOLDS if above == at_least else FAILS
 
 
 def difference(value: float, low: float, high: float) -> str:
-    """A value with its interval and sign; NaN is unknown."""
+    """A value with its sign and interval; `-` if it is NaN."""
     if math.isnan(value):
         return "-"
     return f"{value:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:
-    """How many hold, do not, are undecided."""
+    """How many claims hold, fail and are undecided."""
     found = [one.verdict for one in verdicts]
     return ", ".join(f"{found.count(word)} {word}" for word in (HOLDS, FAILS, UNDECIDED))
 
 
 def verdict_table(verdicts: Sequence[Verdict], note: str) -> Table:
-    """For the terminal."""
+    """The verdicts as a table for the terminal."""
     table = Table(
         *COLUMNS,
         title=f"Verdicts: {tally(verdicts)}",
@@ -117,7 +118,7 @@ def verdict_table(verdicts: Sequence[Verdict], note: str) -> Table:
 
 
 def verdict_markdown(verdicts: Sequence[Verdict], note: str) -> list[str]:
-    """Lines of Markdown."""
+    """The verdicts as lines of Markdown."""
     lines = [f"### Verdicts: {tally(verdicts)}", ""]
     for row in (COLUMNS, ["---"] * len(COLUMNS), *(one.cells() for one in verdicts)):
         lines.append(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |")

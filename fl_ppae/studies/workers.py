@@ -1,4 +1,4 @@
-"""Cells worked off by processes of their own: a cell that fails, or kills its process, ends only itself."""
+"""Runs cells in worker processes: a cell that fails or kills its process does not affect the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 
 class NamedCell(Protocol):
-    """What a worker needs of a cell."""
+    """What a worker needs to know about a cell."""
 
     @property
     def name(self) -> str:
@@ -34,44 +34,44 @@ Work = Callable[[Any], Rows]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one cell: its rows, or its error in one line."""
+    """The result of one cell: its rows, or a one-line error."""
 
     cell: Any
     rows: Rows = field(default_factory=list)
     error: str = ""
 
 
-def work_off(cells: Sequence[NamedCell], work: Work, workers: int, log_folder: Path) -> Iterator[Outcome]:
-    """`work(cell)` for every cell, `workers` at a time, one thread each; outcomes as they come.
+def run_cells(cells: Sequence[NamedCell], work: Work, workers: int, log_folder: Path) -> Iterator[Outcome]:
+    """Run `work(cell)` for every cell, `workers` at a time with one thread each; yield outcomes as they end.
 
-    `work` and the cells are pickled. What the workers print goes to `log_folder`. When the iterator is
-    closed, as by Ctrl-C, the workers are stopped at once.
+    `work` and the cells are pickled. The workers print to files in `log_folder`. Closing the iterator, as
+    Ctrl-C does, stops the workers at once.
     """
     waiting = list(reversed(cells))
     log_folder.mkdir(parents=True, exist_ok=True)
     with _one_thread_each():
-        team = [_Worker(work, log_folder / f"worker-{index}.log") for index in range(workers)]
+        pool = [_Worker(work, log_folder / f"worker-{index}.log") for index in range(workers)]
     try:
-        for worker in team:
+        for worker in pool:
             if waiting:
-                worker.give(waiting.pop())
-        while busy := {worker.pipe: worker for worker in team if worker.cell is not None}:
+                worker.assign(waiting.pop())
+        while busy := {worker.pipe: worker for worker in pool if worker.cell is not None}:
             for pipe in connection.wait(list(busy)):
                 assert isinstance(pipe, Connection)
                 worker = busy[pipe]
-                yield worker.outcome()
+                yield worker.receive()
                 if not worker.process.is_alive():
                     with _one_thread_each():
                         worker.start()
                 if waiting:
-                    worker.give(waiting.pop())
+                    worker.assign(waiting.pop())
     finally:
-        for worker in team:
+        for worker in pool:
             worker.stop()
 
 
 class _Worker:
-    """One process and the pipe to it."""
+    """A worker process and the pipe to it."""
 
     def __init__(self, work: Work, log: Path) -> None:
         self._work, self._log = work, log
@@ -79,19 +79,19 @@ class _Worker:
         self.start()
 
     def start(self) -> None:
-        """A new process, by spawn: torch's threads don't survive a fork."""
+        """Spawn a new process; torch's threads don't survive a fork."""
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, self._work, self._log))
         self.process.start()
         theirs.close()
 
-    def give(self, cell: NamedCell) -> None:
+    def assign(self, cell: NamedCell) -> None:
         self.cell = cell
         self.pipe.send(cell)
 
-    def outcome(self) -> Outcome:
-        """Of the cell it was given; a process that died is an error of the cell."""
+    def receive(self) -> Outcome:
+        """The outcome of the assigned cell; if the process died, that is the cell's error."""
         cell, self.cell = self.cell, None
         try:
             found: Outcome = self.pipe.recv()
@@ -110,7 +110,9 @@ class _Worker:
 
 
 def _serve(pipe: Connection, work: Work, log: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent stops the workers
     with log.open("a", encoding="utf-8", buffering=1) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -127,7 +129,7 @@ def _serve(pipe: Connection, work: Work, log: Path) -> None:
                 outcome = Outcome(cell, error=_one_line(problem))
             try:
                 pipe.send(outcome)
-            except OSError:  # nobody waits for it any more
+            except OSError:  # the parent has closed the pipe
                 return
 
 
@@ -138,7 +140,7 @@ def _one_line(problem: Exception) -> str:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """The libraries read these when they are loaded, so they are set before a worker starts."""
+    """Limit new workers to one thread; the libraries read these variables when they are loaded."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

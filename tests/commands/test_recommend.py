@@ -23,7 +23,7 @@ def study(tmp_path: Path) -> Path:
     ("more", "code", "accuracy"),
     [([], 0, 0.8), (["--no-formal-only"], 0, 0.88), (["--min-accuracy", "0.95"], 1, None)],
 )
-def test_recommend_takes_a_guarantee_unless_told_otherwise(
+def test_recommend_requires_a_guarantee_by_default(
     more: list[str], code: int, accuracy: float | None, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*WISH, "--study", str(study), *more, "--json"]) == code
@@ -45,17 +45,17 @@ def _value(text: str) -> str | float:
 
 
 @pytest.mark.parametrize(
-    ("ssim", "accuracy", "told"), [(0.5, 0.85, True), (0.5, 0.7, False), (0.7, 0.85, False)]
+    ("ssim", "accuracy", "mentioned"), [(0.5, 0.85, True), (0.5, 0.7, False), (0.7, 0.85, False)]
 )
-def test_recommend_tells_of_an_encoding_that_is_as_good_and_touches_no_record(
-    ssim: float, accuracy: float, told: bool, study: Path, capsys: pytest.CaptureFixture[str]
+def test_recommend_mentions_a_baseline_that_is_as_good_without_hospital_records(
+    ssim: float, accuracy: float, mentioned: bool, study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = {"cell": "baseline", "accuracy": accuracy, "inversion_ssim": ssim}
     study_of(study, [{**BASELINE, **SOURCE, **measured, "encoding": "scatternet"}])
     assert main([*WISH, "--study", str(study), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["pick"]["accuracy"] == pytest.approx(0.8)
-    assert ("ScatterNet, which no hospital's record has touched" in document["why"]) == told
+    assert ("ScatterNet, which uses no hospital's records" in document["why"]) == mentioned
 
 
 def test_recommend_without_a_study_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,9 +63,9 @@ def test_recommend_without_a_study_says_how_to_make_one(capsys: pytest.CaptureFi
     assert "fl-ppae study paper" in capsys.readouterr().err
 
 
-def test_recommend_from_another_table_names_the_column_that_it_lacks(
+def test_recommend_names_the_column_that_a_table_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cells.csv").write_text("cell,dataset,error\na,mnist,\n")
     assert main([*WISH, "--study", str(tmp_path)]) == 2
-    assert "no table of a paper study: it has no column 'source'" in capsys.readouterr().err
+    assert "not the table of a paper study: it has no column 'source'" in capsys.readouterr().err

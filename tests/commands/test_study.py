@@ -12,7 +12,7 @@ def _study(data_file: Path, folder: Path, *more: str) -> int:
     return main(["study", "paper", *source, "--output-dir", str(folder), *more])
 
 
-def test_the_command_resumes_refuses_another_study_s_folder_and_says_so(
+def test_a_study_resumes_and_refuses_the_folder_of_another_study(
     data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "study"
@@ -35,17 +35,17 @@ def test_the_command_resumes_refuses_another_study_s_folder_and_says_so(
         (["--data", "mnist"], "must be DATASET=FILE"),
         (["--data", "mnist=/nowhere.npz"], "no such file"),
         (["--only", "nothing-like-it"], "matches no cell"),
-        (["--only", "("], "no regular expression"),
+        (["--only", "("], "not a regular expression"),
         (["--seeds", "a"], "comma-separated numbers"),
         (["--workers", "-1"], "--workers -1"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_give_a_one_line_error(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["study", "paper", "--output-dir", str(tmp_path / "s"), *arguments]) == 2
-    told = capsys.readouterr().err.strip()
-    assert words in told and "\n" not in told
+    error = capsys.readouterr().err.strip()
+    assert words in error and "\n" not in error
     assert not (tmp_path / "s").exists()
 
 

@@ -1,4 +1,4 @@
-"""What the workers of a test do; by itself, because each worker imports it."""
+"""Work for the workers of a test, in a module of its own because each worker imports it."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Made tables of a paper study, for the tests of what follows from one."""
+"""Synthetic tables of a paper study."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from fl_ppae.files import write_json
 from fl_ppae.studies import table
 from fl_ppae.studies.columns import PAPER, names
 
-# One seed of a federated encoder with a guarantee.
+# A seed of a trained encoder with a formal epsilon.
 ROW: dict[str, Any] = {
     "dataset": "mnist",
     "source": "MNIST (official files)",
@@ -38,7 +38,7 @@ def failed(error: str, **values: Any) -> dict[str, Any]:
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as `table.read` gives them: each differs from `ROW` by what is named, and is a cell of its own."""
+    """A table as `table.read` returns it; each row is `ROW` with these changes, in its own cell."""
     whole = [{"cell": f"cell-{number}", **ROW, **row} for number, row in enumerate(rows)]
     empty = dict.fromkeys(names(PAPER), "")
     texts = [{key: "" if value is None else str(value) for key, value in row.items()} for row in whole]
@@ -46,7 +46,7 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def study_of(folder: Path, rows: list[dict[str, Any]], **document: Any) -> Path:
-    """A study's folder with `cells.csv`, as `table_of`, and `study.json`."""
+    """A study's folder with `study.json` and these rows in `cells.csv`."""
     folder.mkdir(exist_ok=True)
     whole = [{"cell": f"cell-{number}", **ROW, **row} for number, row in enumerate(rows)]
     table.append(folder / table.FILE, PAPER, whole)

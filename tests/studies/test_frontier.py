@@ -13,11 +13,11 @@ from fl_ppae.studies.summary import summarise
 
 
 def case(name: str, accuracy: float | None, epsilon: float | None, ssim: float | None, **values: Any) -> dict:
-    """One configuration; `hospitals` carries its name, and tells it from all others."""
+    """One configuration, named by its `hospitals` column."""
     return {"hospitals": name, "accuracy": accuracy, "epsilon": epsilon, "inversion_ssim": ssim, **values}
 
 
-# Accuracy, epsilon, SSIM; whether it belongs on the frontier, and among those with a guarantee.
+# Name, accuracy, epsilon and SSIM, and whether the configuration is on the frontier.
 CASES = {
     "11": (case("11", 0.80, 8.0, 0.50), True),
     "12": (case("12", 0.80, 8.0, 0.50), True),  # an exact tie
@@ -26,24 +26,24 @@ CASES = {
     "15": (case("15", 0.60, 8.0, 0.40), True),  # leaks less
     "16": (case("16", None, 0.1, 0.10), False),  # missing values are not ranked
     "17": (case("17", 0.99, 0.1, None), False),
-    "21": (case("21", 0.80, 0.5, 0.50, **NOMINAL), False),  # a formal 8 beats a nominal 0.5
-    "22": (case("22", 0.85, 0.5, 0.50, **NOMINAL), False),  # as no DP, which is more accurate
+    "21": (case("21", 0.80, 0.5, 0.50, **NOMINAL), False),  # dominated by a formal epsilon of 8
+    "22": (case("22", 0.85, 0.5, 0.50, **NOMINAL), False),  # dominated by no DP, which is more accurate
     "23": (case("23", 0.50, 0.5, 0.30, **NOMINAL), True),  # leaks least
-    "24": (case("24", 0.50, 9.0, 0.30, **NOMINAL), True),  # a tie: neither bounds anything
+    "24": (case("24", 0.50, 9.0, 0.30, **NOMINAL), True),  # a tie: neither epsilon is a guarantee
     "31": (case("31", 0.90, None, 0.50) | NO_DP, True),  # the most accurate
-    "32": (case("32", 0.95, None, 0.20) | BASELINE, False),  # a baseline is not ranked, and beats nothing
-    "41": (case("41", 0.95, 8.0, 0.10, dataset="cifar10"), True),  # another data set beats nothing here
+    "32": (case("32", 0.95, None, 0.20) | BASELINE, False),  # a baseline is not ranked and dominates nothing
+    "41": (case("41", 0.95, 8.0, 0.10, dataset="cifar10"), True),  # another data set
 }
 ROWS = [row for row, _ in CASES.values()]
 FRONTIER = {name for name, (_, on) in CASES.items() if on}
 
 
-def test_the_frontier_is_what_nothing_beats() -> None:
+def test_the_frontier_is_what_no_other_configuration_dominates() -> None:
     found = frontier(summarise(table_of(ROWS)))
     assert {group.keys["hospitals"] for group in found} == FRONTIER
 
 
-def test_a_classifier_is_a_part_of_the_configuration() -> None:
+def test_configurations_with_different_classifiers_are_compared() -> None:
     rows = [case("1", 0.8, 8.0, 0.5), case("1", 0.7, 8.0, 0.5, classifier="resnet18")]
     assert [group.keys["classifier"] for group in frontier(summarise(table_of(rows)))] == ["lr"]
 
@@ -63,7 +63,7 @@ def test_recommend_shows_the_frontier_of_the_report(
 
 
 def _marked(html: str) -> set[str]:
-    """The hospitals of the rows of a report that are marked as on the frontier."""
+    """The `hospitals` column of the rows that a report marks as on the frontier."""
     lines = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line) for line in re.findall(r"<tr>(.*?)</tr>", html)]
     heads = next(line for line in lines if "on the frontier" in line)
     rows = [dict(zip(heads, line, strict=True)) for line in lines if len(line) == len(heads)]

@@ -30,7 +30,7 @@ def test_the_partition_study_has_every_split_noise_and_size() -> None:
 
 
 @pytest.mark.parametrize("size", [7, 50, 199])
-def test_chosen_images_keep_the_mix_of_classes(size: int) -> None:
+def test_chosen_images_keep_the_class_proportions(size: int) -> None:
     labels = np.random.default_rng(0).choice(4, 200, p=[0.6, 0.25, 0.1, 0.05])
     rows = choose_by_class(Split(np.zeros((200, 1)), labels), size)
     assert len(np.unique(rows)) == size
@@ -39,7 +39,7 @@ def test_chosen_images_keep_the_mix_of_classes(size: int) -> None:
     assert np.array_equal(rows, choose_by_class(Split(np.zeros((200, 1)), labels), size))
 
 
-def test_images_are_always_the_same_ones_and_a_missing_file_is_named(
+def test_the_choice_of_images_is_fixed_and_a_missing_file_is_named(
     data: StudyData, data_file: Path, tmp_path: Path
 ) -> None:
     again = study_data("mnist", data_file, "", {"train": 120, "val": 0, "test": 40}, tmp_path / "again")

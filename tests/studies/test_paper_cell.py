@@ -31,7 +31,7 @@ def rows_of(cell: PaperCell, data: StudyData) -> list[dict[str, Any]]:
     return CellWork(partial(paper_cell.measure, scale=TINY), {"mnist": data})(cell)
 
 
-def test_a_cell_is_what_a_whole_federated_run_gives(data: StudyData, tmp_path: Path) -> None:
+def test_a_cell_matches_a_whole_federated_run(data: StudyData, tmp_path: Path) -> None:
     cell = PaperCell("mnist", "trained", "fc", 8.0, "autoencoder", 2, 3)
     lr, resnet = rows_of(cell, data)
     config = paper_cell.cell_config(cell, data, TINY).model_copy(update={"output_dir": str(tmp_path / "run")})
@@ -47,7 +47,7 @@ def test_a_cell_is_what_a_whole_federated_run_gives(data: StudyData, tmp_path: P
     assert lr["epsilon_status"] == "formal" and lr["train_records"] == 120
 
 
-def test_the_paper_s_scope_is_marked_nominal_and_without_dp_there_is_no_epsilon(data: StudyData) -> None:
+def test_epsilon_is_nominal_under_the_paper_s_scope_and_absent_without_dp(data: StudyData) -> None:
     cell = PaperCell("mnist", "trained", "fc", 8.0, "encoder", 1, 0)
     rows = rows_of(cell, data)
     assert {row["epsilon_status"] for row in rows} == {"nominal"}
@@ -56,7 +56,7 @@ def test_the_paper_s_scope_is_marked_nominal_and_without_dp_there_is_no_epsilon(
         assert row["epsilon_status"] == "none" and "epsilon" not in row
 
 
-def test_pca_of_as_many_directions_as_pixels_keeps_distances() -> None:
+def test_pca_with_as_many_directions_as_pixels_keeps_distances() -> None:
     import torch
 
     images = torch.rand(120, 2, 7, 7)

@@ -30,7 +30,7 @@ def test_hellinger_is_a_distance_of_distributions() -> None:
     assert heterogeneity([np.array([0.5, 0.5])] * 3, [1, 2, 3]) == pytest.approx(0, abs=1e-7)
 
 
-def test_one_noise_for_all_charges_small_hospitals_more(small: Callable[..., RunConfig]) -> None:
+def test_shared_noise_costs_small_hospitals_more_epsilon(small: Callable[..., RunConfig]) -> None:
     records = {"small": 60, "middle": 300, "large": 900}
     config = small(dp_scope="autoencoder", noise_multiplier=0.0, target_epsilon=8.0, target_delta=1e-5)
     shared = partition_cell.with_shared_noise(config, records)

@@ -56,7 +56,7 @@ def test_a_study_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert any("epsilon 8, nominal" in (tip or "") for tip in tips)
 
 
-def test_a_stand_in_among_a_study_s_sources_is_marked(tmp_path: Path) -> None:
+def test_a_stand_in_among_the_sources_is_marked(tmp_path: Path) -> None:
     source = "stand-in for CIFAR-10"
     rows = [
         {},
@@ -73,10 +73,12 @@ def test_a_stand_in_among_a_study_s_sources_is_marked(tmp_path: Path) -> None:
 
 def test_a_study_without_a_finished_cell_has_a_report(tmp_path: Path) -> None:
     write_json(tmp_path / "study.json", {"name": "paper"})
-    assert "no cell has ended" in text_of(write_study_report(tmp_path))
+    assert "no cell has finished" in text_of(write_study_report(tmp_path))
 
 
-def test_what_is_neither_run_nor_study_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_neither_run_nor_study_gives_a_one_line_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["report", "nothing"]) == cli.USER_MISTAKE
     assert capsys.readouterr().err.startswith("fl-ppae: no run 'nothing'")
 

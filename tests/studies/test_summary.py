@@ -18,7 +18,7 @@ def test_the_interval_is_student_s(values: list[float]) -> None:
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_the_interval_of_three_seeds_is_that_of_a_table_of_student_s_t() -> None:
+def test_the_interval_of_three_seeds_matches_a_t_table() -> None:
     # 4.303 for 2 degrees of freedom; the standard error of 1, 2, 3 is 1 / sqrt(3).
     found = mean_interval([1.0, 2.0, 3.0])
     assert (found.value, found.half) == (2.0, pytest.approx(4.3027 / 3**0.5, abs=1e-3))
@@ -30,7 +30,7 @@ def test_one_seed_has_no_interval() -> None:
         mean_interval([])
 
 
-def test_seeds_come_together_and_failed_cells_are_in_no_mean() -> None:
+def test_means_are_over_seeds_without_failed_cells() -> None:
     rows = [{}, {"seed": 2, "accuracy": 0.9}, failed("no luck", seed=3), {"autoencoder": "conv"}]
     first, second = summarise(table_of(rows))
     assert first.means["accuracy"].value == pytest.approx(0.85)
@@ -38,7 +38,7 @@ def test_seeds_come_together_and_failed_cells_are_in_no_mean() -> None:
     assert (second.seeds, second.keys["autoencoder"]) == (1, "conv")
 
 
-def test_a_seed_without_a_value_counts_in_no_mean_of_that_metric() -> None:
+def test_a_missing_value_is_left_out_of_its_metric_s_mean() -> None:
     (group,) = summarise(table_of([{"inversion_ssim": ""}, {"seed": 2}, {"seed": 3, "cosine": "0.5"}]))
     assert {name: mean.n for name, mean in group.means.items()} == {
         "accuracy": 3,
@@ -48,7 +48,7 @@ def test_a_seed_without_a_value_counts_in_no_mean_of_that_metric() -> None:
     }
 
 
-def test_the_summary_leaves_empty_what_is_unknown(tmp_path: Path) -> None:
+def test_unknown_values_are_empty_in_the_summary(tmp_path: Path) -> None:
     groups = summarise(table_of([{"autoencoder": "conv"}, {}, {"seed": 2, "accuracy": 0.81234567}]))
     write_summary(tmp_path / "summary.csv", groups, PAPER)
     with (tmp_path / "summary.csv").open() as file:

@@ -15,7 +15,7 @@ def rows_of(path: Path, *columns: str) -> list[tuple[Any, ...]]:
     return list(table.read(path)[list(columns)].itertuples(index=False, name=None))
 
 
-def test_a_row_is_in_the_file_as_soon_as_its_cell_ends(tmp_path: Path) -> None:
+def test_a_row_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     table.append(path, PAPER, [{"cell": "a", "classifier": "lr", "accuracy": 0.5}])
     assert rows_of(path, "cell") == [("a",)]
@@ -23,7 +23,7 @@ def test_a_row_is_in_the_file_as_soon_as_its_cell_ends(tmp_path: Path) -> None:
     assert rows_of(path, "cell", "accuracy") == [("a", "0.5"), ("b", "")]
 
 
-def test_a_line_that_a_crash_cut_short_is_left_out_and_swallows_no_other(tmp_path: Path) -> None:
+def test_a_line_cut_short_by_a_crash_is_skipped_and_the_next_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     table.append(path, PAPER, [{"cell": "a", "classifier": "lr"}])
     with path.open("a") as file:
@@ -32,7 +32,7 @@ def test_a_line_that_a_crash_cut_short_is_left_out_and_swallows_no_other(tmp_pat
     assert rows_of(path, "cell") == [("a",), ("c",)]
 
 
-def test_a_failed_cell_runs_again_only_when_asked_and_its_success_replaces_it(tmp_path: Path) -> None:
+def test_a_failed_cell_runs_again_only_on_request_and_success_replaces_it(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     table.append(path, PAPER, [{"cell": "a", "error": "no memory"}])
     assert table.finished(table.read(path), retry_failed=False) == {"a"}
@@ -42,27 +42,27 @@ def test_a_failed_cell_runs_again_only_when_asked_and_its_success_replaces_it(tm
     assert rows_of(path, "classifier", "error") == [("lr", ""), ("resnet18", "")]
 
 
-def test_the_last_row_of_a_cell_and_classifier_counts_in_the_place_of_the_first(tmp_path: Path) -> None:
+def test_the_last_row_of_a_cell_and_classifier_replaces_the_first(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     for cell, accuracy in (("a", 0.1), ("b", 0.2), ("a", 0.3)):
         table.append(path, PAPER, [{"cell": cell, "classifier": "lr", "accuracy": accuracy}])
     assert rows_of(path, "cell", "accuracy") == [("a", "0.3"), ("b", "0.2")]
 
 
-def test_a_study_without_a_table_has_no_row(tmp_path: Path) -> None:
+def test_a_study_without_a_table_has_no_rows(tmp_path: Path) -> None:
     assert table.read(tmp_path / "cells.csv").empty
 
 
 @pytest.mark.parametrize("missing", ["cell", "error"])
-def test_a_file_that_is_no_table_is_named(missing: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_named(missing: str, tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     path.write_text(f"{'error' if missing == 'cell' else 'cell'},y\n1,2\n")
     with pytest.raises(UserError, match=rf"cells\.csv: no column '{missing}'"):
         table.read(path)
 
 
-def test_every_column_of_a_cell_is_one_of_its_table_and_has_one_role() -> None:
+def test_a_cell_s_columns_are_in_its_table_and_no_column_has_two_roles() -> None:
     paper = PaperCell("mnist", "trained", "fc", 8.0, "encoder", 5, 0).columns()
     split = PartitionCell("iid", "central", "calibrated", 1, 0).columns()
     assert set(paper) <= set(names(PAPER)) and set(split) <= set(names(PARTITIONS))
-    assert not KEYS & METRICS  # a column that both tables have means the same kind of thing in both
+    assert not KEYS & METRICS  # also across the two tables

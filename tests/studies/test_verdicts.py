@@ -8,7 +8,7 @@ from fl_ppae.studies.partition_claims import partition_verdicts
 
 
 def accuracies(pixels: float, plain: float, private: float, spread: float) -> list[dict[str, Any]]:
-    """LR on `fc`, centrally, over 3 seeds."""
+    """Three seeds of LR on raw pixels and on `fc` with and without DP, with one hospital."""
     rows = []
     for seed, shift in enumerate((-spread, 0.0, spread)):
         rows += [
@@ -27,7 +27,7 @@ def accuracies(pixels: float, plain: float, private: float, spread: float) -> li
         (0.91, 0.86, 0.05, "undecided", "undecided"),
     ],
 )
-def test_a_verdict_follows_the_whole_interval(
+def test_a_verdict_depends_on_the_whole_interval(
     plain: float, private: float, spread: float, raises: str, costs: str
 ) -> None:
     found = paper_verdicts(table_of(accuracies(0.90, plain, private, spread)))
@@ -43,13 +43,13 @@ def test_a_claim_without_rows_or_with_one_seed_is_undecided() -> None:
 
 def test_seeds_are_paired() -> None:
     rows = accuracies(0.90, 0.95, 0.80, 0.0)
-    alone = {**NO_DP, "seed": 7, "accuracy": 0.1}  # no other configuration has this seed
+    alone = {**NO_DP, "seed": 7, "accuracy": 0.1}  # a seed that no other configuration has
     (one, *_) = paper_verdicts(table_of([*rows, alone]))
     assert (one.claim, one.n, one.value) == ("1a", 3, pytest.approx(0.05))
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "does not hold")])
-def test_the_cosine_s_rank_is_compared_with_the_attacker_s(sign: int, verdict: str) -> None:
+def test_the_cosine_is_ranked_against_the_attacker(sign: int, verdict: str) -> None:
     rows = [
         {"cell": f"{number}/s0", "cosine": -number / 10, "inversion_ssim": 0.5 + sign * number / 20}
         for number in range(1, 9)
@@ -63,11 +63,11 @@ def split(partition: str, seed: int, accuracy: float, **values: Any) -> dict[str
     return {**columns, "seed": seed, "accuracy": accuracy, **values}
 
 
-def test_a_split_is_tested_against_iid_with_as_many_hospitals() -> None:
+def test_a_split_is_compared_with_iid_for_the_same_number_of_hospitals() -> None:
     rows = [
         *(split("iid", seed, 0.80 + seed / 1000) for seed in range(3)),
         *(split("skewed", seed, 0.60 + seed / 1000) for seed in range(3)),
-        *(split("skewed", seed, 0.95, hospitals=20) for seed in range(3)),  # without IID to compare with
+        *(split("skewed", seed, 0.95, hospitals=20) for seed in range(3)),  # has no IID to compare with
         *(split("skewed", seed, 0.95, noise="shared") for seed in range(3)),
     ]
     (only,) = partition_verdicts(table_of(rows))
