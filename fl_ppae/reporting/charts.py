@@ -66,8 +66,16 @@ class Axes:
     source: str
 
 
-def xy_chart(series: Sequence[Series], axes: Axes, **options: Any) -> Markup:
-    """Series as inline SVG; `options` are those of `draw_xy`."""
+@dataclass(frozen=True)
+class Chart:
+    """A chart in a report: its title, and the chart as inline SVG."""
+
+    title: str
+    svg: Markup
+
+
+def xy_chart(series: Sequence[Series], axes: Axes, **options: Any) -> Chart:
+    """Series over an x axis; `options` are those of `draw_xy`."""
     names = [one.name for one in series]
     columns = _legend_columns(names)
     rows = -(-len(names) // columns) if len(names) > 1 else 0  # the title names a single series
@@ -86,17 +94,17 @@ def xy_chart(series: Sequence[Series], axes: Axes, **options: Any) -> Markup:
                 handletextpad=0.4,
                 labelspacing=0.3,
             )
-        return inline_svg(figure, _description(axes), tips)
+        return Chart(axes.title, inline_svg(figure, _description(axes), tips))
 
 
 def bar_chart(
     values: Mapping[str, float], axes: Axes, *, target: float | None = None, hollow: bool = False
-) -> Markup:
-    """Horizontal bars with their values, as inline SVG; see `draw_bars`."""
+) -> Chart:
+    """Horizontal bars with their values; see `draw_bars`."""
     with rc_context(_STYLE):
         figure = _figure(axes, 60 + _ROW * len(values))
         tips = draw_bars(figure.subplots(), values, axes, target=target, hollow=hollow)
-        return inline_svg(figure, _description(axes), tips)
+        return Chart(axes.title, inline_svg(figure, _description(axes), tips))
 
 
 def draw_xy(

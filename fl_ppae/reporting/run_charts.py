@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.reporting.charts import Axes, Point, Series, bar_chart, xy_chart
+from fl_ppae.reporting.charts import Axes, Chart, Point, Series, bar_chart, xy_chart
 from fl_ppae.reporting.tables import EPSILON
 from fl_ppae.runs.stored import StoredRun
 
@@ -34,24 +32,14 @@ class Budgets:
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart for the report, with its title."""
-
-    title: str
-    svg: Markup
-
-
 def round_charts(run: StoredRun) -> list[Chart]:
     """One chart per panel, except those that were not measured."""
     return [
-        Chart(panel.axes.title, xy_chart(panel.series, panel.axes, **panel.options))
-        for panel in round_panels(run)
-        if panel.series
+        xy_chart(panel.series, panel.axes, **panel.options) for panel in round_panels(run) if panel.series
     ]
 
 
-def budget_chart(run: StoredRun) -> Markup | None:
+def budget_chart(run: StoredRun) -> Chart | None:
     """One bar per hospital; None while no hospital has spent anything."""
     budgets = budgets_of(run)
     return bar_chart(budgets.spent, budgets.axes, **budgets.options) if budgets.spent else None
@@ -106,7 +94,9 @@ def budgets_of(run: StoredRun) -> Budgets:
     if not spent:
         last = {name: rows[-1]["epsilon"] for name, rows in run.hospitals().items()}
         spent = {name: float(value) for name, value in last.items() if value}
-    axes = Axes("Privacy spent by each hospital", EPSILON + _nominal(run), "hospital", run.data_label)
+    axes = Axes(
+        "Epsilon of each hospital's encoder updates", EPSILON + _nominal(run), "hospital", run.data_label
+    )
     return Budgets(axes, spent, {"target": _target(run), "hollow": bool(_nominal(run))})
 
 

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
-from markupsafe import Markup
-
-from fl_ppae.reporting.charts import Axes, Point, Series, xy_chart
+from fl_ppae.reporting.charts import Axes, Chart, Point, Series, xy_chart
 from fl_ppae.studies.summary import Group, sources
 
 _NO_DP = "none"
 _BASELINES = {"pixels": "raw pixels", "pca": "PCA", "scatternet": "ScatterNet"}
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart and its title."""
-
-    title: str
-    svg: Markup
 
 
 def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
@@ -39,7 +28,7 @@ def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
             floors = [floor for group in shown if (floor := group.value("ssim_class_mean")) is not None]
             marks = {"class-mean image": fmean(floors)} if floors else {}
             series = [Series(privacy, tuple(held)) for privacy, held in points.items()]
-            charts.append(Chart(title, xy_chart(series, axes, joined=False, upright=marks)))
+            charts.append(xy_chart(series, axes, joined=False, upright=marks))
     return charts
 
 
@@ -64,7 +53,7 @@ def price_charts(groups: Sequence[Group]) -> list[Chart]:
             title = f"What a guarantee costs: {name}"
             axes = Axes(title, "epsilon of the encoder updates", "accuracy (0 to 1)", sources(priced))
             ticks = {float(at): "no DP" if level == _NO_DP else level for at, level in enumerate(levels)}
-            charts.append(Chart(title, xy_chart(series, axes, joined=False, x_names=ticks)))
+            charts.append(xy_chart(series, axes, joined=False, x_names=ticks))
     return charts
 
 
@@ -82,7 +71,7 @@ def partition_charts(groups: Sequence[Group]) -> list[Chart]:
             title = f"Heterogeneous hospitals: {word}"
             x_label = "Hellinger distance of label mixes (0 to 1)"
             axes = Axes(title, x_label, f"{word} (0 to 1)", sources(shown))
-            charts.append(Chart(title, xy_chart(series, axes, joined=False)))
+            charts.append(xy_chart(series, axes, joined=False))
     return charts
 
 

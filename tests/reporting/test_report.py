@@ -74,7 +74,9 @@ def test_a_nominal_epsilon_is_never_shown_as_a_guarantee(federate: Callable[...,
     number = f"{run.summary['epsilon_max']:.2f}"
     assert f"{number} nominal, not a guarantee" in text
     assert "nominal, not a guarantee" in next(
-        svg["aria-label"] or "" for svg in page.all("svg") if "Privacy spent" in (svg["aria-label"] or "")
+        svg["aria-label"] or ""
+        for svg in page.all("svg")
+        if "Epsilon of each hospital" in (svg["aria-label"] or "")
     )
     assert "Not everything that left a hospital has a formal guarantee." in text
 
@@ -118,7 +120,7 @@ def test_a_run_that_failed_later_shows_what_exists(formal: Run) -> None:
     assert "disk full" in text
     assert "only a completed run can be audited" not in text
     assert any("Stacked bars" in (image["alt"] or "") for image in page.all("img"))  # the run's own figure
-    assert any("Privacy spent" in (svg["aria-label"] or "") for svg in page.all("svg"))
+    assert any("Epsilon of each hospital" in (svg["aria-label"] or "") for svg in page.all("svg"))
     assert "fl-ppae run tiny" in text
 
 
