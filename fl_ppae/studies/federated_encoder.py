@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import Deal
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.privacy.guarantees import spending_of
 from fl_ppae.privacy.scopes import SCOPES
@@ -34,16 +35,17 @@ class FederatedEncoder:
     measured: Measured
 
 
-def train_federated(config: RunConfig, hospitals: int) -> FederatedEncoder:
+def train_federated(config: RunConfig, deal: Deal) -> FederatedEncoder:
     """Run all rounds of `config` with the same messages, accounting and noise as `fl-ppae run --in-process`.
 
     Raises:
-        UserError: the data can't be split this way. RuntimeError: no hospital trained.
+        UserError: there are fewer test records than hospitals. RuntimeError: no hospital trained.
     """
     encoder = autoencoder_of(config).encoder
     with tempfile.TemporaryDirectory(prefix="fl-ppae-cell-") as folder:
         run = create_run_directory(Path(folder) / "run", "study")
-        session = start_session(simulated_grid(config, hospitals), config, "study", run)
+        grid = simulated_grid(config, len(deal.train))
+        session = start_session(grid, config, "study", run, deal)
         measured = train_all_rounds(session, encoder)
     assert measured is not None  # the last round is always evaluated
     return FederatedEncoder(encoder, _epsilon(session), measured)

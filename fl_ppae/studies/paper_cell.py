@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
+from fl_ppae.data.deal import Deal, hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.inversion import Pairs, fit_inverters
@@ -101,7 +102,7 @@ def cell_config(cell: PaperCell, data: StudyData, scale: PaperScale) -> RunConfi
 
 def _encoder(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encoder:
     if cell.encoding == "trained":
-        return _trained(config, cell.hospitals)
+        return _trained(config, make_deal(dataset, config, hospital_names(cell.hospitals)))
     return Encoder(_untrained(cell, config, dataset), {"epsilon_status": "none"})
 
 
@@ -117,8 +118,8 @@ def _untrained(cell: PaperCell, config: RunConfig, dataset: Dataset) -> Encode:
     return lambda images: images_to_tensor(images).numpy()
 
 
-def _trained(config: RunConfig, hospitals: int) -> Encoder:
-    found = train_federated(config, hospitals)
+def _trained(config: RunConfig, deal: Deal) -> Encoder:
+    found = train_federated(config, deal)
     columns: dict[str, Any] = {
         "reconstruction_loss": found.measured.reconstruction_loss,
         "epsilon_status": epsilon_status(config),

@@ -18,7 +18,7 @@ from torch import nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, AcquisitionShift
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.deal import hospital_names, make_deal
+from fl_ppae.data.deal import Deal, hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.data.sources import resolve
 from fl_ppae.hospital.rounds import LocalTraining
@@ -52,10 +52,11 @@ def measure(cell: PartitionCell, data: StudyData) -> Rows:
     """
     config = cell_config(cell, data)
     dataset = resolve(config)
-    held = make_deal(dataset, config, hospital_names(cell.hospitals)).train
+    deal = make_deal(dataset, config, hospital_names(cell.hospitals))
+    held = deal.train
     if cell.noise == SHARED:
         config = with_shared_noise(config, {name: len(records) for name, records in held.items()})
-    measured = _alone(config, dataset, held) if cell.setting == ALONE else _common(config, dataset, held)
+    measured = _alone(config, deal) if cell.setting == ALONE else _common(config, deal)
     mixes = [label_mix(records, dataset) for records in held.values()]
     sizes = [len(records) for records in held.values()]
     row = {
@@ -119,32 +120,32 @@ def heterogeneity(mixes: list[Array], sizes: list[int]) -> float:
     return float(np.mean([hellinger(mix, together) for mix in mixes]))
 
 
-def _common(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
+def _common(config: RunConfig, deal: Deal) -> dict[str, float]:
     """One federated encoder; the classifier is fitted to the server's split, as with `share = updates`."""
-    found = train_federated(config, len(held))
+    found = train_federated(config, deal)
     classifier = found.measured.classifier
     recalls: dict[AcquisitionShift, Array] = {}
     own = []
-    for records in held.values():
+    for records in deal.train.values():
         if records.shift not in recalls:
-            recalls[records.shift] = _recall(classifier, found.encoder, dataset, records.shift)
-        own.append(float(recalls[records.shift] @ label_mix(records, dataset)))
+            recalls[records.shift] = _recall(classifier, found.encoder, deal.dataset, records.shift)
+        own.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
     return _columns(found.measured.score.accuracy, own, list(found.epsilon.values()))
 
 
-def _alone(config: RunConfig, dataset: Dataset, held: Mapping[str, HospitalRecords]) -> dict[str, float]:
+def _alone(config: RunConfig, deal: Deal) -> dict[str, float]:
     """Train an encoder and a classifier in each hospital alone, on its records and under its epsilon."""
-    plan = make_plan(config, {name: len(records) for name, records in held.items()})
+    plan = make_plan(config, {name: len(records) for name, records in deal.train.items()})
     accuracies, own, spent = [], [], []
-    for index, (one, records) in enumerate(zip(plan.hospitals, held.values(), strict=True)):
+    for index, (one, records) in enumerate(zip(plan.hospitals, deal.train.values(), strict=True)):
         encoder = _train_alone(config, one, records, index)
         train, labels = encode(encoder, records.images()), records.labels().numpy()
-        test, truth = _test(encoder, dataset, records.shift), np.asarray(dataset.test.labels)
-        classes = dataset.spec.num_classes
+        test, truth = _test(encoder, deal.dataset, records.shift), np.asarray(deal.dataset.test.labels)
+        classes = deal.dataset.spec.num_classes
         classifier, score = fit_and_score("lr", train, labels, test, truth, classes, config.seed, threads=1)
         accuracies.append(score.accuracy)
-        recall = _recall(classifier, encoder, dataset, records.shift)
-        own.append(float(recall @ label_mix(records, dataset)))
+        recall = _recall(classifier, encoder, deal.dataset, records.shift)
+        own.append(float(recall @ label_mix(records, deal.dataset)))
         assert one.epsilon_total is not None
         spent.append(one.epsilon_total)
     return _columns(float(np.mean(accuracies)), own, spent)
