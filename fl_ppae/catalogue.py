@@ -1,4 +1,4 @@
-"""Finding a simulation by name or folder, and reading `key=value` overrides of its configuration."""
+"""Finds a simulation by name or folder, and parses `key=value` overrides of its configuration."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PATH_KEYS = ("data-root", "data-file", "output-dir")
 
 @dataclass(frozen=True)
 class Simulation:
-    """One Flower app that is nothing but its configuration."""
+    """A Flower app that consists of its configuration alone."""
 
     name: str
     directory: Path
     values: Mapping[str, Any]
 
     def config(self, overrides: Mapping[str, Scalar]) -> RunConfig:
-        """The run's configuration: the simulation's own values, then `overrides`; paths made absolute.
+        """The run's configuration: the simulation's values with `overrides`, and absolute paths.
 
         Raises:
-            UserError: a wrong key or value.
+            UserError: a key or value is wrong.
         """
         values = {**self.values, **overrides}
         for key in PATH_KEYS:
@@ -36,21 +36,21 @@ class Simulation:
         return RunConfig.from_flat(values)
 
     def check_listed(self, keys: Iterable[str]) -> None:
-        """Refuse to override a key that the simulation's file doesn't list, as Flower will.
+        """Refuse to override a key that the simulation's file doesn't list, as Flower does.
 
         Raises:
-            UserError: naming the first such key.
+            UserError: names the first such key.
         """
         for key in keys:
             if key not in self.values:
                 file = self.directory / "pyproject.toml"
-                raise UserError(f"{file} has to list {key}: Flower overrides only the keys that are listed")
+                raise UserError(f"{file} has to list {key}: Flower overrides only listed keys")
 
 
 def available() -> dict[str, Path]:
     """The simulations that come with fl-ppae, by name."""
     package = Path(__file__).parent
-    packaged = package / "simulations"  # in a wheel; in a checkout they lie beside the package
+    packaged = package / "simulations"  # in a wheel; in a checkout they are beside the package
     folder = packaged if packaged.is_dir() else package.parent / "simulations"
     return {file.parent.name: file.parent for file in sorted(folder.glob("*/pyproject.toml"))}
 
@@ -59,13 +59,13 @@ def find(name_or_directory: str) -> Simulation:
     """The simulation of this name, or the one in this folder.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither exists.
     """
     packaged = available()
     directory = packaged.get(name_or_directory) or Path(name_or_directory).expanduser()
     if not directory.is_dir():
         raise UserError(
-            f"no simulation {name_or_directory!r}, nor a folder of that name"
+            f"no simulation {name_or_directory!r}, and no folder of that name"
             + did_you_mean(name_or_directory, packaged)
         )
     directory = directory.resolve()
@@ -93,10 +93,10 @@ def _values_of(path: Path) -> dict[str, Any]:
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Scalar]:
-    """`["target-epsilon=3", "dp-scope=encoder"]` as values of the types that the keys have.
+    """Parse `["target-epsilon=3", "dp-scope=encoder"]` into values of the keys' types.
 
     Raises:
-        UserError: a pair without `=`, an unknown key, or a value that is not of its key's type.
+        UserError: a pair has no `=`, a key is unknown, or a value has the wrong type.
     """
     return dict(_parse(pair) for pair in pairs)
 
