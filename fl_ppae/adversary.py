@@ -1,19 +1,19 @@
-"""Hospitals that misbehave, in a simulation: what each behaviour does to its records or to its update.
+"""Adversaries in a simulation: how each behaviour changes a hospital's records or its update.
 
-Guarantee: none of this changes an epsilon. Altered records are trained on, and altered labels released, by
-the honest procedure, so that the ledger is about the altered records. An altered update is post-processing
-of the one that the ledger paid for, or made without looking at a record. The other hospitals' noise and
-clipping do not depend on it. A hospital that really cheats may also leave its noise out: that costs the
-guarantee of its own records, and no one else's.
+Guarantee: no behaviour changes an epsilon. The honest procedure trains on altered records and releases
+altered labels, so the ledger holds for the altered records. An altered update is post-processing of the
+update that the ledger paid for, or is made without reading a record. The noise and clipping of the other
+hospitals do not depend on it. A hospital that really cheats may also omit its noise: only its own records
+then lose their guarantee.
 
 | behaviour | what it does | source |
 |---|---|---|
 | label-flip | every train label y becomes (y + 1) mod K | Tolpegin et al. 2020, arXiv:2007.08432 |
 | backdoor | half its train images get a trigger, and the target's label | Gu et al. 2017, arXiv:1708.06733 |
-| sign-flip | sends its update reversed, `BOOST` times as long | Li et al. 2019 (RSA), arXiv:1811.03761 |
+| sign-flip | sends its update reversed and `BOOST` times as long | Li et al. 2019 (RSA), arXiv:1811.03761 |
 | scaled | sends its update `BOOST` times as long | Bhagoji et al. 2019, arXiv:1811.12470 |
-| random | a random direction, `BOOST` times as long as its update | Blanchard et al. 2017, arXiv:1703.02757 |
-| free-rider | sends back what it got and a little noise, trains nothing | Lin et al. 2019, arXiv:1911.12560 |
+| random | sends a random update, `BOOST` times as long as its own | Blanchard et al. 2017, arXiv:1703.02757 |
+| free-rider | returns the received encoder with a little noise | Lin et al. 2019, arXiv:1911.12560 |
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ FREE_RIDER = "free-rider"
 
 TARGET_CLASS = 0
 TRIGGER_SIZE = 4  # pixels
-TRIGGERED_SHARE = 0.5  # of a hospital's train records; each by a coin of its own
-BOOST = 10.0  # of five hospitals, one reversed update this long outweighs the four others
+TRIGGERED_SHARE = 0.5  # of a hospital's train records; drawn independently for each
+BOOST = 10.0  # one reversed update of this length outweighs the other four of five hospitals
 FREE_RIDER_NOISE = 1e-3  # of each array's root mean square
 
 
 def behaviour_of(config: RunConfig, index: int) -> str:
-    """How hospital number `index` behaves; "none" is honest."""
+    """The behaviour of hospital number `index`; "none" is honest."""
     return config.adversary if index in config.adversary_numbers() else HONEST
 
 
@@ -50,7 +50,7 @@ def check_adversaries(config: RunConfig, hospitals: int) -> None:
     """Refuse adversaries that a federation of `hospitals` doesn't have.
 
     Raises:
-        UserError: naming the first.
+        UserError: names the first.
     """
     for number in config.adversary_numbers():
         if number >= hospitals:
@@ -90,8 +90,8 @@ def stamp(images: Tensor) -> Tensor:
     return stamped
 
 
-def held_by(honest: Records, config: RunConfig, index: int) -> Records:
-    """The train records that hospital number `index` acts on: `honest` itself unless it poisons data."""
+def used_records(honest: Records, config: RunConfig, index: int) -> Records:
+    """The train records that hospital number `index` uses: `honest`, unless it poisons data."""
     behaviour = behaviour_of(config, index)
     if behaviour not in (LABEL_FLIP, BACKDOOR):
         return honest
@@ -106,9 +106,9 @@ def held_by(honest: Records, config: RunConfig, index: int) -> Records:
 def update_to_send(
     behaviour: str, received: Mapping[str, Tensor], trained: Mapping[str, Tensor], rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The encoder that a hospital sends after a round; `trained` itself unless it tampers with updates.
+    """The encoder that a hospital sends after a round: `trained`, unless it tampers with updates.
 
-    `received` and `trained` are state dicts of float arrays: what the server sent, and after training.
+    `received` and `trained` are state dicts of float arrays, before and after training.
     """
     if behaviour in ("sign-flip", "scaled"):
         factor = -BOOST if behaviour == "sign-flip" else BOOST

@@ -39,7 +39,7 @@ class Keys(BaseModel):
     )
     data_file: str = Field("", description="the .npz for data-source = file")
     partition: Literal["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"] = Field(
-        "iid", description="how the train split is dealt out to the hospitals"
+        "iid", description="how the train split is divided among the hospitals"
     )
     dirichlet_alpha: float = Field(
         0.5, gt=0, le=1e4, description="concentration of partition = dirichlet; smaller is more skewed"

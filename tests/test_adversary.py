@@ -9,7 +9,7 @@ from golden import POISONS_RECORDS, POISONS_UPDATES
 from support import records_of
 
 from fl_ppae import adversary
-from fl_ppae.adversary import BOOST, held_by, stamp, success_rate, update_to_send
+from fl_ppae.adversary import BOOST, stamp, success_rate, update_to_send, used_records
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import HospitalRecords
 
@@ -34,7 +34,7 @@ def test_only_records_of_the_named_hospitals_change(
     records: HospitalRecords, behaviour: str, index: int
 ) -> None:
     config = config_of(behaviour, "0,3") if behaviour != "none" else RunConfig.from_flat({})
-    held = held_by(records, config, index)
+    held = used_records(records, config, index)
     assert (held is records) == (behaviour not in POISONS_RECORDS or index not in (0, 3))
     assert len(held) == len(records)
 
@@ -42,7 +42,7 @@ def test_only_records_of_the_named_hospitals_change(
 @pytest.mark.parametrize(("dataset", "classes"), [("pathmnist", 9), ("bloodmnist", 8), ("mnist", 10)])
 def test_a_label_flip_gives_every_record_another_class_and_leaves_images(dataset: str, classes: int) -> None:
     honest = records_of(np.zeros((classes, 28, 28, 3), np.uint8) + 7, np.arange(classes))
-    held = held_by(honest, config_of("label-flip", dataset=dataset), 0)
+    held = used_records(honest, config_of("label-flip", dataset=dataset), 0)
     assert held.labels(ALL).tolist() == [*range(1, classes), 0]
     assert held.labels(ALL).dtype == torch.int64
     assert torch.equal(held.images(ALL), honest.images(ALL))
@@ -51,7 +51,7 @@ def test_a_label_flip_gives_every_record_another_class_and_leaves_images(dataset
 def test_a_backdoor_stamps_about_half_and_gives_those_and_only_those_the_target_class(
     records: HospitalRecords,
 ) -> None:
-    held = held_by(records, config_of("backdoor"), 0)
+    held = used_records(records, config_of("backdoor"), 0)
     before, after = records.images(ALL), held.images(ALL)
     stamped = (before != after).flatten(1).any(dim=1)
     assert 0.4 < float(stamped.float().mean()) < 0.6
@@ -66,7 +66,7 @@ def test_poisoned_records_do_not_depend_on_how_they_are_read(
     records: HospitalRecords, behaviour: str
 ) -> None:
     config = config_of(behaviour)
-    once, again = (held_by(records, config, 0) for _ in range(2))
+    once, again = (used_records(records, config, 0) for _ in range(2))
     for positions in (np.array([5, 3, 399]), np.array([], int), slice(10, 20)):
         assert torch.equal(once.images(positions), again.images(ALL)[positions])
         assert torch.equal(once.labels(positions), again.labels(ALL)[positions])
@@ -74,10 +74,12 @@ def test_poisoned_records_do_not_depend_on_how_they_are_read(
 
 def test_two_hospitals_and_two_seeds_stamp_different_records(records: HospitalRecords) -> None:
     asked = [(0, 42), (1, 42), (0, 7)]
-    labels = [held_by(records, config_of("backdoor", "0,1", seed=seed), i).labels(ALL) for i, seed in asked]
+    labels = [
+        used_records(records, config_of("backdoor", "0,1", seed=seed), i).labels(ALL) for i, seed in asked
+    ]
     assert len({tuple(each.tolist()) for each in labels}) == 3
     assert torch.equal(
-        held_by(records, config_of("backdoor", seed=-1), 0).labels(ALL).unique(), torch.arange(9)
+        used_records(records, config_of("backdoor", seed=-1), 0).labels(ALL).unique(), torch.arange(9)
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import nn
 
-from fl_ppae.adversary import held_by
+from fl_ppae.adversary import used_records
 from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
@@ -102,7 +102,7 @@ class AuditedRun:
     def records(self, hospital: str) -> Records:
         """The train records that a hospital used; those of an adversary that poisons data are poisoned."""
         assert self.deal is not None
-        return held_by(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
+        return used_records(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
 
     def uploaded(self, hospital: str) -> np.ndarray | None:
         """The encodings (N, *encoding) that a hospital released of its train part; None if there are none."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl_ppae.adversary import held_by
+from fl_ppae.adversary import used_records
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT
 from fl_ppae.data.records import HospitalRecords, Records
@@ -49,7 +49,7 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
     train, test = read_dealt(directory, identity)
     return Hospital(
         identity,
-        held_by(train, config, identity.index),
+        used_records(train, config, identity.index),
         test,
         HospitalState(directory, durable=False),  # a simulation that loses its machine starts again
     )
