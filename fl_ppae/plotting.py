@@ -16,6 +16,7 @@ from fl_ppae.source_label import is_loud, marked_source
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 TARGET = OKABE_ITO[5]
 LOUD = "#b00000"
+INK = "#222222"
 _HATCHES = ("", "///", "...")
 _DOTS_PER_INCH = 150
 _BARS = 40

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fl_ppae.plotting import figure_file, show_image
-from fl_ppae.reporting.charts import draw_bars, draw_xy
+from fl_ppae.reporting.drawing import draw_bars, draw_xy
 from fl_ppae.reporting.encoding_maps import as_maps
 from fl_ppae.reporting.run_charts import budgets_of, round_panels
 from fl_ppae.runs.stored import StoredRun, open_run

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.reporting.charts import Axes, Chart, Point, Series, bar_chart, xy_chart
+from fl_ppae.reporting.charts import Chart, bar_chart, xy_chart
+from fl_ppae.reporting.drawing import Axes, Point, Series
 from fl_ppae.reporting.tables import EPSILON
 from fl_ppae.runs.stored import StoredRun
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from fl_ppae.reporting.charts import Axes, Chart, Point, Series, xy_chart
+from fl_ppae.reporting.charts import Chart, xy_chart
+from fl_ppae.reporting.drawing import Axes, Point, Series
 from fl_ppae.studies.summary import Group, sources
 
 _NO_DP = "none"

@@ -7,7 +7,7 @@ import pytest
 
 from fl_ppae.plotting import LOUD
 from fl_ppae.reporting import charts
-from fl_ppae.reporting.charts import Axes, Point, Series
+from fl_ppae.reporting.drawing import Axes, Point, Series
 
 AXES = Axes("t", "round", "accuracy (0 to 1)", "MNIST")
 LINE = (Point(1, 0.2), Point(2, 0.9, 0.8, 0.95, note="<b>"))
