@@ -41,11 +41,11 @@ def command(arguments: argparse.Namespace) -> int:
     settings = read_json(folder / "study.json")["settings"] if (folder / "study.json").is_file() else {}
     fc_size = settings.get("scale", {}).get("fc_size", 0)
     dataset = _dataset(arguments.dataset, groups)
-    own = where(groups, dataset=dataset)
-    candidates = [choice(group, fc_size) for group in ranked(own)]
+    subset = where(groups, dataset=dataset)
+    candidates = [choice(group, fc_size) for group in ranked(subset)]
     if not candidates:
         raise UserError(f"{folder}: no trained configuration of {dataset} has finished yet")
-    best = [choice(group, fc_size) for group in frontier(own) if group.formal or not required.formal_only]
+    best = [choice(group, fc_size) for group in frontier(subset) if group.formal or not required.formal_only]
     chosen = pick(candidates, required)
     if chosen is not None:
         why = _why(chosen, required, [one for one in best if meets(one, required)])
@@ -56,10 +56,10 @@ def command(arguments: argparse.Namespace) -> int:
         reasons = ", and ".join(miss.violations)
         why = f"No configuration meets the requirements. Nearest: {_name(miss.choice)}; {reasons}."
         line = _line(miss.choice)
-    cheap = without_training(own, required.max_ssim)
+    cheap = without_training(subset, required.max_ssim)
     if cheap is not None and (chosen is None or cheap.means["accuracy"].value >= chosen.accuracy):
         why += f" {_baseline(cheap)}"
-    source = own[0].keys["source"]
+    source = subset[0].keys["source"]
     document = {
         "study": str(folder),
         "data_source": source,

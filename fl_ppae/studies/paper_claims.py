@@ -46,8 +46,8 @@ class _Choice:
     hospitals: str = "1"
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        own = vars(self)
-        return rows[(rows[list(own)] == list(own.values())).all(axis=1)]
+        keys = vars(self)
+        return rows[(rows[list(keys)] == list(keys.values())).all(axis=1)]
 
     def __str__(self) -> str:
         what = self.autoencoder if self.encoding == "trained" else "raw pixels"
@@ -64,12 +64,12 @@ def paper_verdicts(table: pd.DataFrame) -> list[Verdict]:
         return []
     epsilons = sorted(set(rows["privacy"]) - {"none"}, key=float)
     found: list[Verdict] = []
-    for dataset, own in rows.groupby("dataset", sort=False):
+    for dataset, subset in rows.groupby("dataset", sort=False):
         for setting, scope, hospitals in _SETTINGS:
             for claim, *sides in _claims(str(dataset), setting, scope, hospitals, epsilons):
                 better, worse = sides
-                found.append(claim.test(better.of(own), worse.of(own), (str(better), str(worse))))
-        found.append(_cosine_ranks_leakage(own, str(dataset)))
+                found.append(claim.test(better.of(subset), worse.of(subset), (str(better), str(worse))))
+        found.append(_cosine_ranks_leakage(subset, str(dataset)))
     return sorted(found, key=lambda one: one.claim)
 
 

@@ -44,12 +44,12 @@ def _draw_accuracy(groups: Sequence[Group], path: Path) -> None:
         panels = figure.subplots(len(classifiers), len(datasets), squeeze=False)
         for line, classifier in zip(panels, classifiers, strict=True):
             for axes, dataset in zip(line, datasets, strict=True):
-                own = where(groups, dataset=dataset, classifier=classifier)
-                for place, group in enumerate(own):
+                shown = where(groups, dataset=dataset, classifier=classifier)
+                for place, group in enumerate(shown):
                     mean = group.means["accuracy"]
                     style = _style(group)
                     axes.errorbar(mean.value, place, xerr=mean.half, markersize=5, linewidth=0.8, **style)
-                axes.set_yticks(range(len(own)), [_label(group) for group in own], fontsize=6)
+                axes.set_yticks(range(len(shown)), [_label(group) for group in shown], fontsize=6)
                 axes.invert_yaxis()
                 axes.grid(axis="x", linewidth=0.4, alpha=0.5)
                 axes.set_title(f"{dataset}, {_CLASSIFIERS[classifier]}", fontsize=9)
@@ -66,8 +66,8 @@ def _draw_frontier(groups: Sequence[Group], path: Path) -> None:
         panels = figure.subplots(1, len(datasets), squeeze=False)[0]
         drawn: dict[str, Any] = {}
         for axes, dataset in zip(panels, datasets, strict=True):
-            own = where(groups, dataset=dataset, classifier="lr") or where(groups, dataset=dataset)
-            for group in own:
+            shown = where(groups, dataset=dataset, classifier="lr") or where(groups, dataset=dataset)
+            for group in shown:
                 ssim, accuracy = group.means.get("inversion_ssim"), group.means["accuracy"]
                 if ssim is None:
                     continue
@@ -82,7 +82,7 @@ def _draw_frontier(groups: Sequence[Group], path: Path) -> None:
                 )
                 drawn.setdefault(_short(group), handle)
             for metric, style, name in _FLOORS:
-                floors = [floor for group in own if (floor := group.value(metric)) is not None]
+                floors = [floor for group in shown if (floor := group.value(metric)) is not None]
                 if floors:
                     drawn.setdefault(name, axes.axvline(floors[0], color="#555555", linestyle=style))
             axes.set_title(dataset, fontsize=10)

@@ -53,12 +53,12 @@ def measure(cell: PartitionCell, data: StudyData) -> Rows:
     config = cell_config(cell, data)
     dataset = resolve(config)
     deal = make_deal(dataset, config, hospital_names(cell.hospitals))
-    held = deal.train
+    hospitals = deal.train
     if cell.noise == SHARED:
-        config = with_shared_noise(config, {name: len(records) for name, records in held.items()})
+        config = with_shared_noise(config, {name: len(records) for name, records in hospitals.items()})
     measured = _alone(config, deal) if cell.setting == ALONE else _common(config, deal)
-    mixes = [label_mix(records, dataset) for records in held.values()]
-    sizes = [len(records) for records in held.values()]
+    mixes = [label_mix(records, dataset) for records in hospitals.values()]
+    sizes = [len(records) for records in hospitals.values()]
     row = {
         **measured,
         "delta": DELTA,
@@ -125,18 +125,18 @@ def _common(config: RunConfig, deal: Deal) -> dict[str, float]:
     found = train_federated(config, deal)
     classifier = found.measured.classifier
     recalls: dict[AcquisitionShift, Array] = {}
-    own = []
+    own_accuracies = []
     for records in deal.train.values():
         if records.shift not in recalls:
             recalls[records.shift] = _recall(classifier, found.encoder, deal.dataset, records.shift)
-        own.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
-    return _columns(found.measured.score.accuracy, own, list(found.epsilon.values()))
+        own_accuracies.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
+    return _columns(found.measured.score.accuracy, own_accuracies, list(found.epsilon.values()))
 
 
 def _alone(config: RunConfig, deal: Deal) -> dict[str, float]:
     """Train an encoder and a classifier in each hospital alone, on its records and under its epsilon."""
     plan = make_plan(config, {name: len(records) for name, records in deal.train.items()})
-    accuracies, own, spent = [], [], []
+    accuracies, own_accuracies, spent = [], [], []
     for index, (one, records) in enumerate(zip(plan.hospitals, deal.train.values(), strict=True)):
         encoder = _train_alone(config, one, records, index)
         train, labels = encode(encoder, records.images()), records.labels().numpy()
@@ -145,18 +145,18 @@ def _alone(config: RunConfig, deal: Deal) -> dict[str, float]:
         classifier, score = fit_and_score("lr", train, labels, test, truth, classes, config.seed, threads=1)
         accuracies.append(score.accuracy)
         recall = _recall(classifier, encoder, deal.dataset, records.shift)
-        own.append(float(recall @ label_mix(records, deal.dataset)))
+        own_accuracies.append(float(recall @ label_mix(records, deal.dataset)))
         assert one.epsilon_total is not None
         spent.append(one.epsilon_total)
-    return _columns(float(np.mean(accuracies)), own, spent)
+    return _columns(float(np.mean(accuracies)), own_accuracies, spent)
 
 
-def _columns(accuracy: float, own: list[float], epsilons: list[float]) -> dict[str, float]:
+def _columns(accuracy: float, own_accuracies: list[float], epsilons: list[float]) -> dict[str, float]:
     """The row's columns from each hospital's accuracy on its own label mix and the epsilon it spent."""
     return {
         "accuracy": accuracy,
-        "accuracy_hospitals": float(np.mean(own)),
-        "accuracy_worst": min(own),
+        "accuracy_hospitals": float(np.mean(own_accuracies)),
+        "accuracy_worst": min(own_accuracies),
         "epsilon_min": min(epsilons),
         "epsilon_max": max(epsilons),
     }

@@ -23,9 +23,9 @@ def partition_verdicts(table: pd.DataFrame) -> list[Verdict]:
     splits = [split for split in rows["partition"].unique() if split != "iid"]
     found = []
     for hospitals in sorted(rows["hospitals"].unique(), key=int):
-        own = rows[rows["hospitals"] == hospitals].groupby("partition")
+        by_split = rows[rows["hospitals"] == hospitals].groupby("partition")
         for split in splits:
             claim = Claim(split, "costs accuracy", DATASET, f"{hospitals} hospitals", 0.0, at_least=False)
-            if {split, "iid"} <= set(own.groups):
-                found.append(claim.test(own.get_group(split), own.get_group("iid"), (split, "iid")))
+            if {split, "iid"} <= set(by_split.groups):
+                found.append(claim.test(by_split.get_group(split), by_split.get_group("iid"), (split, "iid")))
     return [one for one in found if one.n]

@@ -35,9 +35,9 @@ def draw_partition_figures(groups: Sequence[Group], folder: Path) -> None:
     with figure_file(folder / "partitions.png", title, sources(groups), size) as figure:
         panels = figure.subplots(len(counts), 2, squeeze=False)
         for count, (left, right) in zip(counts, panels, strict=True):
-            own = where(groups, hospitals=count)
-            _draw_accuracies(left, own, names)
-            _draw_epsilons(right, own, names)
+            subset = where(groups, hospitals=count)
+            _draw_accuracies(left, subset, names)
+            _draw_epsilons(right, subset, names)
             for central in where(groups, setting="central")[:1]:
                 if (value := central.value("accuracy")) is not None:
                     label = "central, same epsilon"

@@ -177,11 +177,11 @@ def _counted(verdicts: Counter[str]) -> str:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, held in value.items():
-        if isinstance(held, Mapping):
-            yield from _flat(held, f"{prefix}{key}.")
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", ", ".join(map(str, held)) if isinstance(held, list) else str(held)
+            yield f"{prefix}{key}", ", ".join(map(str, inner)) if isinstance(inner, list) else str(inner)
 
 
 def _titled(name: str) -> str:

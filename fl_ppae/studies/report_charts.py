@@ -17,18 +17,18 @@ _BASELINES = {"pixels": "raw pixels", "pca": "PCA", "scatternet": "ScatterNet"}
 def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
     """Accuracy against leakage for each data set and classifier, with a series for each privacy level."""
     charts = []
-    for name, own in _by(groups, "dataset", "classifier").items():
-        shown = [group for group in own if {"inversion_ssim", "accuracy"} <= set(group.means)]
+    for name, subset in _by(groups, "dataset", "classifier").items():
+        shown = [group for group in subset if {"inversion_ssim", "accuracy"} <= set(group.means)]
         points: dict[str, list[Point]] = {}
         for group in sorted(shown, key=_budget):
             ssim = group.means["inversion_ssim"].value
             points.setdefault(_privacy(group), []).append(_point(group, ssim))
         if shown:
             title = f"Accuracy, leakage and privacy: {name}"
-            axes = Axes(title, "inversion SSIM (leakage, -1 to 1)", "accuracy (0 to 1)", sources(own))
+            axes = Axes(title, "inversion SSIM (leakage, -1 to 1)", "accuracy (0 to 1)", sources(subset))
             floors = [floor for group in shown if (floor := group.value("ssim_class_mean")) is not None]
             marks = {"class-mean image": fmean(floors)} if floors else {}
-            series = [Series(privacy, tuple(held)) for privacy, held in points.items()]
+            series = [Series(privacy, tuple(members)) for privacy, members in points.items()]
             charts.append(xy_chart(series, axes, joined=False, upright=marks))
     return charts
 
@@ -36,9 +36,9 @@ def frontier_charts(groups: Sequence[Group]) -> list[Chart]:
 def price_charts(groups: Sequence[Group]) -> list[Chart]:
     """Accuracy by guaranteed epsilon for each data set and classifier, with a series for each encoding."""
     charts = []
-    for name, own in _by(groups, "dataset", "classifier").items():
-        formal = [group for group in own if group.formal and group.keys.get("privacy")]
-        without = [group for group in own if group.keys.get("privacy") == _NO_DP]
+    for name, subset in _by(groups, "dataset", "classifier").items():
+        formal = [group for group in subset if group.formal and group.keys.get("privacy")]
+        without = [group for group in subset if group.keys.get("privacy") == _NO_DP]
         priced = [group for group in (*formal, *without) if "accuracy" in group.means]
         levels = sorted({group.keys["privacy"] for group in priced}, key=_level)
         kinds: dict[str, list[Group]] = {}
@@ -46,9 +46,9 @@ def price_charts(groups: Sequence[Group]) -> list[Chart]:
             federated = f", {_hospitals(group)}" if group.trained else ""
             kinds.setdefault(_encoding(group) + federated, []).append(group)
         series = []
-        for index, (kind, held) in enumerate(kinds.items()):
-            beside = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # side by side
-            points = [_point(group, levels.index(group.keys["privacy"]) + beside) for group in held]
+        for index, (kind, members) in enumerate(kinds.items()):
+            offset = 0.6 * (index - (len(kinds) - 1) / 2) / max(1, len(kinds))  # side by side
+            points = [_point(group, levels.index(group.keys["privacy"]) + offset) for group in members]
             series.append(Series(kind, tuple(sorted(points, key=lambda point: point.x))))
         if len(levels) > 1:
             title = f"What a guarantee costs: {name}"
@@ -65,8 +65,8 @@ def partition_charts(groups: Sequence[Group]) -> list[Chart]:
     for metric, word in words.items():
         shown = [group for group in groups if {"hellinger", metric} <= set(group.means)]
         series = [
-            Series(name, tuple(_point(group, group.means["hellinger"].value, metric) for group in held))
-            for name, held in _by(shown, "setting", "noise", "hospitals").items()
+            Series(name, tuple(_point(group, group.means["hellinger"].value, metric) for group in members))
+            for name, members in _by(shown, "setting", "noise", "hospitals").items()
         ]
         if series:
             title = f"Heterogeneous hospitals: {word}"

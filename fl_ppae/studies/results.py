@@ -45,7 +45,7 @@ def write_results(study: Study) -> tuple[dict[str, Any], list[RenderableType]]:
         {**group.keys, "seeds": group.seeds, **{name: asdict(mean) for name, mean in group.means.items()}}
         for group in groups
     ]
-    tables = [_table(source, own, kind) for source, own in _by_source(groups).items()]
+    tables = [_table(source, members, kind) for source, members in _by_source(groups).items()]
     return document, [*tables, verdict_table(verdicts, kind.note)]
 
 
@@ -84,15 +84,15 @@ def _markdown(document: dict[str, Any], groups: Sequence[Group], kind: Kind) -> 
         f"{len(document['failed'])} failed. Means over seeds with 95 % t-intervals.",
         "",
     ]
-    for source, own in _by_source(groups).items():
-        loud = " - NOT REAL DATA" if own[0].keys["stand_in"] == "true" else ""
+    for source, members in _by_source(groups).items():
+        loud = " - NOT REAL DATA" if members[0].keys["stand_in"] == "true" else ""
         heads = [*kind.keys, "seeds", *map(titled, kind.metrics)]
         lines += [f"### {source}{loud}", "", _line(heads), _line("---" for _ in heads)]
-        for group in own:
+        for group in members:
             texts = [_brief(group, metric) for metric in kind.metrics]
             lines.append(_line([*(group.keys[key] for key in kind.keys), str(group.seeds), *texts]))
         lines.append("")
-        floors = [own[0].value(name) for name in ("ssim_mean_image", "ssim_class_mean")]
+        floors = [members[0].value(name) for name in ("ssim_mean_image", "ssim_class_mean")]
         if None not in floors:
             mean, class_mean = floors
             lines += [
