@@ -1,6 +1,6 @@
-"""The hospital: says who it is, trains its private encoder, hands out encodings, evaluates.
+"""The hospital: it identifies itself, trains its private encoder, releases encodings and evaluates.
 
-Every reply passes `messages.check_outgoing` before it leaves.
+`messages.check_outgoing` checks every reply before it leaves.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 
-CHUNK_BYTES = 4 * 2**20  # of encodings in one message: what an ordinary network and proxy let through
+CHUNK_BYTES = 4 * 2**20  # of encodings in one message: ordinary networks and proxies let it through
 
 
 def check_reply(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Flower mod: let no reply out that holds more than `messages` lists."""
+    """Flower mod: stop a reply that holds more than `messages` allows."""
     answer = call_next(message, context)
     if answer.has_content():
         config = RunConfig.from_flat(context.run_config)
@@ -72,7 +72,7 @@ app = ClientApp(mods=[check_reply])
 
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
-    """Who this hospital is; looks at no record."""
+    """Who this hospital is; reads no record."""
     identity = identify(context.node_config)
     claim: Claims = {
         "hospital": identity.name,
@@ -85,7 +85,7 @@ def hello(message: Message, context: Context) -> Message:
 
 @app.query("enrol")
 def enrol(message: Message, context: Context) -> Message:
-    """How many records this hospital would train on, what they have spent, or why it won't take part."""
+    """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
     reason = refusal(context.node_config, config) or ""
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
@@ -110,7 +110,7 @@ def train(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     server_round = _integer(message, "server-round")
     run = _run(context)
-    with hospital.state.lock():  # two runs on one ledger: each sees what the other has paid
+    with hospital.state.lock():  # two runs on one ledger: each sees what the other has spent
         saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         cost = ledger.terms.event(server_round)
@@ -124,7 +124,7 @@ def train(message: Message, context: Context) -> Message:
         model, moments = resumed_model(config, run, saved, _encoder(message))
         shared = OBJECTIVES[config.objective].shared(model)
         received = copy.deepcopy(shared.state_dict())
-        # By what was paid, not by the round asked for: a round asked for twice draws fresh noise.
+        # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
         draw = len(ledger.events) if cost is not None else server_round
         drawn = _streams(hospital.identity, config, draw)
         behaviour = behaviour_of(config, hospital.identity.index)
@@ -155,9 +155,9 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query("encodings")
 def encodings(message: Message, context: Context) -> Message:
-    """One chunk of the encodings of this hospital's train or test part, with the labels of the former.
+    """One chunk of the encodings of this hospital's train or test part; train encodings come with labels.
 
-    The release is paid for and made when its first chunk is asked for; from then on it is only re-sent.
+    The release is paid for and made when its first chunk is requested; after that it is only re-sent.
     """
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
@@ -189,7 +189,7 @@ def encodings(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Loss of the aggregated encoder with this hospital's own partner; only a run with diagnostics asks."""
+    """Loss of the aggregated encoder with this hospital's own partner, for runs with diagnostics only."""
     config, hospital = _open(message, context)
     claim = ConfigRecord({"hospital": hospital.identity.name})
     if refusal(context.node_config, config) or not config.diagnostics:
@@ -226,14 +226,14 @@ def _integer(message: Message, key: str) -> int:
 
 
 def _over_budget(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
-    """Why `costs` would pass a budget of the run or of this hospital; empty if they wouldn't."""
+    """Why `costs` would exceed a budget of the run or of this hospital; empty if they wouldn't."""
     return over_target(ledger.events, costs, ledger.terms) or over_ceiling(
         ledger.events, costs, ledger.terms.delta, ceiling_of(context.node_config)
     )
 
 
 def _streams(identity: Identity, config: RunConfig, draw: int) -> Streams:
-    """This draw's randomness: seeded in a simulation only."""
+    """The random streams of this draw, seeded only in a simulation."""
     return streams(FROM_ENTROPY if identity.deployed else config.seed, identity.index, draw)
 
 
@@ -257,7 +257,7 @@ def _upload_claim(
 
 
 def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledger: Ledger, part: str) -> None:
-    """Encode `part`, noise what the terms say is noised, and keep it: what leaves, leaves from there."""
+    """Encode `part`, add noise as the terms require, and save it: chunks are sent from the saved release."""
     run, upload = ledger.terms.run, ledger.terms.upload
     assert upload is not None  # this run shares encodings
     rng = _streams(hospital.identity, config, len(ledger.events)).noise

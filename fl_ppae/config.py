@@ -13,17 +13,17 @@ from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.keys import Keys, kebab
 
 Scalar = bool | int | float | str
-MIN_NOISE_MULTIPLIER = 0.2  # below it a few steps cost more than epsilon 100, and PLD takes minutes
+MIN_NOISE_MULTIPLIER = 0.2  # below it, a few steps cost more than epsilon 100 and PLD takes minutes
 
 
 class RunConfig(Keys):
-    """One run, resolved. Build it with `RunConfig.from_flat`, which turns mistakes into `UserError`."""
+    """One run, resolved. Build it with `RunConfig.from_flat`, which reports mistakes as `UserError`."""
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
         medical = self.dataset in ("pathmnist", "bloodmnist")
         if self.data_source == "file" and not self.data_file:
-            raise ValueError('data-source = "file" needs data-file, the path of an .npz')
+            raise ValueError('data-source = "file" needs data-file, the path of an .npz file')
         if self.data_source != "file" and self.data_file:
             raise ValueError(f'data-file is only read with data-source = "file", not "{self.data_source}"')
         if self.data_source == "medmnist" and not medical:
@@ -48,7 +48,7 @@ class RunConfig(Keys):
         _check_adversary(self)
         if self.aggregation != "average" and not self.shares_updates:
             raise ValueError(
-                f'aggregation = "{self.aggregation}" combines encoder updates, and with share = "encodings" '
+                f'aggregation = "{self.aggregation}" combines encoder updates, but with share = "encodings" '
                 'none leaves a hospital; use "average"'
             )
         _refuse_unbuilt(self)
@@ -56,7 +56,7 @@ class RunConfig(Keys):
 
     @classmethod
     def from_flat(cls, values: Mapping[str, object]) -> Self:
-        """Check kebab-case `values`; keys left out take their defaults.
+        """Check kebab-case `values`; missing keys take their defaults.
 
         Raises:
             UserError: one line naming the first wrong key or value and what would be right.
@@ -82,7 +82,7 @@ class RunConfig(Keys):
 
     @property
     def learns_labels(self) -> bool:
-        """True if the encoder learns from labels, as `models.objectives` has it."""
+        """True if the encoder learns from labels, as `models.objectives` says."""
         return self.objective == "task"
 
     def adversary_numbers(self) -> tuple[int, ...]:
@@ -90,17 +90,17 @@ class RunConfig(Keys):
         return tuple(int(number) for number in self.adversary_hospitals.split(",") if number.strip())
 
     def to_flat(self) -> dict[str, Scalar]:
-        """Every key, kebab-case, resolved: what `config.json` and `flwr run` take."""
+        """Every key, kebab-case and resolved, as `config.json` and `flwr run` take them."""
         return self.model_dump(by_alias=True)
 
 
 def shared_artefacts(share: str) -> tuple[str, ...]:
-    """What leaves a hospital under this value of the key `share`: "updates", "encodings" or both."""
+    """What this value of the key `share` lets leave a hospital: "updates", "encodings" or both."""
     return tuple(share.split("+"))
 
 
 def _check_noised_upload(config: RunConfig) -> None:
-    """Noise on what doesn't leave, or on what its classifier can't learn from, is a mistake."""
+    """Refuse noise on what is not shared, or what the classifier can't learn from."""
     asked = {
         "encoding-noise-epsilon": config.encoding_noise_epsilon,
         "label-epsilon": config.label_epsilon,
@@ -109,43 +109,44 @@ def _check_noised_upload(config: RunConfig) -> None:
         if value and not config.shares_encodings:
             raise ValueError(
                 f'{key} = {value:g} needs share = "encodings" or "updates+encodings"; '
-                'with "updates" no encodings or labels leave a hospital'
+                'with "updates", no encodings or labels leave a hospital'
             )
     if config.encoding_noise_epsilon and config.classifier != "lr":
         raise ValueError(
-            f'classifier = "{config.classifier}" can\'t learn from noised encodings, vectors of '
-            'projection-size numbers; use "lr"'
+            f'classifier = "{config.classifier}" can\'t learn from noised encodings, which are '
+            'vectors of projection-size numbers; use "lr"'
         )
 
 
 def _check_adversary(config: RunConfig) -> None:
-    """An adversary that is nobody, or that acts on what doesn't leave or isn't learned from, is a mistake."""
+    """Refuse an adversary with no hospitals, or one that changes what is neither shared nor learned from."""
     behaviour, listed = config.adversary, config.adversary_hospitals
     numbers = [number.strip() for number in listed.split(",")]
     plain = all(number.isascii() and number.isdigit() for number in numbers)
     if listed and not (plain and len(set(map(int, numbers))) == len(numbers)):
         raise ValueError(
-            f'adversary-hospitals = {listed!r}: must be different hospital numbers from 0, such as "0,3"'
+            f'adversary-hospitals = {listed!r}: must be distinct hospital numbers from 0, such as "0,3"'
         )
     if behaviour == "none" and listed:
         raise ValueError(
-            f"adversary-hospitals = {listed!r} needs an adversary that says what they do, such as label-flip"
+            f"adversary-hospitals = {listed!r} needs adversary, their behaviour, such as label-flip"
         )
     if behaviour == "none":
         return
     if not listed:
         raise ValueError(
-            f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of those who do it: "0,3"'
+            f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of the hospitals that '
+            'misbehave, such as "0,3"'
         )
     on_labels = behaviour in ("label-flip", "backdoor")
     if on_labels and not config.learns_labels and not config.shares_encodings:
         raise ValueError(
-            f'adversary = "{behaviour}" changes labels, which play no role with objective = '
-            f'"{config.objective}" and share = "updates"; use objective = "task", or a share with encodings'
+            f'adversary = "{behaviour}" changes labels, which are not used with objective = '
+            f'"{config.objective}" and share = "updates"; use objective = "task", or share encodings'
         )
     if not on_labels and not config.shares_updates:
         raise ValueError(
-            f'adversary = "{behaviour}" changes encoder updates, and with share = "encodings" none leaves a '
+            f'adversary = "{behaviour}" changes encoder updates, but with share = "encodings" none leaves a '
             'hospital; use "updates" or "updates+encodings"'
         )
     if behaviour == "free-rider" and config.diagnostics:
@@ -155,13 +156,13 @@ def _check_adversary(config: RunConfig) -> None:
 
 
 def _refuse_unbuilt(config: RunConfig) -> None:
-    """Refuse by value what later work adds, rather than ignore it."""
+    """Refuse values that are not implemented, rather than ignore them."""
     unbuilt = {
         "checkpoint-every": (config.checkpoint_every, 0),
     }
     for key, (value, only) in unbuilt.items():
         if value != only:
-            raise ValueError(f"{key} = {value!r} is not built yet; only {only!r} works")
+            raise ValueError(f"{key} = {value!r} is not implemented; only {only!r} works")
 
 
 def _one_line(error: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""Every key of a run's configuration: type, range, unit, default and meaning.
+"""Every key of a run's configuration, with its type, range, unit, default and meaning.
 
 Keys are kebab-case in `[tool.flwr.app.config]` and on the command line (`-c target-epsilon=3`),
 snake_case in Python (`config.target_epsilon`).
@@ -25,55 +25,58 @@ class Keys(BaseModel):
 
     # Data
     dataset: Literal["pathmnist", "bloodmnist", "mnist", "cifar10"] = Field(
-        "pathmnist", description="image set; its images are (H, W, C) uint8"
+        "pathmnist", description="image data set; images are (H, W, C) uint8"
     )
     data_source: Literal["auto", "medmnist", "torchvision", "file", "stand-in"] = Field(
         "auto",
-        description="where the images come from; `auto`: the official file, else downloaded, "
-        "else the stand-in with a warning",
+        description="where the images come from; auto: the official file, or a download, "
+        "or else the stand-in, with a warning",
     )
     data_root: str = Field(
         "",
-        description="folder of the official files; empty: ~/.medmnist (MedMNIST) or "
+        description="directory of the official files; empty: ~/.medmnist (MedMNIST) or "
         "~/.fl_ppae/torchvision (MNIST, CIFAR-10)",
     )
-    data_file: str = Field("", description="the .npz for data-source = file")
+    data_file: str = Field("", description="the .npz file to read if data-source = file")
     partition: Literal["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"] = Field(
         "iid", description="how the train split is divided among the hospitals"
     )
     dirichlet_alpha: float = Field(
-        0.5, gt=0, le=1e4, description="concentration of partition = dirichlet; smaller is more skewed"
+        0.5,
+        gt=0,
+        le=1e4,
+        description="concentration for partition = dirichlet; smaller is more skewed",
     )
     classes_per_hospital: int = Field(
-        3, ge=1, le=100, description="classes a hospital holds under partition = pathological"
+        3, ge=1, le=100, description="classes per hospital under partition = pathological"
     )
     min_records: int = Field(
-        64, ge=1, description="a hospital with fewer train records is an error that names it"
+        64, ge=1, description="fewest train records a hospital may have; fewer is an error"
     )
 
     # Training
     num_server_rounds: int = Field(10, ge=1, le=10_000, description="rounds of local training")
     local_epochs: int = Field(
-        1, ge=1, le=1_000, description="passes over a hospital's records a round, in expectation"
+        1, ge=1, le=1_000, description="expected passes over a hospital's records per round"
     )
     batch_size: int = Field(
         256,
         ge=1,
         le=65_536,
-        description="expected batch: sample rate = batch-size / records, rounded up a little, at most 1",
+        description="expected batch size: sample rate = batch-size / records, rounded up slightly, at most 1",
     )
-    learning_rate: float = Field(4e-3, gt=0, le=10, description="of Adam, in every round")
+    learning_rate: float = Field(4e-3, gt=0, le=10, description="Adam's learning rate in every round")
     objective: Literal["reconstruction", "task"] = Field(
-        "reconstruction", description="what the encoder learns: the image, or the label"
+        "reconstruction", description="what the encoder learns to predict: the image or the label"
     )
     autoencoder: Literal["fc", "fc-deep", "conv", "conv-image"] = Field(
-        "conv", description="architecture of encoder and decoder"
+        "conv", description="architecture of the encoder and decoder"
     )
     encoding_size: int = Field(
         0,
         ge=0,
         le=65_536,
-        description="numbers in an encoding; 0: the architecture's own (fc, fc-deep: 784; "
+        description="numbers in an encoding; 0: the architecture's default (fc, fc-deep: 784; "
         "conv: 16 channels; conv-image: the image's shape)",
     )
 
@@ -82,43 +85,43 @@ class Keys(BaseModel):
         "autoencoder", description="which gradients are clipped and noised"
     )
     target_epsilon: float = Field(
-        8.0, gt=0, le=1e3, description="a hospital's budget for its encoder updates, all rounds together"
+        8.0, gt=0, le=1e3, description="each hospital's budget for encoder updates over all rounds"
     )
-    target_delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / records in every hospital")
+    target_delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / records of every hospital")
     noise_multiplier: float = Field(
         0.0,
         ge=0,
         le=1e4,
-        description="0: calibrated per hospital to target-epsilon; else this one for all, >= 0.2",
+        description="0: calibrated for each hospital to target-epsilon; otherwise used by all, >= 0.2",
     )
     max_grad_norm: float = Field(
         0.001,
         ge=1e-6,
         le=1e6,
-        description="L2 norm to which a record's gradient is clipped; a mean over pixels has small ones",
+        description="L2 norm to which a record's gradient is clipped; a mean over pixels has small gradients",
     )
     encoding_noise_epsilon: float = Field(
         0.0,
         ge=0,
         le=1e3,
-        description="budget of the Gaussian mechanism on encodings, replace-one, at target-delta; "
-        "0: encodings leave plain",
+        description="epsilon of the Gaussian mechanism on encodings, replace-one, at target-delta; "
+        "0: encodings are shared plain",
     )
     projection_size: int = Field(
         16,
         ge=1,
         le=65_536,
-        description="numbers to which an encoding is projected, by public data, before it is noised; "
-        "only with encoding-noise-epsilon",
+        description="size to which public data project an encoding before noise is added; "
+        "only used with encoding-noise-epsilon",
     )
     label_epsilon: float = Field(
         0.0,
         ge=0,
         le=100,
-        description="epsilon of randomised response on labels, delta 0; 0: labels leave in the clear",
+        description="epsilon of randomised response on labels, at delta 0; 0: labels are shared in the clear",
     )
     diagnostics: bool = Field(
-        False, description="hospitals also report losses and clipping; costs the run its guarantee"
+        False, description="hospitals also report losses and clipping; the run then has no guarantee"
     )
 
     # Sharing, server
@@ -127,45 +130,47 @@ class Keys(BaseModel):
     )
     classifier: Literal["lr", "resnet18"] = Field("lr", description="the server's classifier")
     evaluate_every: int = Field(
-        5, ge=0, description="rounds between evaluations; the last round is always evaluated; 0: only it"
+        5,
+        ge=0,
+        description="rounds between evaluations; the last is always evaluated; 0: only the last",
     )
     aggregation: Literal["average", "median", "trimmed-mean", "krum"] = Field(
         "average",
-        description="how updates are combined: weighted by records, or by a rule that outvotes a few",
+        description="how updates are combined: mean weighted by records, or a rule robust to a few outliers",
     )
     adversary: Literal["none", "label-flip", "backdoor", "sign-flip", "scaled", "random", "free-rider"] = (
         Field("none", description="behaviour of the hospitals in adversary-hospitals")
     )
     adversary_hospitals: str = Field("", description='hospital numbers from 0, comma-separated: "0,3"')
-    record_messages: bool = Field(False, description="keep every received update under received/, for audits")
+    record_messages: bool = Field(False, description="keep every received update in received/ for audits")
 
     # The run
     checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of layers in training; auto: bfloat16 where the processor multiplies it. Clipping, "
-        "noise and weights are float32",
+        description="precision of layers in training; auto: bfloat16 if the processor supports it. Clipping, "
+        "noise and weights are always float32",
     )
-    threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads of a hospital's training")
+    threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads per training hospital")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where layers run; auto: a CUDA device where there is one"
+        "auto", description="where layers run; auto: a CUDA device if there is one"
     )
     hospitals_per_gpu: int = Field(
-        4, ge=1, le=256, description="hospitals that train at once on a CUDA device, in simulation"
+        4, ge=1, le=256, description="hospitals that train at once on a CUDA device in a simulation"
     )
     seed: int = Field(
         42,
         ge=-1,
         lt=2**31,
-        description="of initialisation, partitions and, in simulation, noise and sampling; "
-        "-1: noise and sampling from the operating system's entropy",
+        description="seed of initialisation, partitions and, in a simulation, noise and sampling; "
+        "-1: draw noise and sampling from the operating system's entropy",
     )
     tensorboard: bool = Field(
-        False, description="also write rounds and results as TensorBoard event files under tensorboard/"
+        False, description="also write rounds and results as TensorBoard event files in tensorboard/"
     )
     mlflow_tracking_uri: str = Field(
         "",
-        description="also log them to this MLflow server, or sqlite:///FILE, as experiment fl-ppae; "
+        description="also log them to this MLflow server or sqlite:///FILE, as experiment fl-ppae; "
         "empty: off",
     )
     output_dir: str = Field(

@@ -1,4 +1,4 @@
-"""Arrays in messages: encoders, projections and chunks of encodings, written, and checked when read."""
+"""Arrays in messages: encoders, projections and chunks of encodings, checked when they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fl_ppae.privacy.encodings import Projection
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name to shape of a module's state."""
+    """The shape of each array in a module's state, by name."""
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
@@ -24,7 +24,7 @@ def to_arrays(state: Mapping[str, torch.Tensor]) -> ArrayRecord:
 
 
 def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
-    """The tensors of an encoder that came in a message.
+    """The tensors of an encoder received in a message.
 
     Raises:
         Malformed: names, shapes or types differ from `shapes`, or a value is not finite.
@@ -60,7 +60,7 @@ def projection_record(projection: Projection) -> ArrayRecord:
 
 
 def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> Projection:
-    """The projection to `size` numbers that came in a message, for encodings of shape `encoding`.
+    """The projection to `size` numbers received in a message, for encodings of shape `encoding`.
 
     Raises:
         Malformed: it is missing, or its names, shapes, types or values are not those of a projection.
@@ -83,7 +83,7 @@ def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> 
 def read_chunk(
     content: RecordDict, encoding: Sequence[int], labelled: bool, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """A chunk of encodings (N, *encoding) float32, its labels (N,) int64 if `labelled`, chunks in all.
+    """A chunk: encodings (N, *encoding) float32, labels (N,) int64 if `labelled`, and the number of chunks.
 
     Raises:
         Malformed: not the agreed names, shapes, types, label range or finite values.
@@ -109,5 +109,5 @@ def read_chunk(
     if labels.dtype != np.int64 or labels.shape != encodings.shape[:1]:
         raise Malformed(f"labels are {labels.dtype} {labels.shape}, not int64 ({len(encodings)},)")
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise Malformed(f"its labels leave the range 0 to {num_classes - 1}")
+        raise Malformed(f"its labels are outside 0 to {num_classes - 1}")
     return encodings, labels, chunks

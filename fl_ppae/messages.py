@@ -1,4 +1,4 @@
-"""What may leave a hospital, and what the server accepts: every record, key and shape, checked both ways.
+"""What may leave a hospital and what the server accepts: every record and key, checked on both sides.
 
 | message | server asks with | hospital answers with |
 |---|---|---|
@@ -8,7 +8,7 @@
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 
-Everything else is a bug, and `check_outgoing` stops it in the hospital before it is sent.
+Anything else is a bug, and `check_outgoing` stops it before it leaves the hospital.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "evaluate",
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
-RECORDS = "num-examples"  # the key by which FedAvg weighs
+RECORDS = "num-examples"  # the key that FedAvg weights by
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
 _CLAIM_KEYS = {
@@ -48,11 +48,11 @@ _CLAIM_KEYS = {
 
 
 class Leak(Exception):
-    """A hospital was about to send something that may not leave it."""
+    """A hospital was about to send something that must not leave it."""
 
 
 class Malformed(Exception):
-    """A reply that does not have the agreed form. The message says what is wrong with it."""
+    """A message does not have the agreed form. The text says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Outgoing:
 
     Attributes:
         encoder: shapes of the encoder's arrays.
-        encoding: shape of one encoding as it leaves.
+        encoding: shape of one encoding as it is sent.
     """
 
     encoder: Shapes
@@ -73,7 +73,7 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a hospital says of one round: its status and everything it has released so far."""
+    """What a hospital reports about one round: its status and everything it has released so far."""
 
     hospital: str
     status: str
@@ -83,12 +83,12 @@ class Claim:
 
 
 def events_text(events: Iterable[Event]) -> str:
-    """Events as they travel: a JSON list."""
+    """Events as a JSON list, the form in which they are sent."""
     return json.dumps([as_dict(event) for event in events])
 
 
 def claim_record(claim: Claim) -> ConfigRecord:
-    """A claim on the wire. The epsilon of a run without DP is infinite, sent as -1."""
+    """A claim as it is sent. Without DP its epsilon is infinite, and -1 is sent."""
     return ConfigRecord(
         {
             "hospital": claim.hospital,
@@ -104,7 +104,7 @@ def read_claim(content: RecordDict) -> Claim:
     """The claim in a train reply.
 
     Raises:
-        Malformed: keys or types are not those of a claim.
+        Malformed: a key or type is not that of a claim.
     """
     record = content.config_records.get(CLAIM)
     if record is None or set(record) != _CLAIM_KEYS[TRAIN]:
@@ -125,7 +125,7 @@ def read_claim(content: RecordDict) -> Claim:
 
 
 def read_events(record: ConfigRecord) -> tuple[Event, ...]:
-    """The events in a claim: everything that the hospital's records have paid, oldest first.
+    """The events in a claim: everything that the hospital's records have paid for, oldest first.
 
     Raises:
         Malformed: they can't be read.
@@ -140,7 +140,7 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
     """The metrics of a reply: the number of records and exactly `diagnostics`, all of them numbers.
 
     Raises:
-        Malformed: others, or a value that is no finite number.
+        Malformed: other metrics, or a value that is not a finite number.
     """
     metrics = content.metric_records.get(METRICS)
     wanted = {RECORDS, *diagnostics}
@@ -153,10 +153,10 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
 
 
 def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) -> None:
-    """Let pass only what the table above lists for `message_type`.
+    """Allow only what the table above lists for `message_type`.
 
     Raises:
-        Leak: a record, key, array, shape or type is there that may not leave the hospital.
+        Leak: a record, key, array, shape or type must not leave the hospital.
     """
     if message_type not in _CLAIM_KEYS:
         raise Leak(f"no reply to a message of type {message_type!r} may leave a hospital")

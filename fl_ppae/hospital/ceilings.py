@@ -1,4 +1,4 @@
-"""What a hospital refuses, whatever the run asks: its node configuration decides, and no message does."""
+"""What a hospital refuses, whatever a run asks for: its node configuration decides, not a message."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fl_ppae.privacy.scopes import SCOPES
 def refusal(node: NodeConfig, config: RunConfig) -> str | None:
     """Why this hospital's own ceiling forbids the run; None if it doesn't.
 
-    The node config may hold `max-epsilon`, `allowed-scopes` (comma-separated; where there is a
-    `max-epsilon`, by default the scopes with a guarantee), and `allow-plain-encodings` (it covers labels
-    in the clear too) and `allow-diagnostics` (by default true in a simulation, false where the node has
-    a data file of its own). The run's configuration comes from elsewhere and can't raise them. What the
-    records spend in all is held against `max-epsilon` by `budget.over_ceiling`.
+    The node config may set `max-epsilon`, `allowed-scopes` (comma-separated; if there is a `max-epsilon`,
+    by default the scopes with a guarantee), and `allow-plain-encodings` (which also covers labels in the
+    clear) and `allow-diagnostics` (both true by default in a simulation, false if the node has its own
+    data file). The run's configuration comes from outside and can't raise them. `budget.over_ceiling`
+    compares everything that the records have spent with `max-epsilon`.
     """
     impossible = _impossible(node, config)
     if impossible is not None:
@@ -59,6 +59,6 @@ def _impossible(node: NodeConfig, config: RunConfig) -> str | None:
 
 
 def ceiling_of(node: NodeConfig) -> float | None:
-    """The most that this hospital's records may spend in all; None for no limit of its own."""
+    """The most that this hospital's records may spend in total; None if the hospital sets no limit."""
     ceiling = node.get("max-epsilon")
     return None if ceiling is None else float(ceiling)

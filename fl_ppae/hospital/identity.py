@@ -1,4 +1,4 @@
-"""Who a node is, from its own configuration."""
+"""Who a node is, according to its own configuration."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Identity:
     """Who a node is.
 
     Attributes:
-        index: its place among the hospitals, from 0; sums and randomness go by it.
-        hospitals: size of the federation.
-        deployed: True if it has a data file of its own.
+        index: its position among the hospitals, from 0; sums and randomness depend on it.
+        hospitals: number of hospitals in the federation.
+        deployed: True if it has its own data file.
     """
 
     name: str

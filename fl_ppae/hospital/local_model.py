@@ -1,4 +1,4 @@
-"""A hospital's model as it stands between messages: the common encoder, and the partner that it kept."""
+"""A hospital's model between messages: the common encoder and the partner that it keeps."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def resumed_model(
     """The model to train or encode with next, and its optimiser's moments.
 
     Args:
-        saved: what the last round left; ignored if that was of another run.
-        sent: what the server sent; a hospital that shares no updates keeps its own encoder instead.
+        saved: state after the last round; ignored if it belongs to another run.
+        sent: the server's encoder; a hospital that shares no updates continues with its own instead.
 
     Raises:
         Malformed: `sent` is not an encoder of this run.
@@ -41,7 +41,7 @@ def resumed_model(
 
 @torch.inference_mode()
 def mean_loss(model: LocalModel, records: Records, objective: Objective) -> float:
-    """The loss of a record, averaged over all `records`."""
+    """The mean loss over all `records`."""
     total = 0.0
     for positions in batches(len(records)):
         images, labels = records.images(positions), records.labels(positions)

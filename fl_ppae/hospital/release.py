@@ -1,8 +1,8 @@
-"""What a hospital releases of one part of its records: its encodings, and of the train part its labels.
+"""What a hospital releases of one part of its records: encodings, and for the train part labels.
 
-Guarantee: as the events of `UploadTerms.events`, if they were announced before this is called: the
-Gaussian mechanism on encodings (`privacy.encodings`), randomised response on labels (`privacy.labels`).
-What the terms leave plain is released as it is.
+Guarantee: that of `UploadTerms.events`, provided they were announced before this is called: the Gaussian
+mechanism on encodings (`privacy.encodings`), randomised response on labels (`privacy.labels`). Anything
+that the terms leave plain is released unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def encodings_to_release(
     projection: Callable[[], Projection],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(N, *encoding) float32 plain, or (N, projection-size) projected, clipped and noised."""
+    """Plain (N, *encoding) float32, or (N, projection-size) projected, clipped and noised."""
     encoded = encode_records(encoder, records)
     if terms.encoding_noise_multiplier is None:
         return encoded
@@ -34,7 +34,7 @@ def encodings_to_release(
 
 
 def labels_to_release(records: Records, terms: UploadTerms, rng: np.random.Generator) -> np.ndarray:
-    """(N,) int64 in the clear, or by randomised response."""
+    """(N,) int64, in the clear or by randomised response."""
     labels: np.ndarray = records.labels(slice(None)).numpy()
     if not terms.label_epsilon:
         return labels
@@ -43,7 +43,7 @@ def labels_to_release(records: Records, terms: UploadTerms, rng: np.random.Gener
 
 @torch.inference_mode()
 def encode_records(encoder: nn.Module, records: Records) -> np.ndarray:
-    """(N, *encoding) float32 of all `records`."""
+    """Encodings (N, *encoding) float32 of all `records`."""
     parts = [encoder(records.images(positions)).numpy() for positions in batches(len(records))]
     return np.concatenate(parts)
 

@@ -1,6 +1,6 @@
 """Local training over several rounds in one process, alone or averaged with others.
 
-Audits, studies and benchmarks train so; in a run each message asks a hospital for one `train_round`.
+Audits, studies and benchmarks use it; in a run, each message asks a hospital for one `train_round`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LocalTraining:
 
     Attributes:
         model: trained in place.
-        records: those it is trained on.
+        records: the training data.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class LocalTraining:
         draws: Callable[[int], Streams],
         observe: Observer | None = None,
     ) -> None:
-        """`draws` gives the randomness of a round by its number; `observe` is as for `train_round`."""
+        """`draws` returns the random streams of a round; `observe` is that of `train_round`."""
         self.model, self.records = model, records
         self._terms, self._draws, self._observe = terms, draws, observe
         self._moments: Moments | None = None
 
     def train(self, server_round: int, start: Mapping[str, Tensor] | None = None) -> None:
-        """One round, from the encoder `start` if it is given."""
+        """Train one round, starting from the encoder `start` if given."""
         if start is not None:
             self.model.encoder.load_state_dict(start)
         self._moments, _ = train_round(
@@ -46,7 +46,7 @@ class LocalTraining:
         )
 
     def train_rounds(self, rounds: int, after_round: Callable[[int], None] = lambda _: None) -> None:
-        """Rounds 1 to `rounds`, alone; `after_round` is called with the number of each."""
+        """Train rounds 1 to `rounds` alone, calling `after_round` with the number of each."""
         for server_round in range(1, rounds + 1):
             self.train(server_round)
             after_round(server_round)
@@ -64,7 +64,7 @@ def train_together(hospitals: Sequence[LocalTraining], encoder: nn.Module, round
 
 
 def averaged(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of encoders, as federated averaging takes it."""
+    """The weighted mean of encoders, as in federated averaging."""
     total, mean = sum(weights), {name: torch.zeros_like(value) for name, value in states[0].items()}
     for state, weight in zip(states, weights, strict=True):
         for name, value in state.items():

@@ -1,4 +1,4 @@
-"""What only a simulated hospital has: records that the simulator dealt, and an encoder left for audits."""
+"""What only a simulated hospital has: records assigned by the simulator, and an encoder kept for audits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def directory_of(run_directory: Path, name: str) -> Path:
 
 
 def write_deal(deal: Deal, run_directory: Path) -> None:
-    """Give each hospital its records in its state directory."""
+    """Write each hospital's records, as indices, to its state directory."""
     for name, train in deal.train.items():
         directory = directory_of(run_directory, name)
         directory.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def write_deal(deal: Deal, run_directory: Path) -> None:
 
 
 def read_dealt(directory: Path, identity: Identity) -> tuple[HospitalRecords, HospitalRecords]:
-    """The train and test records that `write_deal` left in a hospital's state directory."""
+    """The train and test records that `write_deal` wrote to a hospital's state directory."""
     dealt = read_json(directory / "records.json")
     cache, seed = Path(dealt["cache"]), dealt["shift_seed"]
     dataset = _mapped(cache, (cache / "meta.json").stat().st_mtime_ns)
@@ -44,7 +44,7 @@ def read_dealt(directory: Path, identity: Identity) -> tuple[HospitalRecords, Ho
 
 
 def leave_for_audit(encoder: nn.Module, name: str, run_directory: Path) -> None:
-    """Keep an encoder that never leaves its hospital where audits measure its leakage afterwards."""
+    """Save an encoder that never leaves its hospital, so that audits can measure its leakage."""
     folder = run_directory / "audit-only"
     folder.mkdir(exist_ok=True)
     save_file(encoder.state_dict(), folder / f"{name}.safetensors")
@@ -52,5 +52,5 @@ def leave_for_audit(encoder: nn.Module, name: str, run_directory: Path) -> None:
 
 @lru_cache(maxsize=4)
 def _mapped(cache: Path, _made: int) -> Dataset:
-    """One mapping for all hospitals of a worker and all rounds; `_made` tells a cache made anew."""
+    """One mapping for all of a worker's hospitals and rounds; `_made` changes when the cache is rebuilt."""
     return open_cache(cache)

@@ -1,7 +1,7 @@
-"""One hospital as its node sees it: who it is, its records, its state directory.
+"""One hospital as its node sees it: its identity, records and state directory.
 
-In a simulation the simulator deals the records out and keeps the state under the run's directory.
-Deployed, a node's own configuration names its data file and its state directory, and no message does.
+In a simulation, the simulator assigns the records and keeps the state in the run's directory. In a
+deployment, the node's own configuration names the data file and the state directory; no message can.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fl_ppae.hospital.state import HospitalState
 
 @dataclass(frozen=True)
 class Hospital:
-    """A hospital with its records at hand. `train` and `test` are parts of its own data.
+    """A hospital with its records. `train` and `test` are parts of its own data.
 
-    Of an adversary that poisons data, `train` is what it made of them.
+    If it is an adversary that poisons data, `train` is the poisoned part.
     """
 
     identity: Identity
@@ -38,7 +38,7 @@ class Hospital:
 def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_directory: str) -> Hospital:
     """The hospital's records and state directory.
 
-    `run_directory` comes with the message and is used in a simulation only.
+    `run_directory` comes with the message and is only used in a simulation.
 
     Raises:
         UserError: a deployed hospital's data file is not usable.
@@ -51,14 +51,14 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         identity,
         used_records(train, config, identity.index),
         test,
-        HospitalState(directory, durable=False),  # a simulation that loses its machine starts again
+        HospitalState(directory, durable=False),  # a simulation that loses its machine is started again
     )
 
 
 def _open_deployed(identity: Identity, node: NodeConfig, config: RunConfig) -> Hospital:
     own = config.model_copy(update={"data_source": "file", "data_file": str(node["data-file"])})
     dataset = resolve(own)
-    # The ledger belongs to the records: the same file has the same ledger, whatever the run.
+    # The ledger belongs to the records: the same file has the same ledger in every run.
     default = home() / "hospital" / dataset.source.md5
     directory = Path(str(node.get("state-dir", default))).expanduser()
     directory.mkdir(parents=True, exist_ok=True)

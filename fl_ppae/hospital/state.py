@@ -1,7 +1,7 @@
-"""What a hospital keeps on its own disk: ledger, encoder, decoder or head, optimiser, round.
+"""What a hospital keeps on its own disk: ledger, encoder, decoder or head, optimiser and round.
 
-Nothing here travels. The ledger is written before a round's noise is drawn; the rest is replaced
-as a whole after the round, so that a crash in between costs budget but never under-states it.
+None of this is ever sent. The ledger is written before a round's noise is drawn; the rest is replaced as
+a whole after the round, so a crash in between wastes budget but never understates what was spent.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where local training stands after a round.
+    """The state of local training after a round.
 
     Attributes:
         encoder, partner: state dicts; the partner is the decoder or the task head.
-        moments: of the optimiser.
-        paid: events in the ledger when this was written.
+        moments: the optimiser's.
+        paid: number of events in the ledger when this was written.
     """
 
     run: str
@@ -47,7 +47,7 @@ _WRITTEN = "written"
 
 @dataclass(frozen=True)
 class _Written:
-    """What stands beside the arrays of a `TrainingState`."""
+    """The fields of a `TrainingState` that are not arrays."""
 
     run: str
     round: int
@@ -59,8 +59,8 @@ class HospitalState:
     """One hospital's state directory.
 
     Attributes:
-        durable: True if training has to survive a crash of the machine too, and not of a process alone. The
-            ledger always does.
+        durable: True if training must survive a crash of the machine, not only of the process. The ledger
+            always does.
     """
 
     directory: Path
@@ -73,19 +73,19 @@ class HospitalState:
 
     @property
     def training_path(self) -> Path:
-        """Everything else that lasts from round to round."""
+        """The file with everything else that is kept from round to round."""
         return self.directory / "training.safetensors"
 
     def lock(self) -> FileLock:
-        """Held from reading the ledger until a round is paid."""
+        """The lock to hold from reading the ledger until a round is paid for."""
         return FileLock(self.directory / ".lock")
 
     def open_ledger(self, terms: Terms) -> Ledger:
         """The ledger under a run's terms.
 
         Raises:
-            UserError: missing, altered or shortened although this hospital has trained, or other terms
-                for the same run.
+            UserError: the hospital has trained and its ledger is missing, altered or shortened, or the
+                ledger holds other terms for the same run.
         """
         written = self._written()
         if written is not None and written.paid > len(read_ledger(self.ledger_path).events):
@@ -96,14 +96,14 @@ class HospitalState:
         return open_run(self.ledger_path, terms)
 
     def agreed_terms(self, run: str) -> Terms | None:
-        """The terms already agreed for `run`, so that noise is calibrated once and not every round."""
+        """The terms already agreed for `run`, so that noise is calibrated only once."""
         if not self.ledger_path.exists():
             return None
         terms = read_ledger(self.ledger_path).terms
         return terms if terms.run == run else None
 
     def load_training(self) -> TrainingState | None:
-        """Where training stands; None before the first round.
+        """The saved training state; None before the first round.
 
         Raises:
             UserError: the file is damaged.
@@ -119,7 +119,7 @@ class HospitalState:
         return TrainingState(written.run, written.round, **parts, paid=written.paid)
 
     def save_training(self, state: TrainingState) -> None:
-        """Replace what `load_training` gives, whole or not at all."""
+        """Replace what `load_training` returns, atomically."""
         tensors = {
             f"{part}/{name}": value.detach().contiguous()
             for part in _PARTS
@@ -129,7 +129,7 @@ class HospitalState:
         write_atomically(self.training_path, save(tensors, {_WRITTEN: written}), durable=self.durable)
 
     def _written(self) -> _Written | None:
-        """The numbers of the file, without its arrays."""
+        """The file's fields, without its arrays."""
         if not self.training_path.exists():
             return None
         try:
@@ -141,21 +141,21 @@ class HospitalState:
             ) from None
 
     def remember_paid(self, events: int) -> None:
-        """Keep the number of events apart from the ledger too, so that a shortened one is noticed."""
+        """Record the number of events outside the ledger too, so that a shortened ledger is noticed."""
         trained = self.load_training()
         if trained is not None:
             self.save_training(replace(trained, paid=events))
 
     def release_path(self, run: str, part: str) -> Path:
-        """The encodings of `part` (train or test) as released in `run`: made once, then only re-sent."""
+        """File of the encodings of `part` (train or test) released in `run`: made once, then only re-sent."""
         return self.directory / f"released-{run}-{part}.npy"
 
     def label_path(self, run: str, part: str) -> Path:
-        """The labels as released beside the encodings of `part`."""
+        """File of the labels released with the encodings of `part`."""
         return self.directory / f"released-{run}-{part}-labels.npy"
 
     def save_release(self, run: str, part: str, encodings: np.ndarray, labels: np.ndarray | None) -> None:
-        """Keep a release so that a chunk asked for twice is the same bits twice; the encodings last."""
+        """Save a release so that a chunk requested twice is identical; encodings are written last."""
         if labels is not None:
             write_atomically(self.label_path(run, part), _npy(labels))
         write_atomically(self.release_path(run, part), _npy(encodings))

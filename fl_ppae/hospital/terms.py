@@ -1,4 +1,4 @@
-"""The terms that a hospital trains under: its own calibration, and no message's."""
+"""The terms that a hospital trains under, calibrated by the hospital itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fl_ppae.privacy.plan import plan_hospital, planned_terms, upload_terms
 
 
 def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
-    """The terms this hospital trains under, calibrated by itself from its number of records.
+    """The terms this hospital trains under, calibrated from its number of records.
 
     Raises:
         UserError: as `plan_hospital`, or fewer than min-records.
@@ -19,13 +19,13 @@ def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
     if records < config.min_records:
         raise UserError(f"{name} has {records} records, fewer than min-records = {config.min_records}")
     known = hospital.state.agreed_terms(run)
-    if known is not None and _same_ask(known, config):
+    if known is not None and _asks_the_same(known, config):
         return known
     return planned_terms(plan_hospital(name, records, config), config, run)
 
 
-def _same_ask(terms: Terms, config: RunConfig) -> bool:
-    """True if the configuration still asks for what `terms` were calibrated for."""
+def _asks_the_same(terms: Terms, config: RunConfig) -> bool:
+    """True if the configuration still requests what `terms` were calibrated for."""
     return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta, terms.upload) == (
         config.dp_scope,
         config.max_grad_norm,

@@ -23,8 +23,8 @@ from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_preci
 from fl_ppae.privacy.randomness import Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
-# Records whose per-sample gradients are in memory at once: what a processor's cache holds; on a CUDA
-# device enough to keep it busy, in about a gigabyte.
+# Records whose per-sample gradients are in memory at once: as many as a processor's cache holds; on a CUDA
+# device, enough to keep it busy in about a gigabyte.
 PHYSICAL_BATCH = {"cpu": 128, "cuda": 2048}
 
 
@@ -33,11 +33,11 @@ class TrainingTerms:
     """What one round does, fixed by the plan.
 
     Attributes:
-        noise_multiplier: ignored by a scope that noises nothing.
+        noise_multiplier: ignored if the scope adds no noise.
         sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
         steps: optimiser steps this round; an empty batch is a step too.
         bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
-        device: where; batches and noise are drawn on the processor all the same.
+        device: where layers run; batches and noise are always drawn on the processor.
     """
 
     scope: Scope
@@ -54,12 +54,12 @@ class TrainingTerms:
 Moments = dict[str, Tensor]
 """Adam's moments and step counts, by "optimiser.parameter.name"."""
 
-# Told of every step before it is taken: the model, and the noised sums that the step is made of.
+# Called before every step with the model and the noised sums that the step will use.
 Observer = Callable[[LocalModel, list[Tensor]], None]
 
 
 def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
-    """The work of each of a run's rounds.
+    """What each round of a run does.
 
     Raises:
         UserError: as `device_of`.
@@ -112,8 +112,8 @@ def train_round(
     The diagnostics and Adam's moments are outside it and stay in the hospital.
 
     Args:
-        moments: what the last round returned.
-        observe: for audits; sees what the guarantee is about (under dp-scope none: the plain sums), on
+        moments: those that the last round returned.
+        observe: for audits; sees what the guarantee covers (under dp-scope none, the plain sums), on
             `terms.device`.
 
     Returns:
@@ -140,7 +140,7 @@ def train_round(
 
 
 class LocalTrainer:
-    """A model while it trains, on `terms.device`. One step: `clipped_sums`, noise on them, `step`.
+    """A model in training on `terms.device`. A step is `clipped_sums`, noise added to them, then `step`.
 
     Attributes:
         totals: loss, clipped records and records of all batches so far, un-noised.
@@ -170,9 +170,9 @@ class LocalTrainer:
         self.totals = np.zeros(3)
 
     def clipped_sums(self, records: Records, batch: np.ndarray) -> list[Tensor]:
-        """The clipped gradient sum of the positions `batch`: a tensor each parameter that is to be noised.
+        """The clipped gradient sum over the positions `batch`: one tensor per parameter to be noised.
 
-        The gradients of modules that learn without noise stay inside, for `step`.
+        Gradients of modules that learn without noise are kept for `step`.
         """
         sums = [torch.zeros_like(parameter) for parameter in self._noised]
         device = self._terms.device
@@ -190,14 +190,14 @@ class LocalTrainer:
         return sums
 
     def plain_sums(self) -> list[Tensor]:
-        """The last batch's gradient sums of what learns without noise; zeros for an empty batch."""
+        """The last batch's gradient sums for modules that learn without noise; zeros for an empty batch."""
         return [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             for parameter in self._plain
         ]
 
     def step(self, released: list[Tensor]) -> None:
-        """One Adam step: on the noised sums `released`, and on the plain gradients of the last batch."""
+        """Take one Adam step on the noised sums `released` and the plain gradients of the last batch."""
         for parameter, total in zip(self._noised, released, strict=True):
             parameter.grad = total / self._expected_batch
         for parameter, total in zip(self._plain, self.plain_sums(), strict=True):
@@ -207,7 +207,7 @@ class LocalTrainer:
             optimiser.zero_grad(set_to_none=True)
 
     def moments(self) -> Moments:
-        """Adam's moments, on the processor: of what is noised, then of what isn't."""
+        """Adam's moments, on the processor: first for noised modules, then for plain ones."""
         return {
             f"{which}.{number}.{name}": value.to(CPU)
             for which, optimiser in enumerate(self._optimisers)
@@ -216,14 +216,14 @@ class LocalTrainer:
         }
 
     def close(self) -> None:
-        """Give the model back without hooks, on the processor."""
+        """Remove the hooks and return the model to the processor."""
         if self._gradients is not None:
             self._gradients.remove()
         self._model.to(CPU)
 
 
 def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
-    """Give back the moments, and nothing else: a whole state dict would bring the last learning rate too."""
+    """Restore the moments alone: a whole state dict would also bring the last learning rate."""
     states: list[dict[int, Moments]] = [{} for _ in optimisers]
     for key, value in moments.items():
         which, number, name = key.split(".")
@@ -245,7 +245,7 @@ def _noise_std(terms: TrainingTerms) -> float:
 
 
 def _layout(model: nn.Module) -> torch.memory_format:
-    """Channels last where something convolves."""
+    """Channels last if the model has convolutions."""
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     return torch.channels_last if convolves else torch.contiguous_format
 
@@ -257,7 +257,7 @@ def _physical_batches(batch: np.ndarray, device: torch.device) -> Iterator[np.nd
 
 
 def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float) -> int:
-    """Add the clipped per-sample gradients of one physical batch to `sums`; how many were clipped."""
+    """Add the clipped per-sample gradients of one physical batch to `sums`; returns how many were clipped."""
     clipped = clipped_sum(gradients, max_grad_norm)
     for total, part in zip(sums, clipped.total, strict=True):
         total.add_(part)

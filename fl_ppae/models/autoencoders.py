@@ -1,7 +1,7 @@
-"""The autoencoders: an encoder that may leave a hospital, a decoder (or a task head) that never does.
+"""The autoencoders: an encoder that may leave a hospital, and a decoder or task head that never does.
 
-Every network takes float images (N, C, H, W) in [0, 1] and can be trained with per-sample gradients:
-no BatchNorm, nothing in place, and decoders of Conv2d + sub-pixel shuffling (arXiv:1609.05158), because
+Each network takes float images (N, C, H, W) in [0, 1] and can be trained with per-sample gradients:
+no BatchNorm, no in-place operations, and decoders of Conv2d + sub-pixel shuffling (arXiv:1609.05158), because
 Opacus' gradient sampler of ConvTranspose2d fails on the empty batches that Poisson sampling draws.
 Shuffling convolves at the lower resolution, so it is also faster than Upsample + Conv2d.
 """
@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 ImageShape = tuple[int, int, int]
 
 NAMES = ("fc", "fc-deep", "conv", "conv-image")
-FC_SIZE = 784  # numbers in a vector encoding: 49k, so that ResNet18 can see it as (16, 7, 7)
+FC_SIZE = 784  # numbers in a vector encoding: a multiple of 49, so that ResNet18 can view it as (16, 7, 7)
 CONV_CHANNELS = 16
 
 
@@ -42,11 +42,11 @@ class Autoencoder(nn.Module):
 def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Shape:
     """The shape of one encoding: (k,) for `fc` and `fc-deep`, (k, h, w) for the others.
 
-    `encoding_size` counts the numbers in an encoding; 0 takes the architecture's own: 784, 16 channels
-    of a quarter of the image's height and width (`conv`), or the image's shape (`conv-image`).
+    `encoding_size` is the number of values in an encoding; 0 takes the architecture's default: 784, 16
+    channels of a quarter of the image's height and width (`conv`), or the image's shape (`conv-image`).
 
     Raises:
-        UserError: the architecture can't give that size; names the nearest that fit.
+        UserError: the architecture can't produce that size; names the nearest sizes that fit.
     """
     channels, height, width = image_shape
     if name in ("fc", "fc-deep"):
@@ -80,7 +80,7 @@ def build_autoencoder(name: str, encoding_size: int, image_shape: ImageShape, se
     return copy.deepcopy(_drawn(name, encoding_size, image_shape, seed))
 
 
-@lru_cache(maxsize=8)  # drawing weights takes longer than copying them, and every message needs a network
+@lru_cache(maxsize=8)  # drawing weights is slower than copying them, and every message needs a network
 def _drawn(name: str, encoding_size: int, image_shape: ImageShape, seed: int) -> Autoencoder:
     shape = encoding_shape(name, encoding_size, image_shape)
     build = {"fc": _fc, "fc-deep": _fc_deep, "conv": _conv, "conv-image": _conv_image}[name]
@@ -91,19 +91,19 @@ def _drawn(name: str, encoding_size: int, image_shape: ImageShape, seed: int) ->
 def build_head(shape: Shape, num_classes: int, seed: int) -> nn.Module:
     """The task head: encodings (N, *shape) to class scores (N, num_classes), drawn from `seed`.
 
-    Each encoding is normalised first: without it the noised loss on BloodMNIST stays at 1.3 nats where it
-    reaches 0.9 with it.
+    Each encoding is normalised first: with it, the noised loss on BloodMNIST reaches 0.9 nats; without it,
+    it stays at 1.3.
     """
     with seeded(seed):
         return nn.Sequential(nn.GroupNorm(1, shape[0]), nn.Flatten(), nn.Linear(prod(shape), num_classes))
 
 
 class _Centred(nn.Module):
-    """Pixels in [0, 1] to `scale` times [-0.5, 0.5].
+    """Map pixels from [0, 1] to `scale` times [-0.5, 0.5].
 
-    Adam moves every weight by about the same step, so the inputs of a wide layer have to be small, and
-    those of a 3x3 convolution may be large: about zero and times 4 it halves the loss that `conv`
-    reaches in five epochs of BloodMNIST.
+    Adam moves every weight by about the same step, so the inputs of a wide layer must be small, while
+    those of a 3x3 convolution may be large: centring pixels and scaling them by 4 halves the loss that
+    `conv` reaches in five epochs of BloodMNIST.
     """
 
     def __init__(self, scale: float) -> None:
@@ -115,9 +115,9 @@ class _Centred(nn.Module):
 
 
 class _Shuffled(nn.Module):
-    """Every four feature maps (N, 4c, h, w) as one of twice the size, cropped to (N, c, height, width).
+    """Merge each four feature maps (N, 4c, h, w) into one twice the size, cropped to (N, c, height, width).
 
-    As `nn.PixelShuffle(2)`, whose backward pass fails on an empty batch (torch 2.15).
+    Like `nn.PixelShuffle(2)`, but its backward pass works on an empty batch, which fails there (torch 2.15).
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -139,7 +139,7 @@ def _fc(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
 
 
 def _fc_deep(image: ImageShape, encoding: Shape, hidden: int = 512) -> tuple[nn.Module, nn.Module]:
-    """A hidden layer on either side of the encoding."""
+    """One hidden layer on each side of the encoding."""
     pixels, size = prod(image), prod(encoding)
     encoder = nn.Sequential(
         _Centred(0.25), nn.Flatten(), nn.Linear(pixels, hidden), nn.ELU(), nn.Linear(hidden, size), nn.ELU()
@@ -155,12 +155,12 @@ def _fc_deep(image: ImageShape, encoding: Shape, hidden: int = 512) -> tuple[nn.
 
 
 def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size, or halves it, rounding up."""
+    """A 3x3 convolution that keeps the size or, with stride 2, halves it, rounding up."""
     return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
 
 
 def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
-    """Two halvings to k feature maps of a quarter of the image's height and width."""
+    """Halves the image twice, to k feature maps of a quarter of its height and width."""
     channels, height, width = image
     encoder = nn.Sequential(
         _Centred(4),
@@ -184,7 +184,7 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
 
 
 def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
-    """An encoding of the image's own shape, through feature maps of half its height and width."""
+    """An encoding of the image's shape, through feature maps of half its height and width."""
     channels, height, width = image
 
     def through_half() -> list[nn.Module]:

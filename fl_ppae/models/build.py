@@ -1,4 +1,4 @@
-"""The networks a run's configuration asks for: the same in every hospital and at the server."""
+"""The networks that a run's configuration specifies, the same in every hospital and at the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def encoding_shape_of(config: RunConfig) -> Shape:
     """Shape of one encoding in this run.
 
     Raises:
-        UserError: the encoder does not fit the image, or the encoding not the classifier.
+        UserError: the encoder does not fit the image, or the encoding does not fit the classifier.
     """
     shape = encoding_shape(config.autoencoder, config.encoding_size, DATASETS[config.dataset].image_shape)
     check_fit(config.classifier, shape)
@@ -31,7 +31,7 @@ def encoding_shape_of(config: RunConfig) -> Shape:
 
 
 def check_released(config: RunConfig, public_records: int) -> None:
-    """Whether encodings can leave as the configuration asks, given the size of the server's split.
+    """Check that encodings can be shared as configured, given the size of the server's split.
 
     Raises:
         UserError: as `encoding_shape_of`, or they can't be projected to projection-size.
@@ -42,12 +42,12 @@ def check_released(config: RunConfig, public_records: int) -> None:
 
 
 def released_shape_of(config: RunConfig) -> Shape:
-    """Shape of one encoding as it leaves a hospital: noised ones are projected first."""
+    """Shape of one encoding as it leaves a hospital; noised encodings are projected first."""
     return (config.projection_size,) if config.encoding_noise_epsilon else encoding_shape_of(config)
 
 
 def public_seed(config: RunConfig) -> int:
-    """Seed of initial weights. They are public, so entropy would add nothing: -1 counts as 0."""
+    """Seed of the initial weights. They are public, so entropy would add nothing: -1 counts as 0."""
     return max(config.seed, 0)
 
 
@@ -68,6 +68,6 @@ def local_model_of(config: RunConfig) -> LocalModel:
 
 @lru_cache(maxsize=8)  # every message is checked against them
 def update_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
-    """Name and shape of each array in an update: all that may leave of what a hospital trains."""
+    """Name and shape of each array in an update, the only part of a trained model that may leave."""
     shared = OBJECTIVES[config.objective].shared(local_model_of(config))
     return {name: tuple(value.shape) for name, value in shared.state_dict().items()}

@@ -18,7 +18,7 @@ GROUPS = 32
 
 
 def check_fit(classifier: str, encoding_shape: Shape) -> None:
-    """Whether `classifier` ('lr' or 'resnet18') can learn from encodings of `encoding_shape`.
+    """Check that `classifier` ('lr' or 'resnet18') can learn from encodings of `encoding_shape`.
 
     Raises:
         UserError: it can't; names the nearest encoding size that fits.
@@ -30,10 +30,10 @@ def check_fit(classifier: str, encoding_shape: Shape) -> None:
 
 
 def as_image_shape(encoding_shape: Shape) -> ImageShape:
-    """The (C, H, W) in which ResNet18 sees an encoding: its own, or (k, 7, 7) for a vector of 49k.
+    """The (C, H, W) in which ResNet18 views an encoding: its own, or (k, 7, 7) for a vector of 49k numbers.
 
     Raises:
-        UserError: a vector of another size, or a shape that is neither.
+        UserError: a vector of another size, or a shape that is neither of these.
     """
     if len(encoding_shape) == 3:
         channels, height, width = encoding_shape
@@ -54,10 +54,11 @@ def as_image_shape(encoding_shape: Shape) -> ImageShape:
 def resnet18(in_channels: int, size: int, num_classes: int, seed: int) -> ResNet:
     """ResNet18 for (N, in_channels, size, size) to class scores (N, num_classes), drawn from `seed`.
 
-    Up to 16 pixels the stem is a 3x3 convolution without pooling, so that something is left for the
-    four stages; above, it is the original 7x7 one of stride 2 with pooling (13 times as fast on 28x28).
+    For up to 16 pixels the stem is a 3x3 convolution without pooling, so that the four stages still have
+    pixels to work on; above that, it is the original 7x7 convolution of stride 2 with pooling (13 times as
+    fast on 28x28).
     """
-    # Seconds to import, and no hospital needs it.
+    # Takes seconds to import, and no hospital needs it.
     from torchvision.models.resnet import resnet18 as torchvision_resnet18
 
     with seeded(seed):
@@ -71,7 +72,7 @@ def resnet18(in_channels: int, size: int, num_classes: int, seed: int) -> ResNet
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     for module in network.modules():
         if isinstance(module, nn.ReLU):
-            module.inplace = False  # per-sample gradients need the inputs unharmed
+            module.inplace = False  # per-sample gradients need unmodified inputs
     return network
 
 

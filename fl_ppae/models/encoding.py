@@ -1,7 +1,4 @@
-"""What an encoder gives and keeps: encodings, and a probe of how much of the image is in them.
-
-Functions over arrays and modules; they compute where the module is.
-"""
+"""Encodings of images, computed on the device that the encoder is on."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ Array = NDArray[Any]
 
 
 def images_to_tensor(images: Array | Tensor) -> Tensor:
-    """uint8 (N, H, W, C) as float (N, C, H, W) in [0, 1]; a float tensor as it is."""
+    """uint8 (N, H, W, C) as float32 (N, C, H, W) in [0, 1]; a float tensor unchanged."""
     if isinstance(images, Tensor):
         return images
     return to_float(images).contiguous()
@@ -30,7 +27,7 @@ def images_to_tensor(images: Array | Tensor) -> Tensor:
 def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDArray[np.float32]:
     """The encodings (N, *encoding), float32, of uint8 (N, H, W, C) or float (N, C, H, W) images.
 
-    The array may be memory-mapped: only `batch` images at a time are read.
+    The array may be memory-mapped: only `batch` images are read at a time.
     """
     training, device = encoder.training, _device(encoder)
     encoder.eval()

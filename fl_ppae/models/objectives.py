@@ -1,6 +1,6 @@
-"""What an encoder learns inside a hospital: by which loss, with which partner, and what may leave of it.
+"""What an encoder learns inside a hospital: the loss, the partner network, and what may leave.
 
-A new objective is one entry of `OBJECTIVES`, and its name in `keys.Keys.objective`.
+To add an objective, add an entry to `OBJECTIVES` and its name to `keys.Keys.objective`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fl_ppae.models.autoencoders import Autoencoder, Shape, build_head
 
 
 class LocalModel(nn.Module):
-    """What a hospital trains: the shared encoder and its own partner (decoder or task head)."""
+    """What a hospital trains: the shared encoder and its own partner, a decoder or task head."""
 
     def __init__(self, encoder: nn.Module, partner: nn.Module) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class LocalModel(nn.Module):
         self.partner = partner
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] to the reconstruction (N, C, H, W) or the class scores (N, K)."""
+        """Images (N, C, H, W) in [0, 1] to reconstructions (N, C, H, W) or class scores (N, K)."""
         output: Tensor = self.partner(self.encoder(images))
         return output
 
     def part(self, names: Sequence[str]) -> nn.ModuleList:
-        """The modules of these names, "encoder" and "partner", as one; its parameters are in this order."""
+        """The modules with these names ("encoder", "partner") as one, with parameters in this order."""
         return nn.ModuleList(self.get_submodule(name) for name in names)
 
 
@@ -37,12 +37,12 @@ class Objective:
     """One value of the key `objective`.
 
     Attributes:
-        loss: outputs of a `LocalModel`, images and labels of N records to their losses, (N,).
-        partner: the untrained partner, from the untrained autoencoder, the shape of an encoding, the number
-            of classes and a seed.
+        loss: from a `LocalModel`'s outputs, images and labels of N records, their losses (N,).
+        partner: from the untrained autoencoder, the shape of an encoding, the number of classes and a seed,
+            the untrained partner.
         learns_labels: True if the loss depends on labels.
-        in_nats: True if exp(-loss) is the probability that the model gives to a record.
-        shared: of a hospital's model, the module whose update may leave the hospital.
+        in_nats: True if exp(-loss) is the probability that the model assigns to a record.
+        shared: the module of a hospital's model whose update may leave the hospital.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Objective:
 
 
 def _squared_error(outputs: Tensor, images: Tensor, _labels: Tensor) -> Tensor:
-    """(N,): mean over a record's pixels."""
+    """(N,): mean squared error over a record's pixels."""
     return (outputs - images).square().flatten(1).mean(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Weights drawn from a seed, whatever else the process draws."""
+"""Draw weights from a seed, independently of everything else the process draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` on the CPU inside the block; the global generator is as before after it."""
+    """Draw from `seed` on the CPU inside the block; afterwards the global generator is as before."""
     generator = torch.default_generator  # torch.manual_seed would reseed the accelerators as well
     state = generator.get_state()
     generator.manual_seed(seed)

@@ -1,14 +1,14 @@
-"""What events cost: epsilon at a delta by two independent accountants, and the noise for a budget.
+"""What events cost: epsilon at a given delta by two independent accountants, and the noise for a budget.
 
 Guarantee computed here: (epsilon, delta)-differential privacy of one record, composed over *all*
 events given, assuming that each batch was drawn by Poisson sampling at the event's sample rate, and
 that each gradient or encoding was clipped to the norm that its noise is scaled by. `epsilon` is for
 encoder updates under add-or-remove-one neighbours, by both accountants. `replace_one_epsilon` is for
-everything, under replace-one neighbours, because encodings and labels are released record by record:
-their number shows at once that one was added. It is larger, for the same updates too.
+everything, under replace-one neighbours: encodings and labels are released record by record, so their
+number alone would reveal that a record was added. It is larger, even for the same updates.
 
 PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al. 2020
-(arXiv:1906.03049) with pessimistic rounding, in dp-accounting. Neither reads the other's code.
+(arXiv:1906.03049) with pessimistic rounding, in dp-accounting. Neither uses the other's code.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from fl_ppae.privacy.events import (
 from fl_ppae.privacy.labels import replacement_rate
 
 MAX_NOISE_MULTIPLIER = 1e4
-_TOLERANCE = 2.5e-4  # of a noise multiplier, before it is looked for among its neighbours
-_INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; 1e-4 costs four times as much for 0.0005 at most
-_ORDERS = [*range(2, 65), 96, 128, 256]  # whole ones have a short formula, the others a slow series
+_TOLERANCE = 2.5e-4  # of a noise multiplier, before the search among its neighbours
+_INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; 1e-4 takes four times as long and gains 0.0005
+_ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
 Merged = tuple[tuple[float, float, int], ...]
@@ -56,19 +56,19 @@ Merged = tuple[tuple[float, float, int], ...]
 
 @dataclass(frozen=True)
 class Epsilon:
-    """One composition's epsilon by both accountants. `spent` is what counts: the larger."""
+    """The epsilon of one composition by both accountants. The larger, `spent`, is the one that counts."""
 
     prv: float
     pld: float
 
     @property
     def spent(self) -> float:
-        """The larger of the two: when in doubt the ledger over-states."""
+        """The larger of the two: in doubt, the ledger overstates."""
         return max(self.prv, self.pld)
 
 
 def epsilon(events: Iterable[PoissonGaussian], delta: float) -> Epsilon:
-    """(epsilon, delta) of these encoder updates together, add or remove one record; 0 for no events.
+    """Epsilon at `delta` of these encoder updates together, add or remove one record; 0 for no events.
 
     Raises:
         ValueError: delta outside (0, 1).
@@ -79,9 +79,9 @@ def epsilon(events: Iterable[PoissonGaussian], delta: float) -> Epsilon:
 
 
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
-    """(epsilon, delta) of everything in `events` together, replace one record, by PLD; 0 for no events.
+    """Epsilon at `delta` of all `events` together, replace one record, by PLD; 0 for no events.
 
-    Records of the train and of the test part are disjoint: the dearer part counts.
+    Train and test records are disjoint, so the part with the larger epsilon counts.
 
     Raises:
         ValueError: delta outside (0, 1).
@@ -97,7 +97,7 @@ def _check_delta(delta: float) -> None:
 
 
 def _part(event: Event) -> str:
-    """Whose records pay: only encodings are ever made of test records."""
+    """The part whose records pay: only encodings are ever made from test records."""
     return event.part if isinstance(event, Gaussian) else TRAIN_PART
 
 
@@ -111,10 +111,10 @@ def _prv(merged: Merged, delta: float) -> float:
 
 
 class _CachedDomainPRV(PRVAccountant):
-    """Opacus's accountant with another way to its domain, the range over which it convolves.
+    """Opacus's accountant with a faster choice of its domain, the range over which it convolves.
 
-    Nine tenths of its time go into Renyi divergences from which the domain is sized. Any that bound the
-    loss do: those of whole orders are quick, and one step's are kept, whatever the number of steps.
+    Opacus spends nine tenths of its time on the Renyi divergences that size the domain. Any that bound the
+    loss will do: integer orders are quick, and those of one step are cached for any number of steps.
     """
 
     def _get_domain(
@@ -176,10 +176,10 @@ def _steps(sigma: float, rate: float, steps: int, relation: NeighboringRelation)
 
 @lru_cache(maxsize=128)
 def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> PrivacyLossDistribution:
-    """One step's distribution: most of an accountant's time goes here, and it is the same every round.
+    """One step's distribution, cached because it takes most of the time and is the same every round.
 
-    dp-accounting takes `sigma` in clipping norms under both relations: replacing a record counts as
-    moving the sum by two of them.
+    dp-accounting takes `sigma` in units of the clipping norm under both relations: replacing a record
+    moves the sum by up to two clipping norms.
     """
     return from_gaussian_mechanism(
         sigma,
@@ -192,11 +192,11 @@ def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> Priva
 
 @lru_cache(maxsize=4096)
 def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: float, delta: float) -> float:
-    """The smallest noise multiplier, of four digits, at which `steps` steps cost at most `target_epsilon`.
+    """The smallest four-digit noise multiplier at which `steps` steps cost at most `target_epsilon`.
 
-    Both accountants agree to the result: `epsilon(...).spent <= target_epsilon`. Server and hospital each
-    calibrate for themselves and must come to the same number, whatever their processors and threads make of
-    the last digits: hence the four.
+    Both accountants confirm it: `epsilon(...).spent <= target_epsilon`. Server and hospital calibrate
+    separately and must reach the same number even if their processors and threads differ in the last
+    digits, hence four digits.
 
     Raises:
         UserError: no noise multiplier up to 10,000 is enough.
@@ -220,17 +220,18 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
                 f"{sample_rate:.3g}, delta {delta:.3g}; ask for more epsilon or fewer rounds"
             )
     low = high / 2
-    while high <= 1.0 and low > MIN_NOISE_MULTIPLIER and fits(low):  # by steps: little noise is slow
+    # In small steps, because accounting is slow at low noise.
+    while high <= 1.0 and low > MIN_NOISE_MULTIPLIER and fits(low):
         high, low = low, max(MIN_NOISE_MULTIPLIER, low / 1.5)
     near = low
     if not fits(low):
-        # Brent's method, because in logarithms epsilon is nearly a straight line.
+        # Brent's method: epsilon is nearly linear on logarithmic scales.
         near = math.exp(brentq(excess, math.log(low), math.log(high), xtol=_TOLERANCE))
     return _smallest(both_fit, near, at_least=MIN_NOISE_MULTIPLIER)
 
 
 def _smallest(fits: Callable[[float], bool], near: float, at_least: float = 0.0) -> float:
-    """The smallest number of four significant digits that fits, sought from `near`."""
+    """The smallest number of four significant digits that fits, searched for from `near`."""
     sigma = _four_digits(near)
     while not fits(sigma):
         sigma = _four_digits(sigma, 1)
@@ -240,18 +241,18 @@ def _smallest(fits: Callable[[float], bool], near: float, at_least: float = 0.0)
 
 
 def _four_digits(value: float, step: int = 0) -> float:
-    """`value` rounded to four significant digits, `step` of them further."""
+    """`value` rounded to four significant digits, then moved by `step` units of the last digit."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 3)
     return float(f"{value + step * unit:.3e}")
 
 
 @lru_cache(maxsize=128)
 def calibrate_encoding_noise(target_epsilon: float, delta: float) -> float:
-    """The noise multiplier at which one release of clipped encodings costs at most `target_epsilon`; four
-    digits, as `calibrate_noise_multiplier`.
+    """The smallest four-digit noise multiplier at which one release of clipped encodings costs at most
+    `target_epsilon`.
 
     Replace-one: two encodings of norm C are at most 2 C apart. By the analytic Gaussian mechanism
-    (Balle and Wang 2018, arXiv:1805.06530), valid for every epsilon, and PLD agrees to the result.
+    (Balle and Wang 2018, arXiv:1805.06530), valid for every epsilon; PLD confirms the result.
     """
     wanted = DifferentialPrivacyParameters(target_epsilon, delta)
     near = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation

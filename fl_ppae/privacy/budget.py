@@ -1,4 +1,4 @@
-"""Whether what is about to be released still fits: the run's budgets, and the hospital's own ceiling."""
+"""Whether a planned release fits the run's budgets and the hospital's own ceiling."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fl_ppae.privacy.ledger import Terms
 
 
 def over_target(spent: Sequence[Event], asked: Sequence[Event], terms: Terms) -> str:
-    """Why `asked` on top of `spent` would pass the run's targets; empty if it would not.
+    """Why `asked` on top of `spent` would exceed the run's targets; empty if it would not.
 
-    Updates count against the target epsilon, encodings and labels against theirs, each over the ledger's
-    whole history.
+    Updates count against the target epsilon, encodings and labels against their own targets, each over the
+    ledger's whole history.
     """
     after = (*spent, *asked)
     kinds = {type(event) for event in asked}
@@ -34,10 +34,10 @@ def over_target(spent: Sequence[Event], asked: Sequence[Event], terms: Terms) ->
 
 
 def over_ceiling(spent: Sequence[Event], asked: Sequence[Event], delta: float, ceiling: float | None) -> str:
-    """Why `asked` on top of `spent` would pass the hospital's own ceiling; empty if it would not.
+    """Why `asked` on top of `spent` would exceed the hospital's own ceiling; empty if it would not.
 
-    The ceiling is for all of it together: under add-or-remove-one while only updates were ever
-    released, else under replace-one.
+    The ceiling applies to everything together: under add-or-remove-one as long as only updates were
+    released, otherwise under replace-one.
     """
     after = (*spent, *asked)
     if ceiling is None or len(after) == len(spent):

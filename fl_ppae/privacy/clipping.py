@@ -1,4 +1,4 @@
-"""Clip each record's gradient, sum, add noise: the mathematics of DP-SGD (arXiv:1607.00133, Algorithm 1).
+"""Clip each record's gradient, sum, and add noise: the mathematics of DP-SGD (arXiv:1607.00133, Algorithm 1).
 
 Guarantee: adding or removing one record moves `clipped_sum` by at most `max_grad_norm` in joint L2
 norm over all tensors. Noise of standard deviation `noise_multiplier * max_grad_norm` on it is then
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fl_ppae.privacy.per_sample import Dense, Gradients
 
-# Gradients are clipped this far below the bound, so that float32 rounding can't carry one over it.
+# Gradients are clipped slightly below the bound, so that float32 rounding can't push one above it.
 CLIP_MARGIN = 1e-5
 
 
@@ -24,7 +24,7 @@ def per_sample_norms(grads: Sequence[Tensor | Gradients]) -> Tensor:
     """Joint L2 norm of each record's gradient.
 
     Args:
-        grads: one per parameter, as a tensor (N, *shape) or as `privacy.per_sample` gives it.
+        grads: one per parameter, a tensor (N, *shape) or as returned by `privacy.per_sample`.
 
     Returns:
         (N,), float32.
@@ -34,7 +34,7 @@ def per_sample_norms(grads: Sequence[Tensor | Gradients]) -> Tensor:
 
 
 class ClippedSum(NamedTuple):
-    """`total`: one tensor of the parameter's shape each. `norms`: (N,), before clipping, un-noised."""
+    """`total`: one tensor per parameter, of its shape. `norms`: (N,), before clipping, without noise."""
 
     total: list[Tensor]
     norms: Tensor
@@ -43,15 +43,15 @@ class ClippedSum(NamedTuple):
 def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> ClippedSum:
     """Sum of the records' gradients, each scaled down to a joint L2 norm of at most `max_grad_norm`.
 
-    | record's gradient | what it adds |
+    | record's gradient | its contribution |
     |---|---|
-    | norm <= max_grad_norm | itself (less the margin of 1e-5) |
+    | norm <= max_grad_norm | itself, less a margin of 1e-5 |
     | norm > max_grad_norm | its direction, at max_grad_norm |
     | not finite | nothing |
     | no records (N = 0) | zeros |
 
     Args:
-        grads: one per parameter, as a tensor (N, *shape) or as `privacy.per_sample` gives it.
+        grads: one per parameter, a tensor (N, *shape) or as returned by `privacy.per_sample`.
         max_grad_norm: > 0.
     """
     every = _gradients(grads)
@@ -69,5 +69,5 @@ def _gradients(grads: Sequence[Tensor | Gradients]) -> list[Gradients]:
 
 
 def gaussian_noise(shapes: Sequence[torch.Size], std: float, rng: np.random.Generator) -> list[Tensor]:
-    """Independent normal noise, mean 0, of the given shapes; float32, from `rng` alone."""
+    """Independent normal noise of mean 0 in the given shapes, float32, drawn from `rng` alone."""
     return [torch.from_numpy(rng.standard_normal(tuple(shape), dtype=np.float32)) * std for shape in shapes]

@@ -1,13 +1,13 @@
-"""The Gaussian mechanism on encodings: centre and project by public data, clip, add noise.
+"""The Gaussian mechanism on encodings: centre and project using public data, clip, add noise.
 
 Guarantee: under replace-one neighbours, each record's released vector is one Gaussian mechanism of
 sensitivity 2 (two vectors of norm at most 1) and standard deviation `noise_multiplier`, whatever the
-encoder and the projection are, as long as they depend on the records through private releases only.
-The encoder's own training is another event in the ledger: both compose.
+encoder and the projection are, provided they depend on the records only through private releases. The
+encoder's own training is another event in the ledger; the two compose.
 
-A full encoding of 784 numbers drowns in such noise. Projecting to a few first keeps what counts, and
-the projection comes from public data (the server's own split): fitted on the records, it would be a
-release of its own.
+A full encoding of 784 numbers drowns in such noise. Projecting to a few numbers first keeps most of the
+information. The projection comes from public data (the server's own split): fitted to the records, it
+would be another release.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import numpy as np
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.clipping import CLIP_MARGIN
 
-# Of the public encodings' norms. The longer ones are clipped; accuracy hardly differs from 0.1 to 0.5.
+# Of the public encodings' norms; longer encodings are clipped. Accuracy hardly changes from 0.1 to 0.5.
 CLIP_QUANTILE = 0.25
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What every encoding goes through before it is noised; the same for all hospitals, and public.
+    """The projection of every encoding before noise is added; public, and the same for all hospitals.
 
     Attributes:
         centre: (d,) float32, subtracted from the flattened encoding.
         components: (k, d) float32, k <= d.
-        clip_norm: L2 norm to which the projected encoding is clipped, > 0; the unit of what is released.
+        clip_norm: L2 norm to which a projected encoding is clipped, > 0; the unit of released values.
     """
 
     centre: np.ndarray
@@ -40,10 +40,10 @@ class Projection:
 
 
 def check_projection(size: int, records: int, numbers: int) -> None:
-    """Whether `records` public encodings of so many `numbers` can be projected to `size`.
+    """Check that `records` public encodings of `numbers` values each can be projected to `size`.
 
     Raises:
-        UserError: fewer numbers in an encoding, or fewer encodings, than `size`.
+        UserError: an encoding has fewer values than `size`, or there are fewer encodings.
     """
     if size > min(records, numbers):
         raise UserError(
@@ -60,18 +60,18 @@ def public_projection(encodings: np.ndarray, size: int) -> Projection:
     """
     flat = encodings.reshape(len(encodings), -1).astype(np.float64)
     check_projection(size, *flat.shape)
-    from sklearn.decomposition import PCA  # seconds to import, and only the server needs it
+    from sklearn.decomposition import PCA  # takes seconds to import, and only the server needs it
 
     fitted = PCA(size, svd_solver="covariance_eigh").fit(flat)
     norms = np.linalg.norm(fitted.transform(flat), axis=1)
     clip_norm = float(np.quantile(norms, CLIP_QUANTILE)) or 1.0
-    # In C order: safetensors writes an array's memory as it lies.
+    # In C order: safetensors writes an array's memory as it is laid out.
     components = np.ascontiguousarray(fitted.components_, np.float32)
     return Projection(fitted.mean_.astype(np.float32), components, clip_norm)
 
 
 def project_and_clip(encodings: np.ndarray, projection: Projection) -> np.ndarray:
-    """(N, k) float64 of norm at most 1: encodings (N, *encoding) in units of the clipping norm.
+    """(N, k) float64 of norm at most 1: projected encodings (N, *encoding) in units of the clipping norm.
 
     | projected encoding | becomes |
     |---|---|

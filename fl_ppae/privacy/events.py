@@ -1,7 +1,7 @@
-"""Releases of something private, as immutable data: what each ran, not what it cost.
+"""Private releases as immutable data: which mechanism ran, not what it cost.
 
-What they cost, under which neighbours, is `privacy.accounting`'s. Noise multipliers are standard
-deviations in units of the clipping norm, of gradients as of encodings.
+`privacy.accounting` computes the cost and says under which neighbours. Noise multipliers are standard
+deviations in units of the clipping norm, for gradients and for encodings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PoissonGaussian:
         noise_multiplier: standard deviation of the noise / max grad norm; > 0.
         sample_rate: probability with which each record joins a batch, in (0, 1].
         steps: number of noised sums, >= 1; empty batches count.
-        round: the server round that asked for it, from 1.
+        round: the server round that requested it, from 1.
 
     Raises:
         ValueError: a value outside its range.
@@ -44,12 +44,12 @@ class PoissonGaussian:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """One release of the encoding of every record of `part`, each clipped, each with its own noise.
+    """One release of the encodings of all records of `part`, each clipped, with independent noise.
 
     Attributes:
         noise_multiplier: standard deviation of the noise / clipping norm of an encoding; > 0.
         part: train or test; their records are disjoint.
-        round: the last round before it, from 1.
+        round: the last round before the release, from 1.
 
     Raises:
         ValueError: a value outside its range.
@@ -69,12 +69,12 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class RandomisedResponse:
-    """One release of the label of every train record, each true or replaced by chance.
+    """One release of the labels of all train records, each true or randomly replaced.
 
     Attributes:
         epsilon: log of the ratio of P(true label) to P(any one other); > 0.
         classes: number of possible labels, >= 2.
-        round: the last round before it, from 1.
+        round: the last round before the release, from 1.
 
     Raises:
         ValueError: a value outside its range.
@@ -98,7 +98,7 @@ _TYPES = {"float": float, "int": int, "str": str}
 
 
 def as_dict(event: Event) -> dict[str, str | float | int]:
-    """JSON form, as it stands in `ledger.json` and in a hospital's ledger."""
+    """The JSON form used in `ledger.json` and in a hospital's ledger."""
     return {"mechanism": event.mechanism, **asdict(event)}
 
 
@@ -106,7 +106,7 @@ def from_dict(values: Mapping[str, object]) -> Event:
     """The inverse of `as_dict`.
 
     Raises:
-        ValueError: an unknown mechanism; keys are missing, unknown or ill-typed.
+        ValueError: the mechanism is unknown, or a key is missing, unknown or ill-typed.
     """
     mechanism = values.get("mechanism")
     kind = MECHANISMS.get(mechanism) if isinstance(mechanism, str) else None
@@ -121,12 +121,12 @@ def from_dict(values: Mapping[str, object]) -> Event:
 
 
 def updates(events: Iterable[Event]) -> tuple[PoissonGaussian, ...]:
-    """Those that paid for encoder updates."""
+    """The events that paid for encoder updates."""
     return tuple(event for event in events if isinstance(event, PoissonGaussian))
 
 
 def merge(events: Iterable[PoissonGaussian]) -> tuple[tuple[float, float, int], ...]:
-    """Events as sorted `(noise_multiplier, sample_rate, steps)`: composition ignores order and round."""
+    """Events as sorted `(noise_multiplier, sample_rate, steps)`; composition ignores order and round."""
     totals: dict[tuple[float, float], int] = {}
     for event in events:
         key = (event.noise_multiplier, event.sample_rate)

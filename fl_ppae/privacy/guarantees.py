@@ -1,4 +1,4 @@
-"""What a run guarantees of each artefact that left a hospital, and whether all of it is formal."""
+"""What a run guarantees for each artefact that left a hospital, and whether everything is formal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NOTHING = Guarantee(0.0, 0.0, True, "not shared: it never left a hospital")
 
 @dataclass(frozen=True)
 class Spending:
-    """Epsilon of what one hospital's records paid, at the run's delta; None where there is no number.
+    """What one hospital's records have spent, at the run's delta; None if there is no number.
 
     Attributes:
-        updates: add or remove one record, the larger of both accountants.
-        encodings: replace one record. The mechanism on them, composed with the training of the encoder
-            that made them: through it a record reaches the encodings of all others.
-        labels: of randomised response alone, at delta 0.
-        total: all of it, replace one record.
+        updates: add or remove one record, the larger epsilon of the two accountants.
+        encodings: replace one record. Their mechanism composed with the training of the encoder that made
+            them, through which a record affects the encodings of all others.
+        labels: randomised response alone, at delta 0.
+        total: everything, replace one record.
     """
 
     updates: float | None
@@ -32,7 +32,7 @@ class Spending:
 
 
 def spending_of(events: Sequence[Event], delta: float, *, private_training: bool) -> Spending:
-    """What `events` come to. Training without noise leaves no number for what depends on it."""
+    """What `events` cost in total. After training without noise, what depends on it has no number."""
     labels = [event.epsilon for event in events if isinstance(event, RandomisedResponse)]
     with_encodings = [event for event in events if isinstance(event, PoissonGaussian | Gaussian)]
     released = len(with_encodings) > len(updates(events))
@@ -47,8 +47,8 @@ def spending_of(events: Sequence[Event], delta: float, *, private_training: bool
 def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Guarantee]:
     """The guarantee of each artefact, for one record of one hospital, and the total.
 
-    `spent` is by hospital; the federation's epsilon is the largest, because hospitals hold disjoint
-    records. Updates are under add-or-remove-one neighbours, all else under replace-one.
+    `spent` is by hospital. The federation's epsilon is the largest, because hospitals hold disjoint records.
+    Updates are under add-or-remove-one neighbours, everything else under replace-one.
     """
     scope = SCOPES[config.dp_scope]
     delta = config.target_delta

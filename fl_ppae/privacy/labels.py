@@ -1,8 +1,8 @@
 """Randomised response on labels (Warner 1965; k-ary: Kairouz et al. 2016, arXiv:1602.07387).
 
 Guarantee: each released label is (epsilon, 0)-differentially private under replace-one neighbours: any
-two true labels give any released one with probabilities at most e^epsilon apart. It says nothing of
-what an encoding released beside it shows of the label.
+two true labels give any released label with probabilities within a factor of e^epsilon. It says nothing
+about what an encoding released with the label reveals about it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def replacement_rate(epsilon: float, classes: int) -> float:
-    """Probability with which a label is drawn anew, uniformly from all `classes`, the true one included."""
+    """Probability that a label is redrawn uniformly from all `classes`, including the true one."""
     return classes / (math.expm1(epsilon) + classes)
 
 
@@ -33,8 +33,8 @@ def randomised_response(
 
 
 def unbiased_weights(released: np.ndarray, epsilon: float, classes: int) -> np.ndarray:
-    """(N, K) float64: for each record a weight per class whose expectation is 1 for the true one, else 0.
+    """(N, K) float64: for each record, a weight per class with expectation 1 for the true class, else 0.
 
-    Rows of the inverse of `transition`; some are negative. Sums over records weighted so are unbiased.
+    Rows of the inverse of `transition`; some are negative. Sums over records with these weights are unbiased.
     """
     return np.linalg.inv(transition(epsilon, classes))[released]

@@ -1,10 +1,9 @@
 """A hospital's append-only ledger: a file of checksummed lines, on disk before any noise is drawn.
 
-A line is either the terms of a run (what its rounds and its upload cost) or an event (one was paid for).
-Each line carries the SHA-256 of itself chained to the line before, so that a line that was changed,
-dropped from the middle or reordered is noticed. A last line without its newline was torn by a crash:
-everything that the terms in force could have announced then counts as spent. The ledger can only
-over-state.
+A line holds either the terms of a run (what its rounds and its upload cost) or an event that was paid for.
+Each line carries a SHA-256 chained to the line before, so that changed, dropped or reordered lines are
+noticed. A last line without its newline was torn by a crash: everything that the terms in force could have
+announced then counts as spent. The ledger can only overstate.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from fl_ppae.privacy.events import (
 
 @dataclass(frozen=True)
 class UploadTerms:
-    """What a hospital's one upload of encodings and labels costs.
+    """What a hospital's single upload of encodings and labels costs.
 
     Attributes:
-        encoding_epsilon: budget of the encodings, at the run's delta, over the ledger's whole history.
-        encoding_noise_multiplier: None if encodings leave plain.
-        label_epsilon: of randomised response, and its budget; 0 if labels leave in the clear.
-        classes: possible labels.
+        encoding_epsilon: budget for encodings, at the run's delta, over the ledger's whole history.
+        encoding_noise_multiplier: None if encodings are shared plain.
+        label_epsilon: epsilon of randomised response, and its budget; 0 if labels are shared in the clear.
+        classes: number of possible labels.
     """
 
     encoding_epsilon: float
@@ -47,7 +46,7 @@ class UploadTerms:
     classes: int
 
     def events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """What the release of `part` costs; labels are released of the train part only."""
+        """What the release of `part` costs; labels are released for the train part only."""
         costs: list[Event] = []
         if self.encoding_noise_multiplier is not None:
             costs.append(Gaussian(self.encoding_noise_multiplier, part, server_round))
@@ -58,13 +57,13 @@ class UploadTerms:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a hospital agrees to before round 1 of a run; no message changes it afterwards.
+    """What a hospital agrees to before round 1 of a run; no later message changes it.
 
     Attributes:
         run: the run's identity.
         noise_multiplier: None for dp-scope none.
-        steps: noised sums a round.
-        target_epsilon: the budget of updates, counted at `delta` over the ledger's whole history.
+        steps: noised sums per round.
+        target_epsilon: budget for updates, at `delta`, over the ledger's whole history.
         upload: None if the run shares no encodings.
     """
 
@@ -80,13 +79,13 @@ class Terms:
     upload: UploadTerms | None = None
 
     def event(self, server_round: int) -> PoissonGaussian | None:
-        """What one round costs; None without DP."""
+        """The cost of one round; None without DP."""
         if self.noise_multiplier is None:
             return None
         return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps, server_round)
 
     def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """What the release of the encodings of `part` costs; nothing where they leave plain."""
+        """The cost of releasing the encodings of `part`; empty if they are shared plain."""
         return self.upload.events(part, server_round) if self.upload is not None else ()
 
     def any_events(self, server_round: int) -> tuple[Event, ...]:
@@ -98,9 +97,9 @@ class Terms:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What stands in a ledger file: the terms in force and every event ever, oldest first.
+    """The contents of a ledger file: the terms in force and all events ever, oldest first.
 
-    `history` counts the events that were there before these terms.
+    `history` is the number of events before these terms.
     """
 
     path: Path
@@ -109,20 +108,20 @@ class Ledger:
     history: int = 0
 
     def announce(self, *events: Event) -> Ledger:
-        """Append `events` and wait until they are on the disk; only then may noise be drawn for them."""
+        """Append `events` and wait until they are on disk; only then may their noise be drawn."""
         for event in events:
             _append(self.path, _EVENT, as_dict(event))
         return replace(self, events=(*self.events, *events))
 
 
 def open_run(path: Path, terms: Terms) -> Ledger:
-    """The ledger under `terms`: started with them, or, for a new run, continued with them.
+    """The ledger under `terms`: a new ledger, or an existing one, to which a new run adds its terms.
 
     Raises:
-        UserError: the ledger is altered, or holds other terms for the same run.
+        UserError: the ledger was altered, or holds other terms for the same run.
     """
     if not path.exists():
-        # Whole or not at all, so that every line after it has terms to be counted under.
+        # Written atomically, so that every later line has terms to be counted under.
         write_atomically(path, _line(_TERMS, asdict(terms), previous=""))
         return Ledger(path, terms)
     ledger = read_ledger(path)
@@ -138,10 +137,10 @@ def open_run(path: Path, terms: Terms) -> Ledger:
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Read and verify a ledger; a torn last line is replaced by all events that it could stand for.
+    """Read and verify a ledger; a torn last line is replaced by all events that it could have been.
 
     Raises:
-        UserError: missing or altered. It is never restarted at zero.
+        UserError: the ledger is missing or altered. It is never restarted at zero.
     """
     try:
         content = path.read_bytes()

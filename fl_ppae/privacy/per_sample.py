@@ -1,11 +1,11 @@
-"""Per-sample gradients of small networks, by hooks: one matrix product a layer and record.
+"""Per-sample gradients of small networks, by hooks: one matrix product per layer and record.
 
-No guarantee of its own: `clipping.clipped_sum` norms exactly the numbers that it sums, whatever their
-precision. They are those of Opacus's `GradSampleModule` (arXiv:2109.12298), which they are tested
-against, and several times as fast for the convolutions here: patches are copied in the channels-last
-order in which a row of a patch is already contiguous, and multiplied in bfloat16 where asked for. A
-linear layer's gradient is the outer product of two vectors and is never formed; its norm is the product
-of theirs (Goodfellow 2015, arXiv:1510.01799).
+No guarantee of its own: `clipping.clipped_sum` takes norms of exactly the numbers that it sums, whatever
+their precision. They match Opacus's `GradSampleModule` (arXiv:2109.12298), against which they are tested,
+and are several times as fast for the convolutions here: patches are copied in channels-last order, in
+which a row of a patch is already contiguous, and multiplied in bfloat16 on request. A linear layer's
+gradient is the outer product of two vectors and is never formed; its norm is the product of their norms
+(Goodfellow 2015, arXiv:1510.01799).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fl_ppae.hardware import CPU
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """One parameter's gradients, formed: `values` (N, *any). `arrange` brings a sum into its shape."""
+    """One parameter's gradients as `values` (N, *any); `arrange` reshapes a sum to the parameter's shape."""
 
     values: Tensor
     arrange: Callable[[Tensor], Tensor] = lambda total: total
@@ -33,7 +33,7 @@ class Dense:
         return torch.linalg.vector_norm(self.values.float().flatten(1), dim=1).square()
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
-        """Sum over records of factors (N,) times their gradient, in float32."""
+        """Sum over records of their factor, (N,), times their gradient, in float32."""
         return self.arrange(torch.tensordot(factors, self.values.float(), dims=1))
 
     def without(self, finite: Tensor) -> Dense:
@@ -44,7 +44,7 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Outer:
-    """A linear layer's weight gradients, not formed: left (N, p) times right (N, d), float32."""
+    """A linear layer's weight gradients as factors: left (N, p) times right (N, d), float32."""
 
     left: Tensor
     right: Tensor
@@ -54,7 +54,7 @@ class Outer:
         return self.left.square().sum(1) * self.right.square().sum(1)
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
-        """Sum over records of factors (N,) times their gradient, (p, d)."""
+        """Sum over records of their factor, (N,), times their gradient, (p, d)."""
         return (factors[:, None] * self.left).T @ self.right
 
     def without(self, finite: Tensor) -> Outer:
@@ -67,11 +67,10 @@ Gradients = Dense | Outer
 
 
 class PerSampleGradients:
-    """Hooks on a module's layers that keep what their per-sample gradients are made of.
+    """Hooks on a module's layers that keep what per-sample gradients are computed from.
 
-    What `take` gives is overwritten by the next `take`. The module's parameters stop requiring gradients,
-    so that a backward pass forms none but these. A loss's backward pass must be that of the *sum* over
-    records.
+    The next `take` overwrites what `take` returned. The module's parameters stop requiring gradients, so
+    that a backward pass computes no others. The loss must be the *sum* over records.
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
@@ -99,14 +98,14 @@ class PerSampleGradients:
         return [found[key] for key in self._order]
 
     def remove(self) -> None:
-        """Give the module back without hooks, ready to learn otherwise."""
+        """Remove the hooks, so that the module can be trained in other ways."""
         for hook in self._hooks:
             hook.remove()
         self._module.requires_grad_(True)
 
     def _remember(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not output.requires_grad:
-            output.requires_grad_()  # nothing before it does: here the backward pass ends
+            output.requires_grad_()  # nothing before it does: the backward pass ends here
         activations = inputs[0].detach()
         output.register_hook(lambda gradient: self._seen.__setitem__(layer, (activations, gradient)))
 
@@ -129,15 +128,13 @@ def _check(layer: nn.Module) -> None:
 
 
 class Scratch:
-    """Memory that is used again: to ask the system for tens of megabytes takes longer than to fill them."""
+    """Reused memory: allocating tens of megabytes takes longer than filling them."""
 
     def __init__(self) -> None:
         self._memory: dict[tuple[object, str], Tensor] = {}
 
     def of(self, owner: object, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A contiguous tensor of `like`'s type and device, whatever it holds; the same memory for the same
-        owner and name.
-        """
+        """An uninitialised contiguous tensor of `like`'s type and device; one owner and name share memory."""
         found = self._memory.get((owner, name))
         if found is None or len(found) < shape[0] or found.shape[1:] != shape[1:]:
             found = self._memory[owner, name] = like.new_empty(shape)

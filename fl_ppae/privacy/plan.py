@@ -1,4 +1,4 @@
-"""What each hospital will spend, before anything trains: sample rate, noise, steps, epsilon."""
+"""What each hospital will spend, computed before training: sample rate, noise, steps, epsilon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fl_ppae.privacy.events import TRAIN_PART, Event, PoissonGaussian
 from fl_ppae.privacy.ledger import Terms, UploadTerms
 
 HIGH_SAMPLE_RATE = 0.5
-_RATES = 64  # a mantissa lies in [1/2, 1): half as many values an octave
+_RATES = 64  # a mantissa is in [1/2, 1): half as many values per octave
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class HospitalPlan:
     """One hospital's training, fixed before round 1.
 
     Attributes:
-        sample_rate: Poisson, as `sample_rate` says.
+        sample_rate: of Poisson sampling, from `sample_rate`.
         noise_multiplier: None for dp-scope none.
-        steps_per_round: noised sums a round.
-        rounds: rounds that fit the budget; fewer than num-server-rounds only with a fixed noise.
-        epsilon_round, epsilon_total: of the updates, add or remove one record, after the first and after
-            the last of these; None without DP.
-        upload: what sharing encodings costs; None if the run shares none.
-        warnings: what a careful reader should know.
+        steps_per_round: noised sums per round.
+        rounds: how many fit the budget; fewer than num-server-rounds only with a fixed noise multiplier.
+        epsilon_round, epsilon_total: of the updates, add or remove one record, after the first and the
+            last of these rounds; None without DP.
+        upload: the cost of sharing encodings; None if the run shares none.
+        warnings: for the reader of the plan.
     """
 
     name: str
@@ -50,17 +50,17 @@ class HospitalPlan:
     warnings: tuple[str, ...] = ()
 
     def event(self, server_round: int) -> PoissonGaussian | None:
-        """What one round of this plan costs; None without DP."""
+        """The cost of one round of this plan; None without DP."""
         if self.noise_multiplier is None:
             return None
         return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
 
     def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """What the release of the encodings of `part` costs; nothing where they leave plain."""
+        """The cost of releasing the encodings of `part`; empty if they are shared plain."""
         return self.upload.events(part, server_round) if self.upload is not None else ()
 
     def everything(self) -> tuple[Event, ...]:
-        """All that a train record pays for, from the first round to the upload."""
+        """Every event that a train record pays for, from the first round to the upload."""
         training: tuple[Event, ...] = ()
         if self.noise_multiplier is not None and self.rounds:
             steps = self.steps_per_round * self.rounds
@@ -75,7 +75,7 @@ class HospitalPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every hospital's plan, in their order."""
+    """Every hospital's plan, in order."""
 
     hospitals: tuple[HospitalPlan, ...]
 
@@ -86,18 +86,18 @@ class Plan:
 
 
 def sample_rate(records: int, batch_size: int) -> float:
-    """Probability with which each record joins a batch: batch-size / records, rounded up, at most 1.
+    """Probability that a record joins a batch: batch-size / records, rounded up, at most 1.
 
-    Up to the next of 32 values an octave, by 3.2 % at most, so that hospitals of nearly one size share one
-    calibration and one account. Batches are drawn at the rate that is returned here, and the ledger holds
-    it: nothing is rounded away. A batch is that much larger than batch-size in expectation.
+    Rounding goes to the next of 32 values per octave, by at most 3.2 %, so that hospitals of similar size
+    share a calibration and an accounting. Batches are drawn at the returned rate and the ledger holds it,
+    so no privacy cost is rounded away. The expected batch is that much larger than batch-size.
     """
     mantissa, exponent = math.frexp(batch_size / records)
     return min(1.0, math.ldexp(math.ceil(mantissa * _RATES) / _RATES, exponent))
 
 
 def steps_per_round(records: int, config: RunConfig) -> int:
-    """Noised sums a round: local-epochs passes of ceil(records / batch-size) steps."""
+    """Noised sums per round: local-epochs passes of ceil(records / batch-size) steps."""
     return config.local_epochs * math.ceil(records / config.batch_size)
 
 
@@ -105,7 +105,7 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     """The plan of a hospital with `records` train records.
 
     Raises:
-        UserError: delta >= 1 / records, or a budget that no noise can meet.
+        UserError: delta >= 1 / records, or no noise meets the budget.
     """
     rate = sample_rate(records, config.batch_size)
     steps = steps_per_round(records, config)
@@ -145,7 +145,7 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
 
 
 def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
-    """A plan as the terms that a ledger holds."""
+    """A plan as terms for the ledger."""
     return Terms(
         run,
         config.dp_scope,
@@ -161,7 +161,7 @@ def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
 
 
 def upload_terms(config: RunConfig) -> UploadTerms | None:
-    """What sharing encodings costs a hospital: the same in all; None if the run shares none."""
+    """The cost of sharing encodings, the same for every hospital; None if the run shares none."""
     if not config.shares_encodings:
         return None
     budget = config.encoding_noise_epsilon
@@ -170,14 +170,14 @@ def upload_terms(config: RunConfig) -> UploadTerms | None:
 
 
 def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
-    """Plans for all hospitals, `records` by name. Raises as `plan_hospital` does."""
+    """Plans for all hospitals from their numbers of records, by name. Raises as `plan_hospital`."""
     return Plan(tuple(plan_hospital(name, count, config) for name, count in records.items()))
 
 
 def shared_noise_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
-    """The same run under one noise multiplier for all: that of an average hospital.
+    """The same run with one noise multiplier for all, calibrated for an average hospital.
 
-    What most federated code does, for comparison: small hospitals then spend more than the target.
+    For comparison: most federated code does this, and small hospitals then spend more than the target.
     """
     mean_records = max(1, round(sum(records.values()) / len(records)))
     average = plan_hospital("average", mean_records, config)
@@ -190,7 +190,7 @@ def shared_noise_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
 
 
 def check_delta(name: str, records: int, delta: float) -> None:
-    """Refuse a delta at which publishing one record in the clear would count as private."""
+    """Refuse a delta so large that publishing a record in the clear would count as private."""
     if delta >= 1 / records:
         raise UserError(
             f"target-delta = {delta:g} is not below 1/records of {name} ({records} records): "

@@ -1,4 +1,4 @@
-"""Which gradients a scope noises, and whether its epsilon is a guarantee: in code, not prose."""
+"""Which modules a scope adds noise to, and whether its epsilon is a guarantee."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 MODULES = ENCODER, PARTNER = ("encoder", "partner")
-"""Of a hospital's model. The partner is the network that the encoder learns with: decoder or task head."""
+"""The modules of a hospital's model. The partner, a decoder or task head, is trained with the encoder."""
 
 
 class NoGuarantee(Exception):
-    """Asked of a release for a guarantee that it doesn't have."""
+    """A release was asked for a guarantee that it does not have."""
 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What may be printed of one artefact.
+    """What may be printed about one artefact.
 
     Attributes:
-        epsilon: spent, at `delta`; None where there is no number at all.
-        delta: None with it.
+        epsilon: spent at `delta`; None if there is no number.
+        delta: None if epsilon is None.
         formal: True only if (epsilon, delta) is a differential-privacy guarantee.
-        note: the words that must stand beside the number.
+        note: text that must accompany the number.
     """
 
     epsilon: float | None
@@ -37,7 +37,7 @@ class Scope:
     Attributes:
         noised: modules whose gradients are clipped and noised, in one joint vector.
         plain: modules that learn without noise.
-        note: what the epsilon of this scope is.
+        note: what this scope's epsilon means.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Scope:
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The modules that stay as they were drawn, without looking at any record."""
+        """The modules that keep their initial weights, whatever the records."""
         return tuple(module for module in MODULES if module not in (*self.noised, *self.plain))
 
     @property
@@ -66,7 +66,7 @@ class Scope:
         return max_grad_norm
 
     def guarantee(self, epsilon: float | None, delta: float) -> Guarantee:
-        """Wrap a spent epsilon with what it is worth under this scope."""
+        """A spent epsilon with what it guarantees under this scope."""
         if epsilon is None:
             return Guarantee(None, None, False, self.note)
         return Guarantee(epsilon, delta, self.formal, self.note)

@@ -11,25 +11,25 @@ from fl_ppae.errors import UserError
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nobody": ({"adversary": "scaled"}, "needs adversary-hospitals"),
-    "nothing": ({"adversary-hospitals": "0"}, "needs an adversary that says what they do"),
+    "nothing": ({"adversary-hospitals": "0"}, "needs adversary, their behaviour"),
     "no number": (
         {"adversary": "scaled", "adversary-hospitals": "0,b"},
-        'must be different hospital numbers.*"0,3"',
+        'must be distinct hospital numbers.*"0,3"',
     ),
-    "an empty number": ({"adversary": "scaled", "adversary-hospitals": "0,,1"}, "must be different"),
-    "a negative number": ({"adversary": "scaled", "adversary-hospitals": "-1"}, "must be different"),
+    "an empty number": ({"adversary": "scaled", "adversary-hospitals": "0,,1"}, "must be distinct"),
+    "a negative number": ({"adversary": "scaled", "adversary-hospitals": "-1"}, "must be distinct"),
     "a number in other digits": (
         {"adversary": "scaled", "adversary-hospitals": "\u0661"},
-        "must be different",
+        "must be distinct",
     ),
-    "one twice": ({"adversary": "scaled", "adversary-hospitals": "1,01"}, "must be different"),
+    "one twice": ({"adversary": "scaled", "adversary-hospitals": "1,01"}, "must be distinct"),
     "a whole number": ({"adversary": "scaled", "adversary-hospitals": 1}, "must be a valid string"),
     "another": ({"adversary": "bribe", "adversary-hospitals": "1"}, "'label-flip'"),
     "labels in a reconstruction": (
         {"adversary": "label-flip", "adversary-hospitals": "0"},
-        'play no role.*use objective = "task", or a share with encodings',
+        'are not used.*use objective = "task", or share encodings',
     ),
-    "a backdoor in a reconstruction": ({"adversary": "backdoor", "adversary-hospitals": "0"}, "play no role"),
+    "a backdoor in a reconstruction": ({"adversary": "backdoor", "adversary-hospitals": "0"}, "are not used"),
     "an update that stays": (
         {"adversary": "sign-flip", "adversary-hospitals": "0", "share": "encodings"},
         'none leaves a hospital; use "updates"',
