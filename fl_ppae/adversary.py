@@ -29,6 +29,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Positions, Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
+from fl_ppae.models.objectives import OBJECTIVES
 
 HONEST = "none"
 LABEL_FLIP, BACKDOOR = "label-flip", "backdoor"
@@ -47,11 +48,18 @@ def behaviour_of(config: RunConfig, index: int) -> str:
 
 
 def check_adversaries(config: RunConfig, hospitals: int) -> None:
-    """Refuse adversaries that a federation of `hospitals` doesn't have.
+    """Refuse adversaries that a federation of `hospitals` doesn't have, or whose labels nothing learns from.
 
     Raises:
-        UserError: names the first.
+        UserError: names the first mistake.
     """
+    uses_labels = OBJECTIVES[config.objective].learns_labels or config.shares_encodings
+    if config.adversary in (LABEL_FLIP, BACKDOOR) and not uses_labels:
+        learning = " or ".join(f'"{other.name}"' for other in OBJECTIVES.values() if other.learns_labels)
+        raise UserError(
+            f'adversary = "{config.adversary}" changes labels, which are not used with objective = '
+            f'"{config.objective}" and share = "updates"; use objective = {learning}, or share encodings'
+        )
     for number in config.adversary_numbers():
         if number >= hospitals:
             raise UserError(

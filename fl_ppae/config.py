@@ -21,19 +21,10 @@ class RunConfig(Keys):
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
-        medical = self.dataset in ("pathmnist", "bloodmnist")
         if self.data_source == "file" and not self.data_file:
             raise ValueError('data-source = "file" needs data-file, the path of an .npz file')
         if self.data_source != "file" and self.data_file:
             raise ValueError(f'data-file is only read with data-source = "file", not "{self.data_source}"')
-        if self.data_source == "medmnist" and not medical:
-            raise ValueError(
-                f'data-source = "medmnist" has no {self.dataset}; use "torchvision", "file" or "auto"'
-            )
-        if self.data_source == "torchvision" and medical:
-            raise ValueError(
-                f'data-source = "torchvision" has no {self.dataset}; use "medmnist", "file" or "auto"'
-            )
         if 0 < self.noise_multiplier < MIN_NOISE_MULTIPLIER:
             raise ValueError(
                 f"noise-multiplier = {self.noise_multiplier:g}: must be 0 (calibrated to target-epsilon) or "
@@ -80,11 +71,6 @@ class RunConfig(Keys):
         """True if encodings leave the hospitals, with their labels."""
         return "encodings" in shared_artefacts(self.share)
 
-    @property
-    def learns_labels(self) -> bool:
-        """True if the encoder learns from labels, as `models.objectives` says."""
-        return self.objective == "task"
-
     def adversary_numbers(self) -> tuple[int, ...]:
         """The numbers in adversary-hospitals."""
         return tuple(int(number) for number in self.adversary_hospitals.split(",") if number.strip())
@@ -119,7 +105,7 @@ def _check_noised_upload(config: RunConfig) -> None:
 
 
 def _check_adversary(config: RunConfig) -> None:
-    """Refuse an adversary with no hospitals, or one that changes what is neither shared nor learned from."""
+    """Refuse an adversary with no hospitals, or one that changes what is not shared."""
     behaviour, listed = config.adversary, config.adversary_hospitals
     numbers = [number.strip() for number in listed.split(",")]
     plain = all(number.isascii() and number.isdigit() for number in numbers)
@@ -138,13 +124,7 @@ def _check_adversary(config: RunConfig) -> None:
             f'adversary = "{behaviour}" needs adversary-hospitals, the numbers of the hospitals that '
             'misbehave, such as "0,3"'
         )
-    on_labels = behaviour in ("label-flip", "backdoor")
-    if on_labels and not config.learns_labels and not config.shares_encodings:
-        raise ValueError(
-            f'adversary = "{behaviour}" changes labels, which are not used with objective = '
-            f'"{config.objective}" and share = "updates"; use objective = "task", or share encodings'
-        )
-    if not on_labels and not config.shares_updates:
+    if behaviour not in ("label-flip", "backdoor") and not config.shares_updates:
         raise ValueError(
             f'adversary = "{behaviour}" changes encoder updates, but with share = "encodings" none leaves a '
             'hospital; use "updates" or "updates+encodings"'

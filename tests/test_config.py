@@ -34,11 +34,5 @@ def test_every_objective_is_in_its_table_and_every_one_in_the_table_can_be_asked
     assert list(OBJECTIVES) == list(choices_of("objective"))
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
-def test_the_configuration_knows_which_objectives_learn_from_labels(name: str) -> None:
-    """`config` is below `models` and can't ask the table."""
-    assert RunConfig.from_flat({"objective": name}).learns_labels == OBJECTIVES[name].learns_labels
-
-
 def test_every_scope_is_in_its_table_and_every_one_in_the_table_can_be_asked_for() -> None:
     assert list(SCOPES) == list(choices_of("dp_scope"))

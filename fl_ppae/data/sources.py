@@ -24,6 +24,8 @@ from fl_ppae.data.official import (
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 
+PUBLISHERS = ("medmnist", "torchvision")
+
 
 def print_warning(text: str) -> None:
     """Print `text` to stderr."""
@@ -40,6 +42,11 @@ def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> D
         UserError: one line naming the file, what is wrong and what would be right.
     """
     spec = DATASETS[config.dataset]
+    if config.data_source in PUBLISHERS and config.data_source != spec.publisher:
+        raise UserError(
+            f'data-source = "{config.data_source}" has no {spec.name}; '
+            f'use "{spec.publisher}", "file" or "auto"'
+        )
     root = data_root(spec, config.data_root)
     if config.data_source == "file":
         return _from_file(spec, Path(config.data_file).expanduser().absolute())

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fl_ppae import cli
+from fl_ppae.adversary import check_adversaries
 from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
@@ -45,7 +46,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_is_explained_in_one_line(kind: str) -> None:
     values, words = MISTAKES[kind]
     with pytest.raises(UserError, match=words) as mistake:
-        RunConfig.from_flat(values)
+        check_adversaries(RunConfig.from_flat(values), hospitals=3)
     assert "\n" not in str(mistake.value)
 
 

@@ -19,7 +19,7 @@ from fl_ppae import cli
         (("run", "pathmnist_iid", "-c", "dp-scop=none"), "did you mean 'dp-scope'"),
         (("run", "pathmnist_iid", "-c", "dp-scope=all"), "'frozen-decoder'"),
         (("run", "pathmnist_iid", "-c", "seed"), "not key=value"),
-        (("run", "pathmnist_iid", "-c", "checkpoint-every=1"), "not built yet"),
+        (("run", "pathmnist_iid", "-c", "checkpoint-every=1"), "is not implemented"),
         (("run", "pathmnist_iid", "-c", f"output-dir={Path(__file__).parent}"), "is taken"),
         (("run", "pathmnist_iid", "-c", f"output-dir={__file__}"), "is taken"),
         (("plan", "pathmnist_iid", "-c", "target-epsilon=-1"), "greater than 0"),
