@@ -137,8 +137,8 @@ def test_per_sample_gradients_norms_and_sums_stay_on_the_device(name: str, bfloa
         ]
         norms = per_sample_norms(taken)
         sums = [part.weighted_sum(norms) for part in taken]
-        assert (norms.device, norms.dtype) == (CUDA, torch.float32)
-        assert {(total.device, total.dtype) for total in sums} == {(CUDA, torch.float32)}
+        assert (norms.device, norms.dtype) == (CUDA, torch.float64)
+        assert {(total.device, total.dtype) for total in sums} == {(CUDA, torch.float64)}
         assert [total.shape for total in sums] == [parameter.shape for parameter in model.parameters()]
 
 

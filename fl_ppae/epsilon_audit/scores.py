@@ -78,7 +78,7 @@ class CanaryScores:
             rows = np.isin(self._spread, positions)
             self._gradients[m:][rows] = clipped[np.isin(positions, self._spread)]
         wrapped.remove_hooks()
-        surprise = torch.cat([total.flatten() for total in sums]) - q * known
+        surprise = torch.cat([total.flatten() for total in sums]).float() - q * known
         gram = _gram(self._gradients)
         match = (self._gradients @ surprise).double().numpy()
         scale = gram.trace() / len(gram) or 1.0
@@ -111,7 +111,7 @@ class CanaryScores:
         if not self._terms.scope.noised:
             return flat
         bound = self._terms.max_grad_norm
-        return flat * (bound / per_sample_norms([flat]).clamp(min=bound))[:, None]
+        return flat * (bound / per_sample_norms([flat]).float().clamp(min=bound))[:, None]
 
 
 def gradient_numbers(model: LocalModel, terms: TrainingTerms) -> int:

@@ -6,7 +6,7 @@ is Adam on the noised mean, which is post-processing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,13 @@ from torch import Tensor, nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
+from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
-from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise
+from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise, on_grid
 from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
-
-# Records whose per-sample gradients are in memory at once: as many as a processor's cache holds; on a CUDA
-# device, enough to keep it busy in about a gigabyte.
-PHYSICAL_BATCH = {"cpu": 128, "cuda": 2048}
 
 
 @dataclass(frozen=True)
@@ -174,20 +171,30 @@ class LocalTrainer:
 
         Gradients of modules that learn without noise are kept for `step`.
         """
-        sums = [torch.zeros_like(parameter) for parameter in self._noised]
+        sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in self._noised]
         device = self._terms.device
-        for positions in _physical_batches(batch, device):
-            images = records.images(positions).to(device).contiguous(memory_format=self._layout)
-            labels = records.labels(positions).to(device)
+        for positions, size in physical_batches(batch, self._sizes(records)):
+            present = records.images(positions).to(device)
+            count = len(present)  # fewer than positions, if some slots are empty
+            images = padded(present, size).contiguous(memory_format=self._layout)
+            labels = padded(records.labels(positions).to(device), size)
             with half_precision(self._terms.bfloat16, device):
                 outputs = self._model(images)
-            losses = self._terms.objective.loss(outputs.float(), images, labels)
+            losses = self._terms.objective.loss(outputs.float(), images, labels)[:count]
             losses.sum().backward()
             clipped = 0
             if self._gradients is not None:
-                clipped = _accumulate(self._gradients.take(), sums, self._terms.max_grad_norm)
-            self.totals += (float(losses.detach().sum()), clipped, len(positions))
+                clipped = _accumulate(self._gradients.take(), sums, self._terms.max_grad_norm, count)
+            self.totals += (float(losses.detach().sum()), clipped, count)
         return sums
+
+    def _sizes(self, records: Records) -> Sequence[int]:
+        """Sizes of physical batches. Any size is safe if nothing is clipped."""
+        terms = self._terms
+        if self._gradients is None:
+            return range(1, FULL[terms.device.type] + 1)
+        image = records.images(np.arange(1)).shape[1:]
+        return padded_sizes(self._model, terms.objective, self._layout, image, bfloat16=terms.bfloat16)
 
     def plain_sums(self) -> list[Tensor]:
         """The last batch's gradient sums for modules that learn without noise; zeros for an empty batch."""
@@ -199,7 +206,7 @@ class LocalTrainer:
     def step(self, released: list[Tensor]) -> None:
         """Take one Adam step on the noised sums `released` and the plain gradients of the last batch."""
         for parameter, total in zip(self._noised, released, strict=True):
-            parameter.grad = total / self._expected_batch
+            parameter.grad = (total / self._expected_batch).to(parameter.dtype)
         for parameter, total in zip(self._plain, self.plain_sums(), strict=True):
             parameter.grad = total / self._expected_batch
         for optimiser in self._optimisers:
@@ -233,11 +240,12 @@ def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
 
 
 def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:
-    """Clipped sums with Gaussian noise of std noise_multiplier * max_grad_norm: one step's release."""
+    """One step's release: clipped sums, Gaussian noise of std noise_multiplier * max_grad_norm, rounding."""
     if not sums:
         return []
-    noise = gaussian_noise([total.shape for total in sums], _noise_std(terms), rng)
-    return [total + draw.to(total.device) for total, draw in zip(sums, noise, strict=True)]
+    std = _noise_std(terms)
+    noise = gaussian_noise([total.shape for total in sums], std, rng)
+    return [on_grid(total + draw.to(total.device), std) for total, draw in zip(sums, noise, strict=True)]
 
 
 def _noise_std(terms: TrainingTerms) -> float:
@@ -250,18 +258,15 @@ def _layout(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if convolves else torch.contiguous_format
 
 
-def _physical_batches(batch: np.ndarray, device: torch.device) -> Iterator[np.ndarray]:
-    size = PHYSICAL_BATCH[device.type]
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size]
+def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float, count: int) -> int:
+    """Add the clipped per-sample gradients of one physical batch, of `count` records, to `sums`.
 
-
-def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float) -> int:
-    """Add the clipped per-sample gradients of one physical batch to `sums`; returns how many were clipped."""
+    Returns how many were clipped.
+    """
     clipped = clipped_sum(gradients, max_grad_norm)
     for total, part in zip(sums, clipped.total, strict=True):
         total.add_(part)
-    return int((clipped.norms > max_grad_norm).sum())
+    return int((clipped.norms[:count] > max_grad_norm).sum())
 
 
 def _signal_to_noise(sums: list[Tensor], terms: TrainingTerms) -> float:

@@ -73,7 +73,7 @@ def noised_encoder_gradient(
     stacked = [torch.stack(parts) for parts in zip(*grads, strict=True)]
     total = clipped_sum(stacked, max_grad_norm).total
     own = len(list(model.encoder.parameters()))  # the encoder's come first
-    flat = torch.cat([part.flatten() for part in total[:own]])
+    flat = torch.cat([part.flatten() for part in total[:own]]).float()
     noise = torch.randn(flat.shape, generator=generator) * noise_std
     return (flat + noise) / len(images)
 

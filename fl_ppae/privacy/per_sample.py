@@ -20,21 +20,37 @@ from torch.nn import functional as F
 
 from fl_ppae.hardware import CPU
 
+NORM_BLOCK = 128  # squares that are added in float32
+_CACHED = 2**17  # float64 numbers that a processor's cache holds
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """One parameter's gradients as `values` (N, *any); `arrange` reshapes a sum to the parameter's shape."""
+    """One parameter's gradients as `values` (N, *any); `arrange` reshapes a sum to the parameter's shape.
+
+    Sums over records are float64. A norm adds blocks of `NORM_BLOCK` squares in float32 and the blocks in
+    float64, so that its relative error is a few float32 roundings however long the gradient is.
+    """
 
     values: Tensor
     arrange: Callable[[Tensor], Tensor] = lambda total: total
 
     def squared_norms(self) -> Tensor:
-        """(N,) float32."""
-        return torch.linalg.vector_norm(self.values.float().flatten(1), dim=1).square()
+        """(N,) float64."""
+        rows = self.values.float().flatten(1)
+        whole = rows.shape[1] // NORM_BLOCK * NORM_BLOCK
+        blocks = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, NORM_BLOCK)), dim=2)
+        return blocks.double().square().sum(1) + rows[:, whole:].double().square().sum(1)
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
-        """Sum over records of their factor, (N,), times their gradient, in float32."""
-        return self.arrange(torch.tensordot(factors, self.values.float(), dims=1))
+        """Sum over records of their factor, (N,), times their gradient, float64."""
+        rows, factors = self.values.flatten(1), factors.double()
+        total = rows.new_zeros(rows.shape[1], dtype=torch.float64)
+        at_once = len(rows) if rows.is_cuda else max(1, _CACHED // max(1, rows.shape[1]))
+        exact = rows.new_empty(rows[:at_once].shape, dtype=torch.float64)
+        for some, theirs in zip(rows.split(at_once), factors.split(at_once), strict=True):
+            total.addmv_(exact[: len(some)].copy_(some).T, theirs)
+        return self.arrange(total.view(self.values.shape[1:]))
 
     def without(self, finite: Tensor) -> Dense:
         """The same with zeros for records that are not `finite` (N,)."""
@@ -44,18 +60,21 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Outer:
-    """A linear layer's weight gradients as factors: left (N, p) times right (N, d), float32."""
+    """A linear layer's weight gradients as factors: left (N, p) times right (N, d), float32.
+
+    Arithmetic on them is float64, because one factor may be as large as the other is small.
+    """
 
     left: Tensor
     right: Tensor
 
     def squared_norms(self) -> Tensor:
-        """(N,) float32."""
-        return self.left.square().sum(1) * self.right.square().sum(1)
+        """(N,) float64."""
+        return self.left.double().square().sum(1) * self.right.double().square().sum(1)
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
-        """Sum over records of their factor, (N,), times their gradient, (p, d)."""
-        return (factors[:, None] * self.left).T @ self.right
+        """Sum over records of their factor, (N,), times their gradient, (p, d) float64."""
+        return (factors.double()[:, None] * self.left.double()).T @ self.right.double()
 
     def without(self, finite: Tensor) -> Outer:
         """The same with zeros for records that are not `finite` (N,)."""

@@ -168,7 +168,8 @@ def test_physical_batches_do_not_change_the_gradient(
     seen = record_gradients(monkeypatch)
     terms = terms_of(scope, steps=1, sample_rate=0.5)
     train_round(model_of(), records, terms, streams(1, 0, 1))
-    monkeypatch.setitem(training.PHYSICAL_BATCH, "cpu", 7)
+    monkeypatch.setattr(training, "padded_sizes", lambda *_, **__: (7,))
+    monkeypatch.setitem(training.FULL, "cpu", 7)
     train_round(model_of(), records, terms, streams(1, 0, 1))
     half = len(seen) // 2
     for whole, split in zip(seen[:half], seen[half:], strict=True):

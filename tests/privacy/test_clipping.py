@@ -10,7 +10,8 @@ from opacus.optimizers import DPOptimizer
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise, per_sample_norms
+from fl_ppae.privacy.clipping import LARGEST_NORM, clipped_sum, gaussian_noise, on_grid, per_sample_norms
+from fl_ppae.privacy.per_sample import Outer
 from fl_ppae.privacy.randomness import poisson_batch, streams
 from fl_ppae.privacy.scopes import SCOPES, NoGuarantee
 
@@ -139,7 +140,7 @@ def test_the_sum_is_that_of_opacus_optimiser(shapes: tuple[tuple[int, ...], ...]
         optimiser.clip_and_accumulate()
         total, _ = clipped_sum(grads, bound)
         for part, parameter in zip(total, parameters, strict=True):
-            torch.testing.assert_close(part, parameter.summed_grad, rtol=3e-5, atol=3e-5 * bound)
+            torch.testing.assert_close(part.float(), parameter.summed_grad, rtol=3e-5, atol=3e-5 * bound)
 
 
 def test_noise_has_the_standard_deviation_and_the_shapes_asked_for() -> None:
@@ -147,12 +148,22 @@ def test_noise_has_the_standard_deviation_and_the_shapes_asked_for() -> None:
     for std in (0.05, 1.0, 30.0):
         noise = gaussian_noise(shapes, std, np.random.default_rng(1))
         assert [part.shape for part in noise] == shapes
-        assert {part.dtype for part in noise} == {torch.float32}
+        assert {part.dtype for part in noise} == {torch.float64}
         drawn = torch.cat([part.flatten() for part in noise]).double().numpy()
         standard_error = std / math.sqrt(len(drawn))
         assert abs(drawn.mean()) < 4 * standard_error
         assert abs(drawn.std() - std) < 4 * standard_error
         assert abs((np.abs(drawn) > 2 * std).mean() - 0.0455) < 0.006, "as often as a normal one"
+
+
+@pytest.mark.parametrize("std", [1e-6, 0.7e-3, 1.0, 50.0])
+def test_a_noised_sum_is_rounded_to_a_grid_that_depends_on_the_noise_alone(std: float) -> None:
+    rng = np.random.default_rng(4)
+    noised = torch.from_numpy(rng.normal(0, std, 1000) + rng.normal(0, std, 1000))
+    rounded = on_grid(noised, std)
+    assert (rounded - noised).abs().max() <= std * 2**-21
+    mantissas = rounded * 2.0 ** (20 - math.floor(math.log2(std)))
+    assert torch.equal(mantissas, mantissas.round())
 
 
 def test_noise_differs_between_tensors_and_draws() -> None:
@@ -213,3 +224,37 @@ def test_only_formal_scopes_tell_a_sensitivity() -> None:
         with pytest.raises(NoGuarantee):
             SCOPES[name].sensitivity(2.0)
         assert not SCOPES[name].guarantee(3.0, 1e-5).formal
+
+
+@pytest.mark.parametrize("exponent", range(-44, 39, 2))
+def test_a_linear_layers_gradient_is_bounded_at_every_magnitude(exponent: int) -> None:
+    """One factor as large as the other is small: products of float32 squares would vanish or overflow."""
+    for other in (-44, -23, min(-exponent, 38), 0, 17, 38):
+        left, right = (torch.full((1, 64), 10.0**power) for power in (exponent, other))
+        for bound in (1e-6, 1e-3, 1.0):
+            total, norms = clipped_sum([Outer(left, right)], bound)
+            true = 64 * float(left[0, 0]) * float(right[0, 0])
+            assert joint_norm(total) <= bound
+            if true <= LARGEST_NORM:
+                assert float(norms[0]) == pytest.approx(true, rel=1e-6)
+                assert joint_norm(total) == pytest.approx(min(true, bound), rel=2e-5)
+
+
+@pytest.mark.parametrize("exponent", range(-44, 39, 2))
+def test_a_gradient_of_mixed_magnitudes_is_bounded(exponent: int) -> None:
+    for bound in (1e-6, 1e-3, 1.0):
+        row = torch.full((1, 1000), 10.0**exponent)
+        row[0, ::7] = bound
+        assert joint_norm(clipped_sum([row], bound).total) <= bound
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf, 2 * LARGEST_NORM])
+def test_what_is_too_large_to_be_scaled_adds_nothing(norm: float) -> None:
+    total, _ = clipped_sum([torch.tensor([[norm], [0.5]])], 1.0)
+    assert total[0].tolist() == pytest.approx([0.5], rel=2e-5)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, 1e-7, math.nan])
+def test_a_clipping_norm_that_rounding_could_pass_is_refused(bound: float) -> None:
+    with pytest.raises(ValueError, match="max_grad_norm"):
+        clipped_sum([torch.ones(1, 3)], bound)

@@ -48,7 +48,7 @@ def inputs_of(shape: tuple[int, ...], count: int, seed: int = 0) -> Tensor:
 def one_by_one(gradients: list[Dense | Outer], count: int) -> list[Tensor]:
     """(N, *shape) each, by asking for the sum of each record alone."""
     records = torch.eye(count)
-    return [torch.stack([part.weighted_sum(only) for only in records]) for part in gradients]
+    return [torch.stack([part.weighted_sum(only).float() for only in records]) for part in gradients]
 
 
 @pytest.mark.parametrize(("name", "count"), itertools.product(LAYERS, (1, 2, 7)))
@@ -59,7 +59,7 @@ def test_each_layers_gradients_are_opacus_own(name: str, count: int, layout: tor
     found = ours(LAYERS[name], inputs)
     torch.testing.assert_close(one_by_one(found, count), expected, rtol=1e-4, atol=1e-4)
     norms = torch.stack([part.flatten(1).square().sum(1) for part in expected]).sum(0).sqrt()
-    torch.testing.assert_close(per_sample_norms(found), norms, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(per_sample_norms(found).float(), norms, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "image"), itertools.product(NAMES, IMAGES.values()))
