@@ -36,9 +36,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Flower's entry point. The run holds the configuration, the app's name is the simulation's."""
-    logging.getLogger(
-        "flwr"
-    ).propagate = False  # some libraries add a root handler, which would print lines twice
+    # Some libraries add a root handler, which would print each line twice.
+    logging.getLogger("flwr").propagate = False
     try:
         config = RunConfig.from_flat(context.run_config)
         serve(grid, config, grid.run.fab_id.rpartition("/")[2].replace("-", "_"))
