@@ -41,11 +41,7 @@ from fl_ppae.messages import (
     Content,
     Outgoing,
 )
-from fl_ppae.models.build import (
-    encoding_shape_of,
-    released_shape_of,
-    update_shapes_of,
-)
+from fl_ppae.models.build import encoding_shape_of, released_shape_of, update_shapes_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target

@@ -3,7 +3,7 @@
     python docs/figures/scope_sensitivity.py FOLDER/bloodmnist.npz
 
 Left, the constructed pair; right, real BloodMNIST records: the median and the range over three extra ones.
-The numbers are those of `fl_ppae.epsilon_audit.realised_sensitivity`, as in the tests. They are printed too.
+The numbers are those of `realised_sensitivity.py` beside it, as in the tests. They are printed too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from realised_sensitivity import realised_sensitivity, white_among_grey
 
 from fl_ppae.data.cache import Split
 from fl_ppae.data.npz import read_npz
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.epsilon_audit.realised_sensitivity import realised_sensitivity, white_among_grey
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.training import TrainingTerms
 from fl_ppae.models.autoencoders import build_autoencoder

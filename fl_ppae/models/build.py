@@ -8,12 +8,7 @@ from math import prod
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.models.autoencoders import (
-    Autoencoder,
-    Shape,
-    build_autoencoder,
-    encoding_shape,
-)
+from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, encoding_shape
 from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection

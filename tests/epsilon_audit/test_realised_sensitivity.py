@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from realised_sensitivity import realised_sensitivity, white_among_grey
 from support import REAL_DATA, real_data, records_of
 
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.epsilon_audit.realised_sensitivity import realised_sensitivity, white_among_grey
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, train_round
 from fl_ppae.models.autoencoders import ImageShape, build_autoencoder, encoding_shape
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel

@@ -6,8 +6,7 @@ adaptive composition that its accountants use). This module measures that distan
 sets and one transcript. It can refute the assumption, never prove it: the sensitivity is the largest
 value over all pairs and all transcripts.
 
-No command runs it: it is the measurement behind docs/scopes.md, made by `docs/figures/scope_sensitivity.py`
-and held by the tests.
+It is the measurement behind docs/scopes.md, drawn by `scope_sensitivity.py` and checked by the tests.
 """
 
 from __future__ import annotations
