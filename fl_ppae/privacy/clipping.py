@@ -90,7 +90,8 @@ def _gradients(grads: Sequence[Tensor | Gradients]) -> list[Gradients]:
 
 def gaussian_noise(shapes: Sequence[torch.Size], std: float, rng: np.random.Generator) -> list[Tensor]:
     """Independent normal noise with mean 0 and the given shapes, float64, drawn only from `rng`."""
-    return [torch.from_numpy(np.asarray(std * rng.standard_normal(tuple(shape)))) for shape in shapes]
+    drawn = (rng.standard_normal(tuple(shape), dtype=np.float32) for shape in shapes)
+    return [torch.from_numpy(np.asarray(draw, np.float64)) * std for draw in drawn]
 
 
 def on_grid(noised: Tensor, std: float) -> Tensor:
