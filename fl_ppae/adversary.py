@@ -30,6 +30,8 @@ from fl_ppae.data.records import Positions, Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.noise import standard_normal
+from fl_ppae.privacy.randomness import Stream
 
 HONEST = "none"
 LABEL_FLIP, BACKDOOR = "label-flip", "backdoor"
@@ -112,7 +114,7 @@ def used_records(honest: Records, config: RunConfig, index: int) -> Records:
 
 
 def update_to_send(
-    behaviour: str, received: Mapping[str, Tensor], trained: Mapping[str, Tensor], rng: np.random.Generator
+    behaviour: str, received: Mapping[str, Tensor], trained: Mapping[str, Tensor], stream: Stream
 ) -> dict[str, Tensor]:
     """The encoder that a hospital sends after a round: `trained`, unless it tampers with updates.
 
@@ -122,20 +124,20 @@ def update_to_send(
         factor = -BOOST if behaviour == "sign-flip" else BOOST
         return {name: old + factor * (trained[name] - old) for name, old in received.items()}
     if behaviour == "random":
-        drawn = {name: _normal(old, rng) for name, old in received.items()}
+        drawn = {name: _normal(old, stream) for name, old in received.items()}
         moved = _norm({name: trained[name] - old for name, old in received.items()})
         factor = BOOST * moved / _norm(drawn)
         return {name: old + factor * drawn[name] for name, old in received.items()}
     if behaviour == FREE_RIDER:
         return {
-            name: old + FREE_RIDER_NOISE * float(old.square().mean().sqrt()) * _normal(old, rng)
+            name: old + FREE_RIDER_NOISE * float(old.square().mean().sqrt()) * _normal(old, stream)
             for name, old in received.items()
         }
     return dict(trained)
 
 
-def _normal(like: Tensor, rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(like.shape, np.float32))
+def _normal(like: Tensor, stream: Stream) -> Tensor:
+    return torch.from_numpy(standard_normal(like.numel(), stream)).view(like.shape).to(like.dtype)
 
 
 def _norm(arrays: Mapping[str, Tensor]) -> float:

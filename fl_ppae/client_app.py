@@ -256,7 +256,7 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
     """Encode `part`, add noise as the terms require, and save it: chunks are sent from the saved release."""
     run, upload = ledger.terms.run, ledger.terms.upload
     assert upload is not None  # this run shares encodings
-    rng = _streams(hospital.identity, config, len(ledger.events)).noise
+    stream = _streams(hospital.identity, config, len(ledger.events)).noise
     records = hospital.train if part == TRAIN_PART else hospital.test
 
     def projection() -> Projection:
@@ -266,8 +266,8 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
 
     with limited_threads(config.threads_per_hospital):
         model, _ = resumed_model(config, run, hospital.state.load_training(), _encoder(message))
-        encoded = encodings_to_release(model.encoder, records, upload, projection, rng)
-    labels = labels_to_release(records, upload, rng) if part == TRAIN_PART else None
+        encoded = encodings_to_release(model.encoder, records, upload, projection, stream)
+    labels = labels_to_release(records, upload, stream) if part == TRAIN_PART else None
     hospital.state.save_release(run, part, encoded, labels)
     if not config.shares_updates and not hospital.identity.deployed:
         leave_for_audit(model.encoder, hospital.identity.name, Path(_text(message, "run-directory")))

@@ -12,6 +12,7 @@ from fl_ppae import adversary
 from fl_ppae.adversary import BOOST, stamp, success_rate, update_to_send, used_records
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import HospitalRecords
+from fl_ppae.privacy.randomness import seeded_stream
 
 ALL = slice(None)
 
@@ -118,7 +119,7 @@ def moved(received: dict[str, torch.Tensor], sent: dict[str, torch.Tensor]) -> t
 def sent_by(behaviour: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """The honest update and that of this behaviour, as differences from the received encoder."""
     received, trained = states()
-    sent = update_to_send(behaviour, received, trained, np.random.default_rng(seed))
+    sent = update_to_send(behaviour, received, trained, seeded_stream(seed))
     assert {name: (one.shape, one.dtype) for name, one in sent.items()} == {
         name: (one.shape, one.dtype) for name, one in trained.items()
     }

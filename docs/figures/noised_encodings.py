@@ -23,6 +23,7 @@ from fl_ppae.models.encoding import encode
 from fl_ppae.plotting import OKABE_ITO
 from fl_ppae.privacy.accounting import calibrate_encoding_noise
 from fl_ppae.privacy.encodings import noised, project_and_clip, public_projection
+from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.runs.stored import find_run
 from fl_ppae.server.classification import fit_and_score, score
 from fl_ppae.server.noised_classifier import classifier_of, moments
@@ -62,8 +63,8 @@ def main() -> None:
             sigma = calibrate_encoding_noise(epsilon, DELTA)
             found: list[tuple[float, float, float]] = []
             for draw in range(arguments.draws):
-                rng = np.random.default_rng([draw, size])
-                released, released_test = noised(rows, sigma, rng), noised(test_rows, sigma, rng)
+                stream = seeded_stream(draw, size)
+                released, released_test = noised(rows, sigma, stream), noised(test_rows, sigma, stream)
                 learned = moments(released, labels, classes, sigma, 0.0)
                 for_plain, for_noised = (classifier_of(learned, noised_input=kind) for kind in (False, True))
                 naive = fit_and_score("lr", released, labels, test_rows, test_labels, classes, 0, 1)[

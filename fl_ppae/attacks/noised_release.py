@@ -16,6 +16,7 @@ from torch import Tensor
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.plan import upload_terms
+from fl_ppae.privacy.randomness import seeded_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class NoisedRelease:
     def draw(self, encodings: np.ndarray, seed: int) -> np.ndarray:
         """Encodings (N, *encoding) as an attacker with images of its own would release them, (N, k)."""
         rows = project_and_clip(encodings, self.projection)
-        return noised(rows, self.noise_multiplier, np.random.default_rng(seed))
+        return noised(rows, self.noise_multiplier, seeded_stream("attack", seed))
 
     def without_noise(self, encodings: Tensor) -> Tensor:
         """The same (N, k) without noise, and differentiable."""

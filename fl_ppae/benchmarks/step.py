@@ -23,6 +23,7 @@ from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised, uses_bfloat16
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
 Step = Callable[[], None]
@@ -88,10 +89,10 @@ def _own_step(records: HospitalRecords, batch: int, scope: Scope) -> Step:
         scope, OBJECTIVES["reconstruction"], _NOISE, _CLIP, batch / len(records), 1, _RATE, bfloat16=bfloat16
     )
     trainer = LocalTrainer(local_model_of(RunConfig(seed=0)), terms, batch)
-    draw, rng = _batches(records, batch), np.random.default_rng(2)
+    draw, stream = _batches(records, batch), seeded_stream(2)
 
     def step() -> None:
-        trainer.step(noised(trainer.clipped_sums(records, draw()), terms, rng))
+        trainer.step(noised(trainer.clipped_sums(records, draw()), terms, stream))
 
     return step
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import psutil
 
 from fl_ppae.config import RunConfig
@@ -26,9 +27,7 @@ from fl_ppae.hospital.rounds import LocalTraining
 from fl_ppae.hospital.training import round_terms
 from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.plan import HospitalPlan, planned_terms
-from fl_ppae.privacy.randomness import streams
-
-CANARY_ROUND = 0  # of coins and canaries; training draws from the streams of rounds 1 and up
+from fl_ppae.privacy.randomness import FROM_ENTROPY, streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +64,9 @@ def audit_hospital(
     terms = planned_terms(hospital.plan, config, run="audit")
     work = replace(round_terms(terms, config), device=CPU)  # the adversary's arithmetic is done there
     _check_memory(canaries + SPREAD, gradient_numbers(model, work))
-    coins = streams(config.seed, hospital.index, CANARY_ROUND)
-    drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, coins.noise)
-    included = coins.sampling.random(canaries) < 0.5
+    rng = np.random.default_rng(None if config.seed == FROM_ENTROPY else [config.seed, hospital.index])
+    drawn = draw_canaries(canaries, DATASETS[config.dataset], hospital.own.shift, rng)
+    included = rng.random(canaries) < 0.5
     records = AuditedRecords(hospital.own, drawn, included)
     with limited_threads(config.threads_per_hospital):
         scores = CanaryScores(model, hospital.own, drawn, work)

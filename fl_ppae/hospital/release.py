@@ -17,6 +17,7 @@ from fl_ppae.data.records import Records
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.ledger import UploadTerms
+from fl_ppae.privacy.randomness import Stream
 
 
 def encodings_to_release(
@@ -24,21 +25,21 @@ def encodings_to_release(
     records: Records,
     terms: UploadTerms,
     projection: Callable[[], Projection],
-    rng: np.random.Generator,
+    stream: Stream,
 ) -> np.ndarray:
     """Plain (N, *encoding) float32, or (N, projection-size) projected, clipped and noised."""
     encoded = encode_records(encoder, records)
     if terms.encoding_noise_multiplier is None:
         return encoded
-    return noised(project_and_clip(encoded, projection()), terms.encoding_noise_multiplier, rng)
+    return noised(project_and_clip(encoded, projection()), terms.encoding_noise_multiplier, stream)
 
 
-def labels_to_release(records: Records, terms: UploadTerms, rng: np.random.Generator) -> np.ndarray:
+def labels_to_release(records: Records, terms: UploadTerms, stream: Stream) -> np.ndarray:
     """(N,) int64, in the clear or by randomised response."""
     labels: np.ndarray = records.labels(slice(None)).numpy()
     if not terms.label_epsilon:
         return labels
-    return randomised_response(labels, terms.label_epsilon, terms.classes, rng)
+    return randomised_response(labels, terms.label_epsilon, terms.classes, stream)
 
 
 @torch.inference_mode()

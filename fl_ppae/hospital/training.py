@@ -18,10 +18,11 @@ from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
 from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
-from fl_ppae.privacy.clipping import clipped_sum, gaussian_noise, on_grid
+from fl_ppae.privacy.clipping import clipped_sum
 from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.noise import add_noise
 from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
-from fl_ppae.privacy.randomness import Streams, poisson_batch
+from fl_ppae.privacy.randomness import Stream, Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
 
@@ -239,13 +240,9 @@ def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
-def noised(sums: list[Tensor], terms: TrainingTerms, rng: np.random.Generator) -> list[Tensor]:
-    """One step's release: clipped sums, Gaussian noise of std noise_multiplier * max_grad_norm, rounding."""
-    if not sums:
-        return []
-    std = _noise_std(terms)
-    noise = gaussian_noise([total.shape for total in sums], std, rng)
-    return [on_grid(total + draw.to(total.device), std) for total, draw in zip(sums, noise, strict=True)]
+def noised(sums: list[Tensor], terms: TrainingTerms, stream: Stream) -> list[Tensor]:
+    """One step's release: clipped sums with Gaussian noise of std noise_multiplier * max_grad_norm."""
+    return add_noise(sums, _noise_std(terms), stream) if sums else []
 
 
 def _noise_std(terms: TrainingTerms) -> float:

@@ -7,6 +7,8 @@ encoder updates under add-or-remove-one neighbours, by both accountants. `replac
 everything, under replace-one neighbours: encodings and labels are released record by record, so their
 number alone would reveal that a record was added. It is larger, even for the same updates.
 
+Whatever holds Gaussian noise costs `SAMPLER_EPSILON` more, for noise that a computer drew (`privacy.noise`).
+
 PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al. 2020
 (arXiv:1906.03049) with pessimistic rounding, in dp-accounting. Neither uses the other's code.
 """
@@ -44,6 +46,7 @@ from fl_ppae.privacy.events import (
     merge,
 )
 from fl_ppae.privacy.labels import replacement_rate
+from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
 MAX_NOISE_MULTIPLIER = 1e4
 _TOLERANCE = 2.5e-4  # of a noise multiplier, before the search among its neighbours
@@ -107,7 +110,7 @@ def _prv(merged: Merged, delta: float) -> float:
         return 0.0
     accountant = _CachedDomainPRV()
     accountant.history = list(merged)
-    return float(accountant.get_epsilon(delta))
+    return float(accountant.get_epsilon(delta)) + SAMPLER_EPSILON
 
 
 class _CachedDomainPRV(PRVAccountant):
@@ -146,7 +149,9 @@ def _renyi_epsilon(divergences: np.ndarray, delta: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _pld(merged: Merged, delta: float) -> float:
-    return _composed([_steps(*part, _ADD_OR_REMOVE) for part in merged], delta)
+    if not merged:
+        return 0.0
+    return _composed([_steps(*part, _ADD_OR_REMOVE) for part in merged], delta) + SAMPLER_EPSILON
 
 
 @lru_cache(maxsize=1024)
@@ -161,7 +166,8 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
             parts.append(
                 from_randomized_response(chance, event.classes, value_discretization_interval=_INTERVAL)
             )
-    return _composed(parts, delta)
+    noised = any(isinstance(event, PoissonGaussian | Gaussian) for event in events)
+    return _composed(parts, delta) + noised * SAMPLER_EPSILON
 
 
 def _composed(parts: list[PrivacyLossDistribution], delta: float) -> float:

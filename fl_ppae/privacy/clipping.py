@@ -1,10 +1,10 @@
-"""Clip each record's gradient, sum, and add noise: the mathematics of DP-SGD (arXiv:1607.00133, Algorithm 1).
+"""Clip each record's gradient and sum: the sensitivity of DP-SGD (arXiv:1607.00133, Algorithm 1).
 
 Guarantee: adding or removing one record moves `clipped_sum` by at most `max_grad_norm` in joint L2 norm over
 all tensors. This holds for the computed bits and for arbitrary gradients: the sensitivity includes rounding.
-It assumes that a record's gradient has the same bits in both batches (`hospital.physical_batches`). Noise of
-standard deviation `noise_multiplier * max_grad_norm` on it is then the Gaussian mechanism that the ledger
-accounts.
+It assumes that a record's gradient has the same bits in both batches (`hospital.physical_batches`). With
+noise of standard deviation `noise_multiplier * max_grad_norm` (`privacy.noise`), it is the Gaussian mechanism
+that the ledger accounts.
 
 Norms are accurate to a few float32 roundings; products and sums are float64. `CLIP_MARGIN` covers the error
 of both, for sums of up to `MOST_RECORDS` records.
@@ -12,11 +12,9 @@ of both, for sums of up to `MOST_RECORDS` records.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +27,6 @@ CLIP_MARGIN = 1e-5
 LARGEST_NORM = 1e18
 SMALLEST_CLIP = 1e-6  # far above the norm that is lost when float32 squares underflow
 MOST_RECORDS = 100_000  # in one sum
-GRID_BITS = 20
 
 
 def per_sample_norms(grads: Sequence[Tensor | Gradients]) -> Tensor:
@@ -86,19 +83,3 @@ def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> Cl
 
 def _gradients(grads: Sequence[Tensor | Gradients]) -> list[Gradients]:
     return [Dense(grad) if isinstance(grad, Tensor) else grad for grad in grads]
-
-
-def gaussian_noise(shapes: Sequence[torch.Size], std: float, rng: np.random.Generator) -> list[Tensor]:
-    """Independent normal noise with mean 0 and the given shapes, float64, drawn only from `rng`."""
-    drawn = (rng.standard_normal(tuple(shape), dtype=np.float32) for shape in shapes)
-    return [torch.from_numpy(np.asarray(draw, np.float64)) * std for draw in drawn]
-
-
-def on_grid(noised: Tensor, std: float) -> Tensor:
-    """`noised`, float64, rounded to multiples of a public power of two, about `std` / 2**20.
-
-    Which float64 numbers can occur depends on the sum to which noise was added (Mironov 2012). A grid cell
-    holds so many of them that only their total probability shows. Rounding is post-processing.
-    """
-    step = 2.0 ** (math.floor(math.log2(std)) - GRID_BITS)
-    return torch.round(noised / step) * step

@@ -16,9 +16,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.clipping import CLIP_MARGIN
+from fl_ppae.privacy.noise import add_noise
+from fl_ppae.privacy.randomness import Stream
 
 # Of the public encodings' norms; longer encodings are clipped. Accuracy hardly changes from 0.1 to 0.5.
 CLIP_QUANTILE = 0.25
@@ -88,6 +91,7 @@ def project_and_clip(encodings: np.ndarray, projection: Projection) -> np.ndarra
     return rows / (np.maximum(norms, projection.clip_norm) * (1 + CLIP_MARGIN))
 
 
-def noised(rows: np.ndarray, noise_multiplier: float, rng: np.random.Generator) -> np.ndarray:
-    """(N, k) float32: clipped rows (N, k) of norm at most 1 with independent Gaussian noise."""
-    return (rows + noise_multiplier * rng.standard_normal(rows.shape)).astype(np.float32)
+def noised(rows: np.ndarray, noise_multiplier: float, stream: Stream) -> np.ndarray:
+    """(N, k) float32: clipped rows (N, k) of norm at most 1 with independent Gaussian noise, on its grid."""
+    (released,) = add_noise([torch.from_numpy(rows)], noise_multiplier, stream)
+    return released.numpy().astype(np.float32)

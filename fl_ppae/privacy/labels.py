@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from fl_ppae.privacy.randomness import Stream
+
 
 def replacement_rate(epsilon: float, classes: int) -> float:
     """Probability that a label is redrawn uniformly from all `classes`, including the true one."""
@@ -23,12 +25,10 @@ def transition(epsilon: float, classes: int) -> np.ndarray:
     return (1 - rate) * np.eye(classes) + rate / classes
 
 
-def randomised_response(
-    labels: np.ndarray, epsilon: float, classes: int, rng: np.random.Generator
-) -> np.ndarray:
+def randomised_response(labels: np.ndarray, epsilon: float, classes: int, stream: Stream) -> np.ndarray:
     """Released labels (N,) int64 of true ones (N,), all in [0, classes)."""
-    anew = rng.random(len(labels)) < replacement_rate(epsilon, classes)
-    drawn = rng.integers(classes, size=len(labels))
+    anew = stream.bernoulli(len(labels), replacement_rate(epsilon, classes))
+    drawn = stream.integers(len(labels), classes)
     return np.where(anew, drawn, labels).astype(np.int64)
 
 

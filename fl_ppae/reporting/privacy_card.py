@@ -194,13 +194,13 @@ def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
 def _randomness(seed: int, *, deployed: bool) -> str:
     if seed == FROM_ENTROPY or deployed:
         return (
-            "Noise and sampling were seeded from the operating system's entropy. The generator (PCG64) is "
-            "not cryptographically secure."
+            "Noise, batches and permutations come from a stream cipher (ChaCha20) with keys from the operating "
+            "system. The guarantee assumes that nobody can tell its output from random bits."
         )
     return (
         f"**Seeded ({seed}), so that the run can be repeated: anyone who knows the seed can subtract the "
-        "noise.** The numbers above hold against those who don't know it. Real hospitals seed from the "
-        "operating system's entropy."
+        "noise.** The numbers above hold against those who don't know it. The mechanism is that of a real "
+        "hospital (ChaCha20), which takes its keys from the operating system instead."
     )
 
 

@@ -19,6 +19,7 @@ from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, publ
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.privacy.labels import transition
 from fl_ppae.privacy.plan import upload_terms
+from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.server.classification import score
 from fl_ppae.server.evaluation import Measured, attack_success, fit, similarity_of
 from fl_ppae.server.noised_classifier import classifier_of, moments
@@ -146,8 +147,8 @@ def _server_test(session: Session, encoder: nn.Module, projection: Projection | 
         return _Tested(images, test.labels, rows, rows)
     terms = upload_terms(session.config)
     assert terms is not None and terms.encoding_noise_multiplier is not None  # it has a projection
-    rng = np.random.default_rng(public_seed(session.config))
-    released = noised(rows, terms.encoding_noise_multiplier, rng)
+    stream = seeded_stream("server", public_seed(session.config))
+    released = noised(rows, terms.encoding_noise_multiplier, stream)
     return _Tested(images, test.labels, rows.astype(np.float32), released)
 
 

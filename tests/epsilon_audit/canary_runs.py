@@ -21,6 +21,7 @@ from fl_ppae.hospital import training
 from fl_ppae.hospital.training import TrainingTerms
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.plan import plan_hospital
+from fl_ppae.privacy.randomness import Stream
 from fl_ppae.privacy.scopes import SCOPES
 
 CALIBRATED = {"noise_multiplier": 0.0, "target_delta": 1e-5, "batch_size": 250, "num_server_rounds": 2}
@@ -36,12 +37,12 @@ def audit(config: RunConfig, canaries: int = 200, hospitals: int = 1) -> tuple[B
 
 
 def scale_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    draw = training.gaussian_noise
+    add = training.add_noise
 
-    def scaled(shapes: Any, std: float, rng: np.random.Generator) -> list[Tensor]:
-        return draw(shapes, std * factor, rng)
+    def scaled(sums: list[Tensor], std: float, stream: Stream) -> list[Tensor]:
+        return add(sums, std * factor, stream) if factor else sums
 
-    monkeypatch.setattr(training, "gaussian_noise", scaled)
+    monkeypatch.setattr(training, "add_noise", scaled)
 
 
 def hospital(records: int = 40) -> HospitalRecords:

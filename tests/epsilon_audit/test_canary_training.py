@@ -11,7 +11,6 @@ from fl_ppae.catalogue import find
 from fl_ppae.epsilon_audit.bounds import Bound
 from fl_ppae.hospital import training
 from fl_ppae.privacy.clipping import ClippedSum, clipped_sum
-from fl_ppae.privacy.randomness import streams
 
 BLOOD = REAL_DATA / "bloodmnist.npz"
 
@@ -55,14 +54,10 @@ def test_without_dp_a_claim_is_refuted(small: Small) -> None:
     assert bound.epsilon > 1.0
 
 
-def test_the_same_seed_gives_the_same_bound_and_the_others_other_coins(small: Small) -> None:
+def test_the_same_seed_gives_the_same_bound_and_another_seed_another(small: Small) -> None:
     config = small(**CALIBRATED)
     assert audit(config) == audit(config)
-    coins = [
-        streams(seed, hospital, 0).sampling.random(64) < 0.5
-        for seed, hospital in ((42, 0), (42, 1), (43, 0), (-1, 0), (-1, 0))
-    ]
-    assert len({tuple(row) for row in coins}) == 5
+    assert audit(config) != audit(small(**CALIBRATED, seed=43))
 
 
 @pytest.fixture

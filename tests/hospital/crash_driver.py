@@ -108,7 +108,7 @@ def note(handle: int, module: Any, name: str, mark: bytes) -> None:
 
 
 START, PAID, DRAWN = "start", "paid", "drawn"
-PLACES = {"announce": PAID, "gaussian_noise": DRAWN, "noised": DRAWN}  # functions of the project
+PLACES = {"announce": PAID, "add_noise": DRAWN, "noised": DRAWN}  # functions of the project
 Point = tuple[str, int] | None  # from where lines are counted, and how many. None: lives
 
 
@@ -121,7 +121,7 @@ def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[
     child = os.fork()
     if child == 0:
         os.close(reading)
-        note(writing, training, "gaussian_noise", b"n")
+        note(writing, training, "add_noise", b"n")
         note(writing, release, "noised", b"e")
         note(writing, release, "randomised_response", b"l")
         lines = 0

@@ -1,18 +1,16 @@
-"""Clipping and noise: the sensitivity that the ledger counts with, and the noise scaled by it."""
+"""Clipping: the sensitivity that the ledger counts with."""
 
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from opacus.optimizers import DPOptimizer
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.clipping import LARGEST_NORM, clipped_sum, gaussian_noise, on_grid, per_sample_norms
+from fl_ppae.privacy.clipping import LARGEST_NORM, clipped_sum, per_sample_norms
 from fl_ppae.privacy.per_sample import Outer
-from fl_ppae.privacy.randomness import poisson_batch, streams
 from fl_ppae.privacy.scopes import SCOPES, NoGuarantee
 
 SHAPES = [((5,),), ((4, 3), (4,)), ((2, 3, 3, 3), (2,), (7, 18), (1,))]
@@ -141,81 +139,6 @@ def test_the_sum_is_that_of_opacus_optimiser(shapes: tuple[tuple[int, ...], ...]
         total, _ = clipped_sum(grads, bound)
         for part, parameter in zip(total, parameters, strict=True):
             torch.testing.assert_close(part.float(), parameter.summed_grad, rtol=3e-5, atol=3e-5 * bound)
-
-
-def test_noise_has_the_standard_deviation_and_the_shapes_asked_for() -> None:
-    shapes = [torch.Size([100, 200]), torch.Size([300]), torch.Size([10, 3, 5, 5]), torch.Size([])]
-    for std in (0.05, 1.0, 30.0):
-        noise = gaussian_noise(shapes, std, np.random.default_rng(1))
-        assert [part.shape for part in noise] == shapes
-        assert {part.dtype for part in noise} == {torch.float64}
-        drawn = torch.cat([part.flatten() for part in noise]).double().numpy()
-        standard_error = std / math.sqrt(len(drawn))
-        assert abs(drawn.mean()) < 4 * standard_error
-        assert abs(drawn.std() - std) < 4 * standard_error
-        assert abs((np.abs(drawn) > 2 * std).mean() - 0.0455) < 0.006, "as often as a normal one"
-
-
-@pytest.mark.parametrize("std", [1e-6, 0.7e-3, 1.0, 50.0])
-def test_a_noised_sum_is_rounded_to_a_grid_that_depends_on_the_noise_alone(std: float) -> None:
-    rng = np.random.default_rng(4)
-    noised = torch.from_numpy(rng.normal(0, std, 1000) + rng.normal(0, std, 1000))
-    rounded = on_grid(noised, std)
-    assert (rounded - noised).abs().max() <= std * 2**-21
-    mantissas = rounded * 2.0 ** (20 - math.floor(math.log2(std)))
-    assert torch.equal(mantissas, mantissas.round())
-
-
-def test_noise_differs_between_tensors_and_draws() -> None:
-    rng = np.random.default_rng(1)
-    size = torch.Size([5000])
-    draws = [part.numpy() for _ in range(2) for part in gaussian_noise([size, size], 1.0, rng)]
-    for one, other in itertools.combinations(draws, 2):
-        assert abs(np.corrcoef(one, other)[0, 1]) < 0.06
-
-
-def drawn(seed: int, hospital: int, server_round: int) -> list[np.ndarray]:
-    found = streams(seed, hospital, server_round)
-    return [found.sampling.standard_normal(5000), found.noise.standard_normal(5000)]
-
-
-def test_the_same_key_gives_the_same_streams() -> None:
-    for one, other in zip(drawn(42, 1, 3), drawn(42, 1, 3), strict=True):
-        assert np.array_equal(one, other)
-
-
-def test_another_seed_hospital_round_or_purpose_gives_an_independent_stream() -> None:
-    keys = [(42, 0, 1), (42, 1, 0), (42, 1, 1), (42, 0, 2), (43, 0, 1), (0, 0, 1), (2**31 - 1, 0, 1)]
-    every = [stream for key in keys for stream in drawn(*key)]
-    for one, other in itertools.combinations(every, 2):
-        assert abs(np.corrcoef(one, other)[0, 1]) < 0.07
-
-
-def test_without_a_seed_every_stream_is_new() -> None:
-    assert not np.array_equal(drawn(-1, 0, 1)[1], drawn(-1, 0, 1)[1])
-
-
-def test_torch_forgets_the_upper_half_of_a_seed_and_the_noise_streams_do_not() -> None:
-    low, high = (torch.randn(4, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5 + 2**32))
-    assert torch.equal(low, high), "if torch has mended this, randomness.py may say so"
-    assert not np.array_equal(drawn(5, 0, 1)[1], drawn(5 + 2**32, 0, 1)[1])
-
-
-def test_poisson_batches_join_each_record_at_the_accounted_rate_and_independently() -> None:
-    records, rate, batches = 200, 0.15, 4000
-    rng = streams(42, 0, 1).sampling
-    joined = np.zeros((batches, records), dtype=bool)
-    for row in joined:
-        row[poisson_batch(rng, records, rate)] = True
-    error = math.sqrt(rate * (1 - rate) / batches)
-    assert np.abs(joined.mean(axis=0) - rate).max() < 5 * error
-    sizes = joined.sum(axis=1)
-    assert sizes.var() == pytest.approx(records * rate * (1 - rate), rel=0.1), "not a fixed batch size"
-
-
-@pytest.mark.parametrize(("rate", "size"), [(1.0, 50), (1e-12, 0)])
-def test_poisson_batches_at_the_ends_of_the_range(rate: float, size: int) -> None:
-    assert len(poisson_batch(np.random.default_rng(0), 50, rate)) == size
 
 
 def test_only_formal_scopes_tell_a_sensitivity() -> None:

@@ -52,7 +52,7 @@ def test_announce_returns_only_after_the_line_was_synced(path: Path, monkeypatch
 def test_the_event_is_on_the_disk_before_noise_is_drawn(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    draw = training.gaussian_noise
+    draw = training.add_noise
     events_at_draw = []
 
     def spy(*arguments: object) -> object:
@@ -60,7 +60,7 @@ def test_the_event_is_on_the_disk_before_noise_is_drawn(
         events_at_draw.append([len(read_ledger(ledger).events) for ledger in ledgers])
         return draw(*arguments)
 
-    monkeypatch.setattr(training, "gaussian_noise", spy)
+    monkeypatch.setattr(training, "add_noise", spy)
     federate("run", nodes=[{"partition-id": 0, "num-partitions": 1}], batch_size=100)
     steps = len(events_at_draw) // 2
     assert events_at_draw == [[1]] * steps + [[2]] * steps

@@ -6,6 +6,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from fl_ppae.privacy.labels import randomised_response, transition
+from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.server.classification import fit_and_score
 from fl_ppae.server.noised_classifier import classifier_of, moments
 
@@ -44,7 +45,7 @@ def test_it_learns_from_noise_where_logistic_regression_fails(noise: float, labe
     rng = np.random.default_rng(4)
     rows = (rows + noise * rng.normal(size=rows.shape)).astype(np.float32)
     if label_epsilon:
-        labels = randomised_response(labels, label_epsilon, CLASSES, rng)
+        labels = randomised_response(labels, label_epsilon, CLASSES, seeded_stream(4))
     found = classifier_of(moments(rows, labels, CLASSES, noise, label_epsilon), noised_input=False)
     naive = LogisticRegression().fit(rows, labels).score(*TEST)
     without_noise = classifier_of(moments(*TRAIN, CLASSES, 0.0, 0.0), noised_input=False)
@@ -83,7 +84,7 @@ def test_plain_encodings_with_randomised_labels_are_learned_by_the_corrected_los
     test_rows, test_labels = TEST
     if classifier == "resnet18":
         rows, test_rows = (np.tile(part, (1, 9))[:, :49] for part in (rows, test_rows))
-    released = randomised_response(labels, epsilon, CLASSES, np.random.default_rng(1))
+    released = randomised_response(labels, epsilon, CLASSES, seeded_stream(1))
     scores = [
         fit_and_score(classifier, rows, released, test_rows, test_labels, CLASSES, 0, 1, spread)[1].accuracy
         for spread in (None, transition(epsilon, CLASSES))
