@@ -148,8 +148,8 @@ class Keys(BaseModel):
     checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="precision of layers in training; auto: bfloat16 if the processor supports it. Clipped sums "
-        "and noise are always float64, weights float32",
+        description="precision of layers in training; auto: bfloat16 if the processor supports it. Clipped "
+        "sums and noise are always float64, weights float32",
     )
     threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads per training hospital")
     device: Literal["auto", "cpu", "cuda"] = Field(

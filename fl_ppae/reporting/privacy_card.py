@@ -194,8 +194,8 @@ def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
 def _randomness(seed: int, *, deployed: bool) -> str:
     if seed == FROM_ENTROPY or deployed:
         return (
-            "Noise, batches and permutations come from a stream cipher (ChaCha20) with keys from the operating "
-            "system. The guarantee assumes that nobody can tell its output from random bits."
+            "Noise, batches and permutations come from a stream cipher (ChaCha20) with keys from the "
+            "operating system. The guarantee assumes that nobody can tell its output from random bits."
         )
     return (
         f"**Seeded ({seed}), so that the run can be repeated: anyone who knows the seed can subtract the "
