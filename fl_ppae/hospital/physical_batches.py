@@ -42,6 +42,9 @@ def padded_sizes(
         layout: memory layout of the images.
         image: shape of an image, (C, H, W).
         bfloat16: whether the layers run in bfloat16.
+
+    Raises:
+        TypeError: a record's gradient depends on other records.
     """
     device = next(model.parameters()).device
     key = (str(model), objective.name, layout, image, bfloat16, device, torch.get_num_threads())
@@ -97,6 +100,12 @@ def _probe(
         )
 
     expected = rows(images, full)
+    others = images.clone()
+    others[1:] = torch.rand(images[1:].shape, generator=generator).to(device)
+    if not all(
+        torch.equal(one[0], whole[0]) for one, whole in zip(rows(others, full), expected, strict=True)
+    ):
+        raise TypeError("a record's gradient depends on the other records in its batch")
     elsewhere = torch.randperm(full, generator=generator).to(device)
     if not same(rows(images[elsewhere], full), full, elsewhere):
         return _ONE_AT_A_TIME

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
+from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import clipped_sum
@@ -142,6 +143,9 @@ class LocalTrainer:
 
     Attributes:
         totals: loss, clipped records and records of all batches so far, un-noised.
+
+    Raises:
+        TypeError: as `check_isolated` and `PerSampleGradients`, if gradients are to be clipped.
     """
 
     def __init__(
@@ -154,8 +158,11 @@ class LocalTrainer:
         exact_float32(terms.device)
         model.to(terms.device)
         scope = terms.scope
+        if scope.noised:
+            check_isolated(model)
         model.part(scope.frozen).requires_grad_(False)
-        noised, plain = model.part(scope.noised), model.part(scope.plain).requires_grad_(True)
+        noised = model.part(scope.noised).requires_grad_(True)
+        plain = model.part(scope.plain).requires_grad_(True)
         self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if scope.noised else None
         self._model = model
         self._layout = _layout(model)

@@ -98,7 +98,7 @@ def build_head(shape: Shape, num_classes: int, seed: int) -> nn.Module:
         return nn.Sequential(nn.GroupNorm(1, shape[0]), nn.Flatten(), nn.Linear(prod(shape), num_classes))
 
 
-class _Centred(nn.Module):
+class Centred(nn.Module):
     """Map pixels from [0, 1] to `scale` times [-0.5, 0.5].
 
     Adam moves every weight by about the same step, so the inputs of a wide layer must be small, while
@@ -114,7 +114,7 @@ class _Centred(nn.Module):
         return self.scale * (images - 0.5)
 
 
-class _Shuffled(nn.Module):
+class Shuffled(nn.Module):
     """Merge each four feature maps (N, 4c, h, w) into one twice the size, cropped to (N, c, height, width).
 
     Like `nn.PixelShuffle(2)`, but its backward pass works on an empty batch, which fails there (torch 2.15).
@@ -133,7 +133,7 @@ class _Shuffled(nn.Module):
 def _fc(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """One hidden layer, the encoding: the paper's simple autoencoder."""
     pixels, size = prod(image), prod(encoding)
-    encoder = nn.Sequential(_Centred(0.25), nn.Flatten(), nn.Linear(pixels, size), nn.ELU())
+    encoder = nn.Sequential(Centred(0.25), nn.Flatten(), nn.Linear(pixels, size), nn.ELU())
     decoder = nn.Sequential(nn.Linear(size, pixels), nn.Sigmoid(), nn.Unflatten(1, image))
     return encoder, decoder
 
@@ -142,7 +142,7 @@ def _fc_deep(image: ImageShape, encoding: Shape, hidden: int = 512) -> tuple[nn.
     """One hidden layer on each side of the encoding."""
     pixels, size = prod(image), prod(encoding)
     encoder = nn.Sequential(
-        _Centred(0.25), nn.Flatten(), nn.Linear(pixels, hidden), nn.ELU(), nn.Linear(hidden, size), nn.ELU()
+        Centred(0.25), nn.Flatten(), nn.Linear(pixels, hidden), nn.ELU(), nn.Linear(hidden, size), nn.ELU()
     )
     decoder = nn.Sequential(
         nn.Linear(size, hidden),
@@ -163,7 +163,7 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """Halves the image twice, to k feature maps of a quarter of its height and width."""
     channels, height, width = image
     encoder = nn.Sequential(
-        _Centred(4),
+        Centred(4),
         _conv3(channels, 32, stride=2),
         nn.ELU(),
         _conv3(32, 64, stride=2),
@@ -174,10 +174,10 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
         _conv3(encoding[0], 64),
         nn.ELU(),
         _conv3(64, 16 * 4),
-        _Shuffled(ceil(height / 2), ceil(width / 2)),
+        Shuffled(ceil(height / 2), ceil(width / 2)),
         nn.ELU(),
         _conv3(16, channels * 4),
-        _Shuffled(height, width),
+        Shuffled(height, width),
         nn.Sigmoid(),
     )
     return encoder, decoder
@@ -194,7 +194,7 @@ def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Modul
             _conv3(32, 32),
             nn.ELU(),
             _conv3(32, encoding[0] * 4),
-            _Shuffled(height, width),
+            Shuffled(height, width),
         ]
 
-    return nn.Sequential(_Centred(4), *through_half()), nn.Sequential(*through_half(), nn.Sigmoid())
+    return nn.Sequential(Centred(4), *through_half()), nn.Sequential(*through_half(), nn.Sigmoid())

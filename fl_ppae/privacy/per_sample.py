@@ -93,16 +93,19 @@ class PerSampleGradients:
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
-            Linear nor GroupNorm.
+            Linear nor GroupNorm; a parameter is frozen or belongs to two layers. In a forward pass: a layer is
+            used twice, or a Linear on other inputs than (N, d).
     """
 
     def __init__(self, module: nn.Module, *, bfloat16: bool) -> None:
         self._layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
         for layer in self._layers:
             _check(layer)
+        _check_parameters(self._layers)
         self._module = module.requires_grad_(False)
         self._order = [id(parameter) for parameter in module.parameters()]
         self._type = torch.bfloat16 if bfloat16 else torch.float32
+        self._used: set[nn.Module] = set()
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._scratch = Scratch()
         self._hooks = [layer.register_forward_hook(self._remember) for layer in self._layers]
@@ -110,6 +113,7 @@ class PerSampleGradients:
     def take(self) -> list[Gradients]:
         """The gradients since the last call, in the order of the module's parameters."""
         found: dict[int, Gradients] = {}
+        self._used.clear()
         for layer in self._layers:
             inputs, outputs = self._seen.pop(layer)
             for parameter, gradients in _gradients(layer, inputs, outputs, self._type, self._scratch):
@@ -123,6 +127,13 @@ class PerSampleGradients:
         self._module.requires_grad_(True)
 
     def _remember(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not torch.is_grad_enabled():
+            return
+        if layer in self._used:
+            raise TypeError(f"no per-sample gradients of {layer}, which is used twice")
+        if isinstance(layer, nn.Linear) and inputs[0].dim() != 2:
+            raise TypeError(f"no per-sample gradients of {layer} on inputs of shape {tuple(inputs[0].shape)}")
+        self._used.add(layer)
         if not output.requires_grad:
             output.requires_grad_()  # nothing before it does: the backward pass ends here
         activations = inputs[0].detach()
@@ -144,6 +155,19 @@ def _check(layer: nn.Module) -> None:
         if plain and not isinstance(layer.padding, str):
             return
     raise TypeError(f"no per-sample gradients of {layer}")
+
+
+def _check_parameters(layers: list[nn.Module]) -> None:
+    owners: dict[int, nn.Module] = {}
+    for layer in layers:
+        for name, parameter in layer.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                raise TypeError(f"no per-sample gradients of {layer}: its {name} is frozen")
+            if id(parameter) in owners:
+                raise TypeError(
+                    f"no per-sample gradients of {layer}: it shares its {name} with another layer"
+                )
+            owners[id(parameter)] = layer
 
 
 class Scratch:

@@ -13,7 +13,7 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from fl_ppae.errors import UserError
-from fl_ppae.models.autoencoders import NAMES, _Shuffled, build_autoencoder, build_head, encoding_shape
+from fl_ppae.models.autoencoders import NAMES, Shuffled, build_autoencoder, build_head, encoding_shape
 from fl_ppae.models.classifiers import as_image_shape, check_fit, resnet18
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")  # images need no gradient
@@ -96,8 +96,8 @@ def test_weights_follow_the_seed_alone(name):
 
 def test_shuffling_is_pixel_shuffle():
     maps = torch.rand(2, 12, 5, 7)
-    assert torch.equal(_Shuffled(10, 14)(maps), nn.PixelShuffle(2)(maps))
-    assert torch.equal(_Shuffled(9, 13)(maps), nn.PixelShuffle(2)(maps)[..., :9, :13])
+    assert torch.equal(Shuffled(10, 14)(maps), nn.PixelShuffle(2)(maps))
+    assert torch.equal(Shuffled(9, 13)(maps), nn.PixelShuffle(2)(maps)[..., :9, :13])
 
 
 def parameters(network: nn.Module) -> int:

@@ -167,3 +167,46 @@ def test_a_module_is_given_back_as_it_was() -> None:
 def test_a_layer_whose_gradients_it_does_not_know_is_refused(layer: nn.Module) -> None:
     with pytest.raises(TypeError, match="no per-sample gradients of"):
         PerSampleGradients(nn.Sequential(nn.Linear(2, 2), layer), bfloat16=False)
+
+
+def test_a_tied_weight_is_refused() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.ELU(), nn.Linear(4, 4))
+    module[2].weight = module[0].weight
+    with pytest.raises(TypeError, match="shares its weight"):
+        PerSampleGradients(module, bfloat16=False)
+
+
+def test_a_frozen_parameter_is_refused() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    module[1].bias.requires_grad_(False)
+    with pytest.raises(TypeError, match="its bias is frozen"):
+        PerSampleGradients(module, bfloat16=False)
+
+
+def test_a_layer_used_twice_is_refused() -> None:
+    layer = nn.Linear(4, 4)
+    module = nn.Sequential(layer, nn.ELU(), layer)
+    gradients = PerSampleGradients(module, bfloat16=False)
+    with pytest.raises(TypeError, match="used twice"):
+        module(torch.ones(3, 4))
+    gradients.remove()
+
+
+def test_a_second_forward_pass_without_gradients_is_not_a_second_use() -> None:
+    module = copy.deepcopy(LAYERS["conv"])
+    gradients = PerSampleGradients(module, bfloat16=False)
+    inputs = inputs_of((3, 8, 8), 3)
+    with torch.no_grad():
+        module(inputs)
+    for _ in range(2):
+        module(inputs).square().sum().backward()
+        found = gradients.take()
+    torch.testing.assert_close(one_by_one(found, 3), opacus(LAYERS["conv"], inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_a_linear_layer_over_a_sequence_is_refused() -> None:
+    module = nn.Linear(4, 2)
+    gradients = PerSampleGradients(module, bfloat16=False)
+    with pytest.raises(TypeError, match="inputs of shape"):
+        module(torch.ones(3, 5, 4))
+    gradients.remove()
