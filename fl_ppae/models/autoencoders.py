@@ -111,6 +111,7 @@ class Centred(nn.Module):
         self.scale = scale
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images of any shape."""
         return self.scale * (images - 0.5)
 
 
@@ -125,6 +126,7 @@ class Shuffled(nn.Module):
         self.height, self.width = height, width
 
     def forward(self, maps: Tensor) -> Tensor:
+        """(N, 4c, h, w) to (N, c, height, width)."""
         n, c, h, w = maps.shape
         cells = maps.reshape(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
         return cells.reshape(n, c // 4, 2 * h, 2 * w)[..., : self.height, : self.width]

@@ -93,8 +93,8 @@ class PerSampleGradients:
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
-            Linear nor GroupNorm; a parameter is frozen or belongs to two layers. In a forward pass: a layer is
-            used twice, or a Linear on other inputs than (N, d).
+            Linear nor GroupNorm; a parameter is frozen or belongs to two layers. In a forward pass: a layer
+            is used twice, or a Linear on other inputs than (N, d).
     """
 
     def __init__(self, module: nn.Module, *, bfloat16: bool) -> None:
