@@ -19,9 +19,10 @@ from fl_ppae import message_arrays, messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import limited_threads
-from fl_ppae.hospital.ceilings import ceiling_of, refusal
+from fl_ppae.hospital.ceilings import refusal
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
+from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.release import encodings_to_release, labels_to_release
 from fl_ppae.hospital.simulated import leave_for_audit
 from fl_ppae.hospital.site import Hospital, open_hospital
@@ -69,7 +70,7 @@ app = ClientApp(mods=[check_reply])
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
     """Who this hospital is; reads no record."""
-    identity = identify(context.node_config)
+    identity = identify(read_node(context.node_config))
     claim: Claims = {
         "hospital": identity.name,
         "index": identity.index,
@@ -83,12 +84,12 @@ def hello(message: Message, context: Context) -> Message:
 def enrol(message: Message, context: Context) -> Message:
     """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
-    reason = refusal(context.node_config, config) or ""
+    reason = refusal(hospital.limits, config)
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
-    if ledger is not None and ledger.terms.upload_events(TRAIN_PART, 1):
+    if ledger is not None:
+        earlier = ledger.events[: ledger.history]
         plan = plan_hospital(hospital.identity.name, len(hospital.train), config)
-        ceiling = ceiling_of(context.node_config)
-        reason = over_ceiling(ledger.events, plan.everything(), config.target_delta, ceiling)
+        reason = over_ceiling(earlier, plan.everything(), config.target_delta, hospital.limits.max_epsilon)
     claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,
@@ -111,7 +112,7 @@ def train(message: Message, context: Context) -> Message:
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         cost = ledger.terms.event(server_round)
         costs = (cost,) if cost is not None else ()
-        reason = refusal(context.node_config, config) or _over_budget(ledger, costs, context)
+        reason = refusal(hospital.limits, config) or _over_budget(ledger, costs, hospital)
         if reason:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
@@ -157,7 +158,7 @@ def encodings(message: Message, context: Context) -> Message:
     """
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
-    reason = refusal(context.node_config, config) or ""
+    reason = refusal(hospital.limits, config)
     if not config.shares_encodings or part not in PARTS or chunk < 0:
         reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
@@ -166,7 +167,7 @@ def encodings(message: Message, context: Context) -> Message:
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         if not hospital.state.release_path(run, part).exists():
             costs = ledger.terms.upload_events(part, config.num_server_rounds)
-            if reason := _over_budget(ledger, costs, context):
+            if reason := _over_budget(ledger, costs, hospital):
                 claim = _upload_claim(hospital.identity, 0, ledger, reason)
                 return messages.reply(message, {CLAIM: claim})
             ledger = ledger.announce(*costs)
@@ -188,7 +189,7 @@ def evaluate(message: Message, context: Context) -> Message:
     """Loss of the aggregated encoder with this hospital's own partner, for runs with diagnostics only."""
     config, hospital = _open(message, context)
     claim = ConfigRecord({"hospital": hospital.identity.name})
-    if refusal(context.node_config, config) or not config.diagnostics:
+    if refusal(hospital.limits, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
     with limited_threads(config.threads_per_hospital):
         model, _ = resumed_model(config, _run(context), hospital.state.load_training(), _encoder(message))
@@ -199,9 +200,10 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     config = RunConfig.from_flat(context.run_config)
-    identity = identify(context.node_config)
+    node = read_node(context.node_config)
+    identity = identify(node)
     directory = "" if identity.deployed else _text(message, "run-directory")
-    return config, open_hospital(identity, context.node_config, config, directory)
+    return config, open_hospital(identity, node, config, directory)
 
 
 def _run(context: Context) -> str:
@@ -221,10 +223,10 @@ def _integer(message: Message, key: str) -> int:
     return int(message.content.config_records[CONFIG][key])  # type: ignore[arg-type]
 
 
-def _over_budget(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
+def _over_budget(ledger: Ledger, costs: Sequence[Event], hospital: Hospital) -> str:
     """Why `costs` would exceed a budget of the run or of this hospital; empty if they wouldn't."""
     return over_target(ledger.events, costs, ledger.terms) or over_ceiling(
-        ledger.events, costs, ledger.terms.delta, ceiling_of(context.node_config)
+        ledger.events, costs, ledger.terms.delta, hospital.limits.max_epsilon
     )
 
 

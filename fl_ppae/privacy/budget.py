@@ -47,7 +47,9 @@ def over_ceiling(spent: Sequence[Event], asked: Sequence[Event], delta: float, c
         total, what = epsilon(training, delta).spent, "epsilon of all updates"
     else:
         total, what = replace_one_epsilon(after, delta), "epsilon (replace-one) of all that was released"
-    return _over(what, total, ceiling) if total > ceiling else ""
+    if total <= ceiling:
+        return ""
+    return f"it would raise the {what} to {total:.3f}, above this hospital's max-epsilon = {ceiling:g}"
 
 
 def _over(what: str, total: float, limit: float) -> str:
