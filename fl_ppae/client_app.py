@@ -19,10 +19,9 @@ from fl_ppae import message_arrays, messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import limited_threads
-from fl_ppae.hospital.ceilings import refusal
+from fl_ppae.hospital.ceilings import allows_after_unprotected, ceiling_of, refusal
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
-from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.release import encodings_to_release, labels_to_release
 from fl_ppae.hospital.simulated import leave_for_audit
 from fl_ppae.hospital.site import Hospital, open_hospital
@@ -47,8 +46,8 @@ from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.encodings import Projection
-from fl_ppae.privacy.events import PARTS, TRAIN_PART, Event, updates
-from fl_ppae.privacy.ledger import Ledger
+from fl_ppae.privacy.events import PARTS, TRAIN_PART, Event, priced, updates
+from fl_ppae.privacy.ledger import Ledger, Terms
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 
@@ -70,7 +69,7 @@ app = ClientApp(mods=[check_reply])
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
     """Who this hospital is; reads no record."""
-    identity = identify(read_node(context.node_config))
+    identity = identify(context.node_config)
     claim: Claims = {
         "hospital": identity.name,
         "index": identity.index,
@@ -84,12 +83,10 @@ def hello(message: Message, context: Context) -> Message:
 def enrol(message: Message, context: Context) -> Message:
     """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
-    reason = refusal(hospital.limits, config)
+    reason = refusal(context.node_config, config) or ""
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
     if ledger is not None:
-        earlier = ledger.events[: ledger.history]
-        plan = plan_hospital(hospital.identity.name, len(hospital.train), config)
-        reason = over_ceiling(earlier, plan.everything(), config.target_delta, hospital.limits.max_epsilon)
+        reason = _over_ceiling(ledger, _least(hospital, config, ledger.terms), context)
     claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,
@@ -110,9 +107,8 @@ def train(message: Message, context: Context) -> Message:
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has spent
         saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
-        cost = ledger.terms.event(server_round)
-        costs = (cost,) if cost is not None else ()
-        reason = refusal(hospital.limits, config) or _over_budget(ledger, costs, hospital)
+        costs = ledger.terms.round_events(server_round)
+        reason = refusal(context.node_config, config) or _over_budget(ledger, costs, context)
         if reason:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
@@ -122,7 +118,7 @@ def train(message: Message, context: Context) -> Message:
         shared = OBJECTIVES[config.objective].shared(model)
         received = copy.deepcopy(shared.state_dict())
         # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
-        draw = len(ledger.events) if cost is not None else server_round
+        draw = len(priced(ledger.events)) if priced(costs) else server_round
         drawn = _streams(hospital.identity, config, draw)
         behaviour = behaviour_of(config, hospital.identity.index)
         if behaviour != FREE_RIDER:
@@ -158,7 +154,7 @@ def encodings(message: Message, context: Context) -> Message:
     """
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
-    reason = refusal(hospital.limits, config)
+    reason = refusal(context.node_config, config) or ""
     if not config.shares_encodings or part not in PARTS or chunk < 0:
         reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
@@ -167,7 +163,7 @@ def encodings(message: Message, context: Context) -> Message:
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         if not hospital.state.release_path(run, part).exists():
             costs = ledger.terms.upload_events(part, config.num_server_rounds)
-            if reason := _over_budget(ledger, costs, hospital):
+            if reason := _over_budget(ledger, costs, context):
                 claim = _upload_claim(hospital.identity, 0, ledger, reason)
                 return messages.reply(message, {CLAIM: claim})
             ledger = ledger.announce(*costs)
@@ -189,10 +185,20 @@ def evaluate(message: Message, context: Context) -> Message:
     """Loss of the aggregated encoder with this hospital's own partner, for runs with diagnostics only."""
     config, hospital = _open(message, context)
     claim = ConfigRecord({"hospital": hospital.identity.name})
-    if refusal(hospital.limits, config) or not config.diagnostics:
+    if refusal(context.node_config, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
+    run = _run(context)
+    with hospital.state.lock():
+        ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
+        costs = ledger.terms.diagnostic_events(_integer(message, "server-round"))
+        unpaid = tuple(
+            cost for cost in costs if cost not in ledger.events
+        )  # not paid by the round's training
+        if _over_budget(ledger, unpaid, context):
+            return messages.reply(message, {CLAIM: claim})
+        ledger.announce(*unpaid)
     with limited_threads(config.threads_per_hospital):
-        model, _ = resumed_model(config, _run(context), hospital.state.load_training(), _encoder(message))
+        model, _ = resumed_model(config, run, hospital.state.load_training(), _encoder(message))
         loss = mean_loss(model, hospital.train, OBJECTIVES[config.objective])
     metrics = MetricRecord({messages.RECORDS: len(hospital.train), "loss": loss})
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
@@ -200,10 +206,9 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     config = RunConfig.from_flat(context.run_config)
-    node = read_node(context.node_config)
-    identity = identify(node)
+    identity = identify(context.node_config)
     directory = "" if identity.deployed else _text(message, "run-directory")
-    return config, open_hospital(identity, node, config, directory)
+    return config, open_hospital(identity, context.node_config, config, directory)
 
 
 def _run(context: Context) -> str:
@@ -223,11 +228,29 @@ def _integer(message: Message, key: str) -> int:
     return int(message.content.config_records[CONFIG][key])  # type: ignore[arg-type]
 
 
-def _over_budget(ledger: Ledger, costs: Sequence[Event], hospital: Hospital) -> str:
+def _over_budget(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
     """Why `costs` would exceed a budget of the run or of this hospital; empty if they wouldn't."""
-    return over_target(ledger.events, costs, ledger.terms) or over_ceiling(
-        ledger.events, costs, ledger.terms.delta, hospital.limits.max_epsilon
+    return over_target(ledger.events, costs, ledger.terms) or _over_ceiling(ledger, costs, context)
+
+
+def _over_ceiling(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
+    """Why `costs` would exceed this hospital's own ceiling; empty if they wouldn't."""
+    node = context.node_config
+    return over_ceiling(
+        ledger.events,
+        costs,
+        ledger.terms,
+        ceiling_of(node),
+        after_unprotected=allows_after_unprotected(node),
     )
+
+
+def _least(hospital: Hospital, config: RunConfig, terms: Terms) -> tuple[Event, ...]:
+    """What the run costs at least, if the hospital takes part: its upload with all that precedes it, or a
+    round."""
+    if terms.upload is None or not terms.upload.events(TRAIN_PART, 1):
+        return terms.round_events(1)
+    return plan_hospital(hospital.identity.name, len(hospital.train), config).everything()
 
 
 def _streams(identity: Identity, config: RunConfig, draw: int) -> Streams:
@@ -258,7 +281,7 @@ def _make_release(message: Message, hospital: Hospital, config: RunConfig, ledge
     """Encode `part`, add noise as the terms require, and save it: chunks are sent from the saved release."""
     run, upload = ledger.terms.run, ledger.terms.upload
     assert upload is not None  # this run shares encodings
-    stream = _streams(hospital.identity, config, len(ledger.events)).noise
+    stream = _streams(hospital.identity, config, len(priced(ledger.events))).noise
     records = hospital.train if part == TRAIN_PART else hospital.test
 
     def projection() -> Projection:

@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
-from fl_ppae.privacy.events import TRAIN_PART
+from fl_ppae.privacy.events import TRAIN_PART, Event
 from strategies.server_ledger import ServerLedger
 
 TIMEOUT_SECONDS = 3600.0
@@ -120,17 +120,25 @@ def _read(
         raise Malformed("no reply in time")
     if reply.has_error():
         raise Malformed(reply.error.reason)
-    claim = reply.content.config_records.get(CLAIM)
-    if claim is None or "events" not in claim:
-        raise Malformed("its upload has no claim with events")
+    try:
+        claim, events = _claim(reply)
+    except Malformed as unreadable:  # then it does not hold
+        server_ledger.refute(name, str(unreadable))
+        raise
     declined = claim.get("status") == DECLINED
-    events = messages.read_events(claim)
     part, server_round = request.part, request.server_round
     if problem := server_ledger.settle_upload(name, events, part, server_round, declined=declined):
         raise Malformed(problem)
     if declined:
         raise Malformed(f"it declined: {claim.get('reason')!s}")
     return message_arrays.read_chunk(reply.content, request.encoding, part == TRAIN_PART, request.num_classes)
+
+
+def _claim(reply: Message) -> tuple[ConfigRecord, tuple[Event, ...]]:
+    claim = reply.content.config_records.get(CLAIM)
+    if claim is None or "events" not in claim:
+        raise Malformed("its upload has no claim with events")
+    return claim, messages.read_events(claim)
 
 
 def _join(chunks: list[tuple[np.ndarray, np.ndarray | None]]) -> Upload:

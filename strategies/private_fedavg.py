@@ -90,9 +90,11 @@ class PrivateFedAvg(FedAvg):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask all hospitals, even those without budget: evaluation releases nothing about a gradient."""
+        """Ask all hospitals, even those without budget: a loss is a release that no budget covers."""
         if self.fraction_evaluate == 0.0:
             return []
+        for name in self.nodes:
+            self.server_ledger.charge_diagnostics(name, server_round)
         return self._ask(list(self.nodes), server_round, arrays, config, MessageType.EVALUATE)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
@@ -107,7 +109,7 @@ class PrivateFedAvg(FedAvg):
                 log(WARNING, "no loss from %s: %s", name, problem)
                 continue
             weighed = MetricRecord(
-                {**metrics, messages.RECORDS: self.server_ledger.accounts[name].plan.records}
+                {**metrics, messages.RECORDS: self.server_ledger.accounts[name].terms.records}
             )
             accepted.append(_weighed(RecordDict({METRICS: weighed})))
         return super().aggregate_evaluate(server_round, accepted)
@@ -125,8 +127,12 @@ class PrivateFedAvg(FedAvg):
             reason = str(message.error.reason) if message is not None else "no reply in time"
             log(WARNING, "%s failed in round %s: %s", name, server_round, reason)
             return TrainReply("failed", reason)
+        exclude: Callable[[str, str], None] = (
+            self.server_ledger.refute
+        )  # a claim that can't be read does not hold
         try:
             claim = messages.read_claim(message.content)
+            exclude = self.server_ledger.exclude
             self.server_ledger.settle(name, claim, server_round)
             account = self.server_ledger.accounts[name]
             if claim.status != TRAINED or account.reason:
@@ -134,7 +140,7 @@ class PrivateFedAvg(FedAvg):
                 return TrainReply(account.status, account.reason)
             content = self._checked(name, message.content)
         except Malformed as problem:
-            self.server_ledger.exclude(name, f"malformed reply: {problem}")
+            exclude(name, f"malformed reply: {problem}")
             log(WARNING, "%s excluded in round %s: %s", name, server_round, problem)
             return TrainReply("excluded", f"malformed reply: {problem}")
         return TrainReply(TRAINED, "", content)
@@ -148,7 +154,7 @@ class PrivateFedAvg(FedAvg):
                 raise Malformed("it holds no arrays")
             records[ARRAYS] = message_arrays.to_arrays(message_arrays.from_arrays(arrays, self.shapes))
         metrics = messages.read_metrics(content, messages.DIAGNOSTICS if self.diagnostics else ())
-        weight = self.server_ledger.accounts[name].plan.records
+        weight = self.server_ledger.accounts[name].terms.records
         records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})
         return RecordDict(dict(records))
 

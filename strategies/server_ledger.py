@@ -2,20 +2,36 @@
 
 The server charges a round when it *sends* the train message, and an upload when it first asks for it.
 Only a hospital that declined gets the charge back, because its reply carried nothing. The server computes
-epsilon itself, from its own charges or from the events that the hospital claims, whichever cost more.
+epsilon itself, from its own charges or from the events that the hospital claims, whichever cost more. A claim
+that does not hold is refuted: the hospital is excluded, and no epsilon of it is a guarantee any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
 
+from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.messages import DECLINED, Claim
 from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import PARTS, Event, PoissonGaussian, updates
-from fl_ppae.privacy.plan import HospitalPlan
+from fl_ppae.privacy.events import (
+    PARTS,
+    Event,
+    Gaussian,
+    PoissonGaussian,
+    RandomisedResponse,
+    Unprotected,
+    unprotected,
+    updates,
+)
+from fl_ppae.privacy.figures import REFUTED, Figure
+from fl_ppae.privacy.guarantees import Spending, spending_of, updates_figure
+from fl_ppae.privacy.ledger import Terms
 
 ACTIVE, STOPPED, EXCLUDED = "active", "stopped", "excluded"
+_MOST_DIVERGENCE, _MOST_STEPS = 200.0, 10**9  # of refuted events whose epsilon is computed
 
 
 @dataclass
@@ -23,26 +39,57 @@ class Account:
     """One hospital in the server ledger.
 
     Attributes:
+        terms: what the server expects the hospital to train under.
         history: events that its records paid before this run.
         charges: the server's charges for rounds and uploads of this run.
         claimed: the events of its last accepted claim.
-        status: active, stopped (it declined) or excluded (its claim did not hold).
+        status: active, stopped (it declined) or excluded (its claim or reply did not hold).
+        refuted: why its claim did not hold; empty while all its claims do.
+        refuted_events, refuted_epsilon: of that claim.
     """
 
-    plan: HospitalPlan
+    terms: Terms
     history: tuple[Event, ...] = ()
     charges: list[Event] = field(default_factory=list)
     claimed: tuple[Event, ...] = ()
     status: str = ACTIVE
     reason: str = ""
+    refuted: str = ""
+    refuted_events: tuple[Event, ...] = ()
+    refuted_epsilon: float = 0.0
 
     def counted_events(self) -> tuple[Event, ...]:
-        """The events that count: charged or claimed, whichever cost more."""
-        charged = (*self.history, *self.charges)
-        if not self.claimed or len(self.claimed) == len(charged):
-            return charged
-        both = (charged, self.claimed)
-        return max(both, key=lambda events: (epsilon(updates(events), self.plan.delta).spent, len(events)))
+        """The events that count: charged, claimed or refuted, whichever cost more."""
+        lists = [(*self.history, *self.charges), self.claimed]
+        if self._refuted_bounded:
+            lists.append(self.refuted_events)
+        return max(lists, key=self._cost)
+
+    def figure(self) -> Figure:
+        """The epsilon of its updates: the larger of both accountants and all lists of events.
+
+        After a refuted claim also of the claim's own epsilon; no number if that or its events are unbounded.
+        """
+        found = updates_figure(self.counted_events(), self.terms)
+        if not self.refuted:
+            return found
+        claims = [self.refuted_epsilon, found.epsilon or 0.0]
+        bounded = found.epsilon is not None and math.isfinite(max(claims)) and self._refuted_bounded
+        return Figure(max(claims) if bounded else None, REFUTED)
+
+    def spending(self) -> Spending:
+        """What its records have spent, as far as the server knows."""
+        events = self.counted_events()
+        found = spending_of(events, events[len(self.history) :], self.terms)
+        return replace(found, updates=self.figure(), refuted=self.refuted)
+
+    def _cost(self, events: tuple[Event, ...]) -> tuple[int, float, int]:
+        return len(unprotected(events)), epsilon(updates(events), self.terms.delta).spent, len(events)
+
+    @property
+    def _refuted_bounded(self) -> bool:
+        """False if those events cost too much for the accountants, whose memory grows with epsilon."""
+        return _divergence(updates(self.refuted_events)) <= _MOST_DIVERGENCE
 
 
 @dataclass(frozen=True)
@@ -57,29 +104,34 @@ class ServerLedger:
 
     def charge(self, name: str, server_round: int) -> None:
         """Charge a round; call it before asking for the round."""
-        event = self.accounts[name].plan.event(server_round)
-        if event is not None:
-            self.accounts[name].charges.append(event)
+        account = self.accounts[name]
+        account.charges += account.terms.round_events(server_round)
+
+    def charge_diagnostics(self, name: str, server_round: int) -> None:
+        """Charge the diagnostics of an evaluation, unless the round's training has paid for them."""
+        account = self.accounts[name]
+        costs = account.terms.diagnostic_events(server_round)
+        account.charges += [cost for cost in costs if cost not in account.charges]
 
     def charge_upload(self, name: str, part: str, server_round: int) -> None:
         """Charge encodings of `part`; call it before asking for them."""
         account = self.accounts[name]
-        account.charges += account.plan.upload_events(part, server_round)
+        account.charges += account.terms.upload_events(part, server_round)
 
     def settle_upload(
         self, name: str, events: tuple[Event, ...], part: str, server_round: int, *, declined: bool
     ) -> str:
         """Check an upload's events. If they don't hold, exclude the hospital and say why; else empty."""
         account = self.accounts[name]
-        costs = account.plan.upload_events(part, server_round)
+        costs = account.terms.upload_events(part, server_round)
         problem = _unfounded(account, events)
         if not (problem or declined) and any(cost not in events for cost in costs):
             problem = f"it uploaded encodings of its {part} part without an event for them"
         if problem:
-            self.exclude(name, problem)
+            self.refute(name, problem, events)
             return problem
         if declined:
-            account.charges = [event for event in account.charges if event not in costs]
+            _refund(account, costs)
         account.claimed = events
         return ""
 
@@ -87,39 +139,43 @@ class ServerLedger:
         """Check a hospital's claim for `server_round`: accept it, or stop or exclude the hospital."""
         account = self.accounts[name]
         if problem := _problem(account, claim, server_round):
-            self.exclude(name, problem)
+            self.refute(name, problem, claim.events, claim.epsilon)
             return
         account.claimed = claim.events
         if claim.status == DECLINED:
-            asked = account.plan.event(server_round)
-            account.charges = [event for event in account.charges if event != asked]
+            _refund(account, account.terms.round_events(server_round))
             account.status, account.reason = STOPPED, claim.reason
 
     def exclude(self, name: str, reason: str) -> None:
         """Never ask `name` again, and don't use its reply."""
         self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason
 
-    def spent(self) -> dict[str, float | None]:
-        """Epsilon by hospital: the largest over both accountants and event lists; None without DP."""
-        return {
-            name: epsilon(updates(account.counted_events()), account.plan.delta).spent
-            if account.plan.noise_multiplier is not None
-            else None
-            for name, account in self.accounts.items()
-        }
+    def refute(self, name: str, reason: str, events: tuple[Event, ...] = (), claimed: float = 0.0) -> None:
+        """Exclude `name` because its claim of `events` and epsilon `claimed` does not hold."""
+        self.exclude(name, reason)
+        account = self.accounts[name]
+        account.refuted, account.refuted_events, account.refuted_epsilon = reason, events, claimed
+
+    def figures(self) -> dict[str, Figure]:
+        """The epsilon of the encoder updates by hospital."""
+        return {name: account.figure() for name, account in self.accounts.items()}
+
+    def refuted(self) -> dict[str, str]:
+        """Why claims were refuted, by hospital."""
+        return {name: account.refuted for name, account in self.accounts.items() if account.refuted}
 
 
 def _problem(account: Account, claim: Claim, server_round: int) -> str:
     """Why a claim does not follow from its events or from the plan; empty if it does."""
-    plan = account.plan
+    terms = account.terms
     if unfounded := _unfounded(account, claim.events):
         return unfounded
-    if plan.noise_multiplier is None:
-        return ""
     now = claim.events[len(account.history) :]
-    if claim.status != DECLINED and plan.event(server_round) not in now:
+    if claim.status != DECLINED and any(cost not in now for cost in terms.round_events(server_round)):
         return f"it trained in round {server_round} without an event for it"
-    recomputed = epsilon(updates(claim.events), plan.delta).spent
+    if terms.noise_multiplier is None:
+        return ""
+    recomputed = epsilon(updates(claim.events), terms.delta).spent
     if abs(claim.epsilon - recomputed) > max(0.02, 0.01 * recomputed):
         return f"it claims epsilon {claim.epsilon:.3f}, its events cost {recomputed:.3f}"
     return ""
@@ -131,12 +187,40 @@ def _unfounded(account: Account, events: tuple[Event, ...]) -> str:
     if before != account.history:
         return "its events no longer contain those it enrolled with"
     for event in now:
-        if isinstance(event, PoissonGaussian):
-            planned = event == account.plan.event(event.round)
-        else:
-            planned = any(event in account.plan.upload_events(part, event.round) for part in PARTS)
-        if not planned:
+        if event not in _planned(account.terms, event):
             return (
                 f"its {event.mechanism} event for round {event.round} differs from the plan it enrolled with"
             )
     return ""
+
+
+def _planned(terms: Terms, event: Event) -> tuple[Event, ...]:
+    """The events of `event`'s kind and round that the terms provide for, and perhaps others."""
+    match event:
+        case PoissonGaussian():
+            return terms.round_events(event.round)
+        case Gaussian() | RandomisedResponse():
+            return tuple(cost for part in PARTS for cost in terms.upload_events(part, event.round))
+        case Unprotected():
+            return terms.any_events(event.round)
+        case _:
+            assert_never(event)
+
+
+def _refund(account: Account, costs: Iterable[Event]) -> None:
+    """Take one charge for each of `costs` back; the same artefact may have been charged twice."""
+    for cost in costs:
+        account.charges.remove(cost)
+
+
+def _divergence(events: Iterable[PoissonGaussian]) -> float:
+    """The Renyi divergence of order 2 of these updates together (arXiv:1908.10530), quick to compute.
+
+    Infinite below the noise, and above the steps, that any run may have.
+    """
+    total = 0.0
+    for event in events:
+        if event.noise_multiplier < MIN_NOISE_MULTIPLIER or event.steps > _MOST_STEPS:
+            return math.inf
+        total += event.steps * math.log1p(event.sample_rate**2 * math.expm1(event.noise_multiplier**-2))
+    return total

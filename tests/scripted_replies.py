@@ -10,8 +10,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from fl_ppae import client_app, messages
 from fl_ppae.messages import ARRAYS, CLAIM, METRICS, Claim
 from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.plan import HospitalPlan
+from fl_ppae.privacy.events import Event, PoissonGaussian, updates
+from fl_ppae.privacy.ledger import Terms
 from fl_ppae.simulation.in_process import InProcessGrid
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
@@ -34,10 +34,9 @@ class Server:
     def __post_init__(self) -> None:
         nodes = {f"hospital-{index}": 1000 - index for index in range(4)}
         InProcessGrid(client_app.app, {}, [{}] * 4)  # sets the task that Flower stamps messages with
+        scope = "autoencoder" if self.noise is not None else "none"
         accounts = {
-            name: Account(
-                HospitalPlan(name, records, 0.25, self.noise, 4, 3, None, None, DELTA), self.history
-            )
+            name: Account(Terms("run-a", scope, records, self.noise, 0.25, 4, 1.0, 8.0, DELTA), self.history)
             for name, records in zip(nodes, RECORDS, strict=True)
         }
         self.server_ledger = ServerLedger(accounts)
@@ -76,12 +75,12 @@ def reply(
     question: Message,
     values: dict[str, np.ndarray],
     *,
-    claimed: tuple[PoissonGaussian, ...] = events(1),
+    claimed: tuple[Event, ...] = events(1),
     spent: float | None = None,
     status: str = "trained",
     metrics: dict[str, Any] | None = None,
 ) -> Message:
-    cost = epsilon(claimed, DELTA).spent if spent is None else spent
+    cost = epsilon(updates(claimed), DELTA).spent if spent is None else spent
     content = {
         CLAIM: messages.claim_record(Claim("hospital", status, "", claimed, 0.0)),
         METRICS: MetricRecord(metrics or {"num-examples": 1}),

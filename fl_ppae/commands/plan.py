@@ -44,7 +44,7 @@ def command(arguments: argparse.Namespace) -> int:
     heading = title(f"Plan of {chosen.simulation.name}", prepared.source.label)
     target = f"target epsilon {config.target_epsilon:g} at delta {config.target_delta:g}"
     terms = f"dp-scope {scope.name}, {target}"
-    table = plan_table(hospitals, heading, terms, formal=scope.formal)
+    table = plan_table(hospitals, heading, terms, scope.basis)
     show(document, [table], as_json=arguments.json)
     console = notes()
     if not scope.formal:

@@ -11,6 +11,7 @@ from rich import progress as rich_progress
 from rich.console import Console
 
 from fl_ppae.commands.output import timed
+from fl_ppae.privacy.figures import written
 from fl_ppae.runs.status import summary_so_far
 
 
@@ -76,7 +77,9 @@ class Progress:
 
     def _describe(self, row: dict[str, str]) -> str:
         parts = [f"round {row['round']}/{self._rounds}", f"{row['hospitals_trained']} hospitals trained"]
-        for key in ("epsilon_max", "accuracy", "reconstruction_loss"):
+        if row["epsilon_max"]:
+            parts.append(f"epsilon max {written(row['epsilon_max'], row['epsilon_basis'])}")
+        for key in ("accuracy", "reconstruction_loss"):
             if row[key]:
                 parts.append(f"{key.replace('_', ' ')} {float(row[key]):.4g}")
         return ", ".join(parts)

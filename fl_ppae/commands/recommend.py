@@ -16,6 +16,7 @@ from rich.text import Text
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import read_json
+from fl_ppae.privacy.figures import written
 from fl_ppae.reporting.tables import title
 
 if TYPE_CHECKING:
@@ -160,9 +161,7 @@ def _table(best: Sequence[Choice], chosen: Choice | None, source: str) -> Table:
     for name in ("", "configuration", "accuracy", "epsilon (encoder updates)", "inversion SSIM", "seeds"):
         table.add_column(name)
     for one in sorted(best, key=lambda one: -one.accuracy):
-        epsilon = f"{one.epsilon:.2f}" if math.isfinite(one.epsilon) else "none"
-        if one.status == "nominal":
-            epsilon += " nominal, not a guarantee"
+        epsilon = written(one.epsilon if math.isfinite(one.epsilon) else None, one.status, nothing="none")
         mark = ">" if one == chosen else ""
         table.add_row(mark, _name(one), f"{one.accuracy:.3f}", epsilon, f"{one.ssim:.3f}", str(one.seeds))
     return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.site import Hospital
@@ -26,10 +28,13 @@ def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
 
 def _asks_the_same(terms: Terms, config: RunConfig) -> bool:
     """True if the configuration still requests what `terms` were calibrated for."""
-    return (terms.scope, terms.max_grad_norm, terms.target_epsilon, terms.delta, terms.upload) == (
-        config.dp_scope,
-        config.max_grad_norm,
-        config.target_epsilon,
-        config.target_delta,
-        upload_terms(config),
+    return terms == replace(
+        terms,
+        scope=config.dp_scope,
+        max_grad_norm=config.max_grad_norm,
+        target_epsilon=config.target_epsilon,
+        delta=config.target_delta,
+        upload=upload_terms(config),
+        shares_updates=config.shares_updates,
+        diagnostics=config.diagnostics,
     )

@@ -5,7 +5,8 @@ events given, assuming that each batch was drawn by Poisson sampling at the even
 that each gradient or encoding was clipped to the norm that its noise is scaled by. `epsilon` is for
 encoder updates under add-or-remove-one neighbours, by both accountants. `replace_one_epsilon` is for
 everything, under replace-one neighbours: encodings and labels are released record by record, so their
-number alone would reveal that a record was added. It is larger, even for the same updates.
+number alone would reveal that a record was added. It is larger, even for the same updates. It is infinite
+if anything was released without a guarantee.
 
 Whatever holds Gaussian noise costs `SAMPLER_EPSILON` more, for noise that a computer drew (`privacy.noise`).
 
@@ -19,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from typing import assert_never
 
 import numpy as np
 from dp_accounting.pld.common import DifferentialPrivacyParameters
@@ -43,6 +45,8 @@ from fl_ppae.privacy.events import (
     Gaussian,
     PoissonGaussian,
     RandomisedResponse,
+    Unprotected,
+    by_kind,
     merge,
 )
 from fl_ppae.privacy.labels import replacement_rate
@@ -84,7 +88,8 @@ def epsilon(events: Iterable[PoissonGaussian], delta: float) -> Epsilon:
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
     """Epsilon at `delta` of all `events` together, replace one record, by PLD; 0 for no events.
 
-    Train and test records are disjoint, so the part with the larger epsilon counts.
+    Infinite if one of them is unprotected. Train and test records are disjoint, so the part with the larger
+    epsilon counts.
 
     Raises:
         ValueError: delta outside (0, 1).
@@ -101,7 +106,13 @@ def _check_delta(delta: float) -> None:
 
 def _part(event: Event) -> str:
     """The part whose records pay: only encodings are ever made from test records."""
-    return event.part if isinstance(event, Gaussian) else TRAIN_PART
+    match event:
+        case Gaussian() | Unprotected():
+            return event.part
+        case PoissonGaussian() | RandomisedResponse():
+            return TRAIN_PART
+        case _:
+            assert_never(event)
 
 
 @lru_cache(maxsize=4096)
@@ -156,18 +167,20 @@ def _pld(merged: Merged, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _replace_one(events: tuple[Event, ...], delta: float) -> float:
-    training = [event for event in events if isinstance(event, PoissonGaussian)]
+    training, encodings, labels, unprotected = by_kind(events)
+    if unprotected:
+        return math.inf
     parts = [_steps(*part, _REPLACE) for part in merge(training)]
-    for event in events:
-        if isinstance(event, Gaussian):
-            parts.append(_steps(event.noise_multiplier, 1.0, 1, _REPLACE))
-        elif isinstance(event, RandomisedResponse):
-            chance = replacement_rate(event.epsilon, event.classes)
-            parts.append(
-                from_randomized_response(chance, event.classes, value_discretization_interval=_INTERVAL)
-            )
-    noised = any(isinstance(event, PoissonGaussian | Gaussian) for event in events)
-    return _composed(parts, delta) + noised * SAMPLER_EPSILON
+    parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE) for event in encodings]
+    parts += [
+        from_randomized_response(
+            replacement_rate(event.epsilon, event.classes),
+            event.classes,
+            value_discretization_interval=_INTERVAL,
+        )
+        for event in labels
+    ]
+    return _composed(parts, delta) + bool(training or encodings) * SAMPLER_EPSILON
 
 
 def _composed(parts: list[PrivacyLossDistribution], delta: float) -> float:

@@ -1,17 +1,26 @@
-"""Private releases as immutable data: which mechanism ran, not what it cost.
+"""Releases as immutable data: which mechanism ran, or that none did, but not what it cost.
 
 `privacy.accounting` computes the cost and says under which neighbours. Noise multipliers are standard
 deviations in units of the clipping norm, for gradients and for encodings.
+
+Code that selects events unpacks `by_kind`. A further kind lengthens its result, so that every such place
+fails until it says what the kind means there.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, assert_never
+
+from fl_ppae.privacy.scopes import SCOPES
 
 TRAIN_PART, TEST_PART = PARTS = ("train", "test")
+UPDATES, ENCODINGS, LABELS, DIAGNOSTICS = ARTEFACTS = ("updates", "encodings", "labels", "diagnostics")
+THIS_RUN = "this-run"
+"""What `ledger.json` calls the run that it belongs to, so that two runs of one seed write the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         _positive("noise_multiplier", self.noise_multiplier)
-        if self.part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, not {self.part!r}")
+        _one_of("part", self.part, PARTS)
         _at_least_one("round", self.round)
 
 
@@ -92,8 +100,46 @@ class RandomisedResponse:
         _at_least_one("round", self.round)
 
 
-Event = PoissonGaussian | Gaussian | RandomisedResponse
-MECHANISMS = {kind.mechanism: kind for kind in (PoissonGaussian, Gaussian, RandomisedResponse)}
+@dataclass(frozen=True)
+class Unprotected:
+    """One release without a guarantee: its cost is infinite.
+
+    An update under scope encoder is one, beside the `PoissonGaussian` that holds its nominal numbers.
+
+    Attributes:
+        artefact: updates, encodings, labels or diagnostics.
+        scope: the run's dp-scope.
+        part: whose records it shows, train or test.
+        run: the run's identity: 1 to 64 letters, digits, dots, dashes and underscores, because a hospital
+            sends it and a card prints it.
+        round: the round that requested it; for encodings and labels the last round before the release.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    mechanism: ClassVar[str] = "unprotected"
+    artefact: str
+    scope: str
+    part: str
+    run: str
+    round: int
+
+    def __post_init__(self) -> None:
+        _one_of("artefact", self.artefact, ARTEFACTS)
+        _one_of("scope", self.scope, tuple(SCOPES))
+        _one_of("part", self.part, PARTS)
+        if not re.fullmatch(r"[\w.-]{1,64}", self.run, re.ASCII):
+            raise ValueError(f"run must be a run's identity, not {self.run[:80]!r}")
+        _at_least_one("round", self.round)
+
+    def in_words(self) -> str:
+        """Which run released what."""
+        return f"run {self.run} released {self.artefact} without a guarantee"
+
+
+Event = PoissonGaussian | Gaussian | RandomisedResponse | Unprotected
+MECHANISMS = {kind.mechanism: kind for kind in (PoissonGaussian, Gaussian, RandomisedResponse, Unprotected)}
 _TYPES = {"float": float, "int": int, "str": str}
 
 
@@ -120,9 +166,50 @@ def from_dict(values: Mapping[str, object]) -> Event:
     return event
 
 
+def by_kind(
+    events: Iterable[Event],
+) -> tuple[
+    tuple[PoissonGaussian, ...],
+    tuple[Gaussian, ...],
+    tuple[RandomisedResponse, ...],
+    tuple[Unprotected, ...],
+]:
+    """Events by kind, in their order: training, noised encodings, randomised labels, unprotected releases."""
+    training: list[PoissonGaussian] = []
+    encodings: list[Gaussian] = []
+    labels: list[RandomisedResponse] = []
+    unprotected: list[Unprotected] = []
+    for event in events:
+        match event:
+            case PoissonGaussian():
+                training.append(event)
+            case Gaussian():
+                encodings.append(event)
+            case RandomisedResponse():
+                labels.append(event)
+            case Unprotected():
+                unprotected.append(event)
+            case _:
+                assert_never(event)
+    return tuple(training), tuple(encodings), tuple(labels), tuple(unprotected)
+
+
 def updates(events: Iterable[Event]) -> tuple[PoissonGaussian, ...]:
-    """The events that paid for encoder updates."""
-    return tuple(event for event in events if isinstance(event, PoissonGaussian))
+    """The events that paid for encoder updates with noise, nominal ones included."""
+    training, _encodings, _labels, _unprotected = by_kind(events)
+    return training
+
+
+def unprotected(events: Iterable[Event]) -> tuple[Unprotected, ...]:
+    """The releases without a guarantee."""
+    _training, _encodings, _labels, found = by_kind(events)
+    return found
+
+
+def priced(events: Iterable[Event]) -> tuple[Event, ...]:
+    """The events that have a finite cost, by kind."""
+    training, encodings, labels, _unprotected = by_kind(events)
+    return (*training, *encodings, *labels)
 
 
 def merge(events: Iterable[PoissonGaussian]) -> tuple[tuple[float, float, int], ...]:
@@ -146,6 +233,11 @@ def _typed(name: str, value: object, kind: type) -> object:
 def _positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive, not {value}")
+
+
+def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ValueError(f"{name} must be one of {', '.join(valid)}, not {value!r}")
 
 
 def _at_least_one(name: str, value: int) -> None:

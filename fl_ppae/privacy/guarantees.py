@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
-from fl_ppae.privacy.events import Event, Gaussian, PoissonGaussian, RandomisedResponse, updates
+from fl_ppae.privacy.events import ENCODINGS, LABELS, UPDATES, Event, Unprotected, by_kind, unprotected
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, largest
+from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.scopes import SCOPES, Guarantee, Scope
 
-_NOTHING = Guarantee(0.0, 0.0, True, "not shared: it never left a hospital")
+_NOTHING = Guarantee(0.0, 0.0, FORMAL, "not shared: it never left a hospital")
 
 
 @dataclass(frozen=True)
 class Spending:
-    """What one hospital's records have spent, at the run's delta; None if there is no number.
+    """What one hospital's records have spent in all runs, at this run's delta; None if there is no number.
 
     Attributes:
         updates: add or remove one record, the larger epsilon of the two accountants.
@@ -23,110 +26,193 @@ class Spending:
             them, through which a record affects the encodings of all others.
         labels: randomised response alone, at delta 0.
         total: everything, replace one record.
+        added: everything that this run released, replace one record: what it adds at most to whatever was
+            known before.
+        formal: True if this run may release nothing without a guarantee.
+        earlier: what earlier runs released without a guarantee.
+        refuted: how the hospital's claim was refuted; empty if it wasn't.
     """
 
-    updates: float | None
+    updates: Figure
     encodings: float | None
     labels: float | None
     total: float | None
+    added: float | None
+    formal: bool
+    earlier: tuple[Unprotected, ...] = ()
+    refuted: str = ""
 
 
-def spending_of(events: Sequence[Event], delta: float, *, private_training: bool) -> Spending:
-    """What `events` cost in total. After training without noise, what depends on it has no number."""
-    labels = [event.epsilon for event in events if isinstance(event, RandomisedResponse)]
-    with_encodings = [event for event in events if isinstance(event, PoissonGaussian | Gaussian)]
-    released = len(with_encodings) > len(updates(events))
+def spending_of(events: Sequence[Event], own: Sequence[Event], terms: Terms) -> Spending:
+    """What `events`, all that the ledger holds, cost in total; `own` are those of the run under `terms`."""
+    training, encodings, labels, without = by_kind(events)
+    touched = any(event.artefact in (UPDATES, ENCODINGS) for event in without)
+    composed = bool(encodings) and SCOPES[terms.scope].formal and not touched
     return Spending(
-        updates=epsilon(updates(events), delta).spent if private_training else None,
-        encodings=replace_one_epsilon(with_encodings, delta) if private_training and released else None,
-        labels=sum(labels) if labels else None,
-        total=replace_one_epsilon(events, delta) if private_training else None,
+        updates=updates_figure(events, terms),
+        encodings=replace_one_epsilon((*training, *encodings), terms.delta) if composed else None,
+        labels=sum(event.epsilon for event in labels) if labels else None,
+        total=replace_one_epsilon(events, terms.delta) if terms.formal and not without else None,
+        added=replace_one_epsilon(own, terms.delta) if terms.formal and not unprotected(own) else None,
+        formal=terms.formal and not unprotected(own),
+        earlier=tuple(event for event in without if event.run != terms.run),
     )
+
+
+def updates_figure(events: Sequence[Event], terms: Terms) -> Figure:
+    """The epsilon of all encoder updates together, add or remove one record.
+
+    It is nominal if some left under scope encoder, and there is none if some left without noise.
+    """
+    training, _encodings, _labels, without = by_kind(events)
+    scopes = [SCOPES[terms.scope], *(SCOPES[event.scope] for event in without if event.artefact == UPDATES)]
+    if not all(scope.noised for scope in scopes):
+        return Figure(None, NONE)
+    basis = FORMAL if all(scope.formal for scope in scopes) else NOMINAL
+    return Figure(epsilon(training, terms.delta).spent, basis)
 
 
 def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Guarantee]:
     """The guarantee of each artefact, for one record of one hospital, and the total.
 
     `spent` is by hospital. The federation's epsilon is the largest, because hospitals hold disjoint records.
-    Updates are under add-or-remove-one neighbours, everything else under replace-one.
+    Updates are under add-or-remove-one neighbours, everything else under replace-one. All are over the whole
+    ledger: what an earlier run released without a guarantee has none in this one either. If a hospital's
+    claim was refuted, nothing that left a hospital is guaranteed.
     """
     scope = SCOPES[config.dp_scope]
     delta = config.target_delta
-    trained = scope.guarantee(_largest(one.updates for one in spent.values()), delta)
-    total = _largest(one.total for one in spent.values())
+    trained = _updates(scope, spent, delta)
     result = {"updates": trained, "encodings": _NOTHING, "labels": _NOTHING}
     if not config.shares_encodings:
-        result["classifier"] = Guarantee(
-            trained.epsilon,
-            trained.delta,
-            trained.formal,
-            "sees hospital records only through the encoder updates; "
+        result["classifier"] = replace(
+            trained,
+            note="sees hospital records only through the encoder updates; "
             "the server's own training split is not protected",
         )
     else:
         if not config.shares_updates:
             result["updates"] = _NOTHING
-        result["encodings"] = _encodings(config, scope, _largest(one.encodings for one in spent.values()))
-        result["labels"] = _labels(config, _largest(one.labels for one in spent.values()))
-        result["classifier"] = _classifier(result, total, delta)
+        result["encodings"] = _encodings(config, scope, spent)
+        result["labels"] = _labels(config, spent)
+        result["classifier"] = _classifier(result, spent, delta)
     if config.diagnostics:
-        result["diagnostics"] = Guarantee(None, None, False, "un-noised statistics: no guarantee")
-    result["total"] = _total(result, total, delta)
+        result["diagnostics"] = Guarantee(None, None, NONE, "un-noised statistics: no guarantee")
+    result["total"] = _total(result, spent, delta)
+    if any(one.refuted for one in spent.values()):
+        return {name: _refuted(name, found, spent) for name, found in result.items()}
     return result
 
 
-def is_formal(all_guarantees: Mapping[str, Guarantee]) -> bool:
-    """True only if everything that left a hospital has a guarantee."""
-    return all(guarantee.formal for guarantee in all_guarantees.values())
+def is_formal(spent: Mapping[str, Spending]) -> bool:
+    """True only if everything that left a hospital in this run has a guarantee, whatever left before it."""
+    return all(one.formal and not one.refuted for one in spent.values())
 
 
-def _encodings(config: RunConfig, scope: Scope, spent: float | None) -> Guarantee:
+def as_row(guarantee: Guarantee) -> dict[str, Any]:
+    """The JSON form used in `summary.json`."""
+    return {
+        "epsilon": guarantee.epsilon,
+        "delta": guarantee.delta,
+        "formal": guarantee.formal,
+        "basis": guarantee.basis,
+        "note": guarantee.note,
+    }
+
+
+def _updates(scope: Scope, spent: Mapping[str, Spending], delta: float) -> Guarantee:
+    figure = largest(one.updates for one in spent.values())
+    since = _since(spent, UPDATES)
+    note = f"{since}; in this run: {scope.note}" if since else scope.note
+    return Guarantee(figure.epsilon, None if figure.epsilon is None else delta, figure.basis, note)
+
+
+def _encodings(config: RunConfig, scope: Scope, spent: Mapping[str, Spending]) -> Guarantee:
     if not config.encoding_noise_epsilon:
-        return Guarantee(None, None, False, "plain: no guarantee, only measured leakage")
+        return Guarantee(None, None, NONE, "plain: no guarantee, only measured leakage")
     if not scope.formal:
         return Guarantee(
             None,
             None,
-            False,
+            NONE,
             f"noised, but no guarantee: the encoder that made them was trained under dp-scope {scope.name}, "
             "and through it one record can move every encoding",
         )
+    if since := _since(spent, UPDATES, ENCODINGS):
+        return Guarantee(None, None, NONE, since)
     return Guarantee(
-        spent,
+        _largest(one.encodings for one in spent.values()),
         config.target_delta,
-        True,
+        FORMAL,
         "each clipped and noised (Gaussian mechanism, by itself epsilon "
         f"{config.encoding_noise_epsilon:g}), together with the training of the encoder that made them; "
         "replace one record",
     )
 
 
-def _labels(config: RunConfig, spent: float | None) -> Guarantee:
+def _labels(config: RunConfig, spent: Mapping[str, Spending]) -> Guarantee:
     if not config.label_epsilon:
-        return Guarantee(None, None, False, "in the clear: no guarantee")
+        return Guarantee(None, None, NONE, "in the clear: no guarantee")
+    if since := _since(spent, LABELS):
+        return Guarantee(None, None, NONE, since)
     besides = (
         "" if config.encoding_noise_epsilon else "; the plain encodings beside them show it all the same"
     )
     return Guarantee(
-        spent or 0.0, 0.0, True, f"randomised response: for the label alone, replace one record{besides}"
+        _largest(one.labels for one in spent.values()) or 0.0,
+        0.0,
+        FORMAL,
+        f"randomised response: for the label alone, replace one record{besides}",
     )
 
 
-def _classifier(found: Mapping[str, Guarantee], total: float | None, delta: float) -> Guarantee:
+def _classifier(found: Mapping[str, Guarantee], spent: Mapping[str, Spending], delta: float) -> Guarantee:
     without = [name for name in ("encodings", "labels") if not found[name].formal]
     if without:
         what = " and ".join(without)
-        return Guarantee(None, None, False, f"trained on {what} without a guarantee: it has none either")
+        return Guarantee(None, None, NONE, f"trained on {what} without a guarantee: it has none either")
+    if since := _since(spent):
+        return Guarantee(None, None, NONE, since)
+    total = _largest(one.total for one in spent.values())
     return Guarantee(
-        total, delta, True, "learned only from noised encodings and labels: their total, replace one record"
+        total, delta, FORMAL, "learned only from noised encodings and labels: their total, replace one record"
     )
 
 
-def _total(found: Mapping[str, Guarantee], total: float | None, delta: float) -> Guarantee:
+def _total(found: Mapping[str, Guarantee], spent: Mapping[str, Spending], delta: float) -> Guarantee:
+    if since := _since(spent):
+        added = _largest(one.added for one in spent.values())
+        if added is not None and is_formal(spent):
+            since += (
+                f"; this run adds at most epsilon {added:.3f} (delta {delta:g}, replace one record) "
+                "to whatever was known before"
+            )
+        return Guarantee(None, None, NONE, since)
     without = [name for name, guarantee in found.items() if not guarantee.formal]
     if without:
-        return Guarantee(None, None, False, f"none: {', '.join(without)} have no guarantee")
-    return Guarantee(total, delta, True, "everything that left a hospital together, replace one record")
+        return Guarantee(None, None, NONE, f"none: {', '.join(without)} have no guarantee")
+    total = _largest(one.total for one in spent.values())
+    return Guarantee(total, delta, FORMAL, "everything that left a hospital together, replace one record")
+
+
+def _refuted(name: str, found: Guarantee, spent: Mapping[str, Spending]) -> Guarantee:
+    """Only the epsilon of updates has a number: the largest of claim, events and charges."""
+    if found is _NOTHING:
+        return found
+    reasons = "; ".join(f"{hospital}: {one.refuted}" for hospital, one in spent.items() if one.refuted)
+    epsilon = found.epsilon if name == "updates" else None
+    return Guarantee(
+        epsilon, None if epsilon is None else found.delta, REFUTED, f"refuted, no guarantee: {reasons}"
+    )
+
+
+def _since(spent: Mapping[str, Spending], *artefacts: str) -> str:
+    """Which earlier run released one of `artefacts`, by default any, without a guarantee; empty if none."""
+    for name, one in spent.items():
+        for event in one.earlier:
+            if not artefacts or event.artefact in artefacts:
+                return f"none since run {event.run}: {name} released {event.artefact} without a guarantee"
+    return ""
 
 
 def _largest(values: Iterable[float | None]) -> float | None:

@@ -4,6 +4,9 @@ A line holds either the terms of a run (what its rounds and its upload cost) or 
 Each line carries a SHA-256 chained to the line before, so that changed, dropped or reordered lines are
 noticed. A last line without its newline was torn by a crash: everything that the terms in force could have
 announced then counts as spent. The ledger can only overstate.
+
+Ledgers written before unprotected releases were events hold terms without `shares_updates`. Whatever such
+terms let leave without a guarantee counts as released.
 """
 
 from __future__ import annotations
@@ -18,15 +21,22 @@ from typing import Any
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
 from fl_ppae.privacy.events import (
+    DIAGNOSTICS,
+    ENCODINGS,
+    LABELS,
     PARTS,
     TRAIN_PART,
+    UPDATES,
     Event,
     Gaussian,
     PoissonGaussian,
     RandomisedResponse,
+    Unprotected,
     as_dict,
     from_dict,
+    unprotected,
 )
+from fl_ppae.privacy.scopes import SCOPES
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class UploadTerms:
     classes: int
 
     def events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """What the release of `part` costs; labels are released for the train part only."""
+        """What the noise on `part` costs; labels are released for the train part only."""
         costs: list[Event] = []
         if self.encoding_noise_multiplier is not None:
             costs.append(Gaussian(self.encoding_noise_multiplier, part, server_round))
@@ -65,6 +75,8 @@ class Terms:
         steps: noised sums per round.
         target_epsilon: budget for updates, at `delta`, over the ledger's whole history.
         upload: None if the run shares no encodings.
+        shares_updates: whether encoder updates leave the hospital.
+        diagnostics: whether un-noised statistics of the training do.
     """
 
     run: str
@@ -77,22 +89,61 @@ class Terms:
     target_epsilon: float
     delta: float
     upload: UploadTerms | None = None
+    shares_updates: bool = True
+    diagnostics: bool = False
 
     def event(self, server_round: int) -> PoissonGaussian | None:
-        """The cost of one round; None without DP."""
+        """The noised sums of one round; None without DP."""
         if self.noise_multiplier is None:
             return None
         return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps, server_round)
 
+    def round_events(self, server_round: int) -> tuple[Event, ...]:
+        """Everything that one round releases: noised sums, updates without a guarantee, diagnostics."""
+        noised = self.event(server_round)
+        updates = self.shares_updates and not SCOPES[self.scope].formal
+        return (
+            *((noised,) if noised is not None else ()),
+            *((self._unprotected(UPDATES, TRAIN_PART, server_round),) if updates else ()),
+            *self.diagnostic_events(server_round),
+        )
+
+    def diagnostic_events(self, server_round: int) -> tuple[Unprotected, ...]:
+        """The diagnostics of one round, from training and from evaluation; empty if the run sends none."""
+        return (self._unprotected(DIAGNOSTICS, TRAIN_PART, server_round),) if self.diagnostics else ()
+
     def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """The cost of releasing the encodings of `part`; empty if they are shared plain."""
-        return self.upload.events(part, server_round) if self.upload is not None else ()
+        """Everything that an upload of `part` releases; empty if the run shares no encodings.
+
+        An encoder that was trained without a guarantee shows its train records through the encodings of
+        either part, noised or not.
+        """
+        if self.upload is None:
+            return ()
+        plain = []
+        if not SCOPES[self.scope].formal:
+            plain.append((ENCODINGS, TRAIN_PART))
+        if self.upload.encoding_noise_multiplier is None:
+            plain.append((ENCODINGS, part))
+        if part == TRAIN_PART and not self.upload.label_epsilon:
+            plain.append((LABELS, part))
+        return (
+            *self.upload.events(part, server_round),
+            *(self._unprotected(artefact, whose, server_round) for artefact, whose in dict.fromkeys(plain)),
+        )
 
     def any_events(self, server_round: int) -> tuple[Event, ...]:
         """Everything that could have been announced at this point."""
-        round_cost = self.event(server_round)
         uploads = [event for part in PARTS for event in self.upload_events(part, server_round)]
-        return (*((round_cost,) if round_cost is not None else ()), *uploads)
+        return (*self.round_events(server_round), *uploads)
+
+    @property
+    def formal(self) -> bool:
+        """True if everything that the run may release has a guarantee."""
+        return not unprotected(self.any_events(1))
+
+    def _unprotected(self, artefact: str, part: str, server_round: int) -> Unprotected:
+        return Unprotected(artefact, self.scope, part, self.run, server_round)
 
 
 @dataclass(frozen=True)
@@ -159,7 +210,9 @@ def read_ledger(path: Path) -> Ledger:
         previous = checksum
         try:
             if body.pop("kind") == _TERMS:
+                known = "shares_updates" in body
                 terms, history = _terms(body), len(events)
+                events += () if known else unprotected(terms.any_events(1))
             else:
                 events.append(from_dict(body))
         except (KeyError, TypeError, ValueError) as error:

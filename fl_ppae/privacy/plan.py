@@ -55,17 +55,13 @@ class HospitalPlan:
             return None
         return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
 
-    def upload_events(self, part: str, server_round: int) -> tuple[Event, ...]:
-        """The cost of releasing the encodings of `part`; empty if they are shared plain."""
-        return self.upload.events(part, server_round) if self.upload is not None else ()
-
     def everything(self) -> tuple[Event, ...]:
-        """Every event that a train record pays for, from the first round to the upload."""
+        """All noise that a train record pays for, from the first round to the upload."""
         training: tuple[Event, ...] = ()
         if self.noise_multiplier is not None and self.rounds:
             steps = self.steps_per_round * self.rounds
             training = (PoissonGaussian(self.noise_multiplier, self.sample_rate, steps, 1),)
-        return (*training, *self.upload_events(TRAIN_PART, 1))
+        return (*training, *(self.upload.events(TRAIN_PART, 1) if self.upload is not None else ()))
 
     @property
     def epsilon_replace_one(self) -> float | None:
@@ -157,6 +153,8 @@ def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
         config.target_epsilon,
         config.target_delta,
         plan.upload,
+        config.shares_updates,
+        config.diagnostics,
     )
 
 

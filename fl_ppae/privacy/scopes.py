@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE
+
 MODULES = ENCODER, PARTNER = ("encoder", "partner")
 """The modules of a hospital's model. The partner, a decoder or task head, is trained with the encoder."""
 
@@ -20,14 +22,19 @@ class Guarantee:
     Attributes:
         epsilon: spent at `delta`; None if there is no number.
         delta: None if epsilon is None.
-        formal: True only if (epsilon, delta) is a differential-privacy guarantee.
+        basis: what stands behind the number, one of `figures.BASES`.
         note: text that must accompany the number.
     """
 
     epsilon: float | None
     delta: float | None
-    formal: bool
+    basis: str
     note: str
+
+    @property
+    def formal(self) -> bool:
+        """True only if (epsilon, delta) is a differential-privacy guarantee."""
+        return self.basis == FORMAL
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,18 @@ class Scope:
             raise NoGuarantee(f"dp-scope {self.name!r}: {self.note}")
         return max_grad_norm
 
+    @property
+    def basis(self) -> str:
+        """What stands behind an epsilon of updates under this scope."""
+        if not self.noised:
+            return NONE
+        return FORMAL if self.formal else NOMINAL
+
     def guarantee(self, epsilon: float | None, delta: float) -> Guarantee:
         """A spent epsilon with what it guarantees under this scope."""
         if epsilon is None:
-            return Guarantee(None, None, False, self.note)
-        return Guarantee(epsilon, delta, self.formal, self.note)
+            return Guarantee(None, None, NONE, self.note)
+        return Guarantee(epsilon, delta, self.basis, self.note)
 
 
 SCOPES = MappingProxyType(

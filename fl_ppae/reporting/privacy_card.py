@@ -8,7 +8,10 @@ from typing import Any
 
 from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
+from fl_ppae.privacy.events import THIS_RUN, Unprotected
+from fl_ppae.privacy.figures import FORMAL, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
+from fl_ppae.runs.stored import basis_of
 from fl_ppae.source_label import attack_in_words
 
 _TITLES = {
@@ -63,6 +66,14 @@ def _attack(summary: Mapping[str, Any]) -> list[str]:
 
 def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequence[str]) -> str:
     guarantees = summary["guarantees"]
+    if refuted := summary.get("refuted"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refuted.items())
+        return f"**No guarantee for this run: a claim was refuted.** {reasons}."
+    if summary["formal"] and not guarantees["total"]["formal"]:
+        return (
+            "**Everything that left a hospital in this run has a guarantee, but there is no total: "
+            f"{guarantees['total']['note']}.**"
+        )
     if summary["formal"]:
         total = f"epsilon {guarantees['total']['epsilon']:.3f} if one record is replaced by another"
         if "encodings" not in shared:
@@ -80,10 +91,10 @@ def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequ
 def _artefacts(guarantees: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| artefact | epsilon | delta | guarantee | what it is |", "|---|---|---|---|---|"]
     for name, guarantee in guarantees.items():
-        formal = guarantee["formal"]
-        number = _number(guarantee["epsilon"], formal)
+        basis = basis_of(guarantee)
+        number = _number(guarantee["epsilon"], basis)
         delta = "none" if guarantee["delta"] is None else f"{guarantee['delta']:g}"
-        verdict = "yes" if formal else "**NO**"
+        verdict = "yes" if basis == FORMAL else "**NO**"
         lines.append(f"| {_TITLES[name]} | {number} | {delta} | {verdict} | {guarantee['note']} |")
     return "\n".join(lines)
 
@@ -96,14 +107,15 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
     ]
     for name, spent in summary["epsilon"].items():
         account = ledger["hospitals"][name]
-        formal = account["formal"]
-        prv, pld = (_number(account["epsilon"][by], formal) for by in ("prv", "pld"))
-        total = _number(account["epsilon"]["replace_one"] if summary["formal"] else None, formal)
+        basis = basis_of({"epsilon": spent, **account})
+        prv, pld = (_number(account["epsilon"][by], basis) for by in ("prv", "pld"))
+        total = _number(account["epsilon"]["replace_one"] if summary["formal"] else None, basis)
         rounds = sum(event["mechanism"] == "poisson-gaussian" for event in account["events"])
         lines.append(
-            f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {_number(spent, formal)} | {total} |"
+            f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {_number(spent, basis)} | {total} |"
         )
     lines.append("")
+    lines += _earlier(summary, ledger)
     lines.append(
         "The epsilon of the updates is for adding or removing one record. Two accountants compute it, and "
         "the larger value counts. The last column is for replacing one record, by PLD; it is none if "
@@ -111,6 +123,28 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
         "federation is the largest of theirs, not the sum."
     )
     return "\n".join(lines)
+
+
+def _earlier(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
+    """One line for each hospital whose records have no total because of an earlier run."""
+    lines = []
+    for name, added in (summary.get("epsilon_added") or {}).items():
+        spoiled = [
+            event
+            for event in ledger["hospitals"][name]["events"]
+            if event["mechanism"] == Unprotected.mechanism and event["run"] != THIS_RUN
+        ]
+        if not spoiled:
+            continue
+        first = spoiled[0]
+        line = (
+            f"{name}: total none since run {first['run']}, which released {first['artefact']} "
+            "without a guarantee"
+        )
+        if added is not None and name not in summary["refuted"]:
+            line += f"; this run adds at most epsilon {added:.3f} to whatever was known before"
+        lines += [f"{line}.", ""]
+    return lines
 
 
 def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
@@ -204,7 +238,5 @@ def _randomness(seed: int, *, deployed: bool) -> str:
     )
 
 
-def _number(epsilon: float | None, formal: bool) -> str:
-    if epsilon is None:
-        return "none"
-    return f"{epsilon:.3f}" if formal else f"{epsilon:.3f} nominal, not a guarantee"
+def _number(epsilon: float | None, basis: str) -> str:
+    return written(epsilon, basis, digits=3, nothing="none")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fl_ppae.privacy.figures import NOMINAL, mark
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.charts import Chart, bar_chart, xy_chart
 from fl_ppae.reporting.drawing import Axes, Point, Series
@@ -50,7 +51,7 @@ def round_panels(run: StoredRun) -> list[Panel]:
     """Quality, epsilon, reconstruction loss and leakage over the rounds, from `rounds.csv`."""
     rows = run.rows("rounds.csv")
     whole = (1, int(rows[-1]["round"])) if rows else (1, 1)
-    nominal = _nominal(run)
+    doubt = _doubt(run)
 
     def panel(title: str, label: str, columns: Mapping[str, str], **options: Any) -> Panel:
         series = (
@@ -63,9 +64,9 @@ def round_panels(run: StoredRun) -> list[Panel]:
     return [
         panel("Accuracy and AUC", "on the test split (0 to 1)", {"accuracy": "accuracy", "auc": "AUC"}),
         panel(
-            "Epsilon of the encoder updates" + nominal,
-            "epsilon" + nominal,
-            {"epsilon_max": EPSILON},
+            "Epsilon of the encoder updates" + doubt,
+            "epsilon" + doubt,
+            {"epsilon_max": EPSILON + doubt},
             from_zero=True,
             target=_target(run),
         ),
@@ -90,21 +91,29 @@ def round_panels(run: StoredRun) -> list[Panel]:
 
 
 def budgets_of(run: StoredRun) -> Budgets:
-    """What each hospital has spent, from the summary, or from `hospitals.csv` while there is none."""
+    """What each hospital has spent, from the summary, or from `hospitals.csv` while there is none.
+
+    The bar of a refuted claim says so.
+    """
     spent = {name: value for name, value in (run.summary.get("epsilon") or {}).items() if value is not None}
     if not spent:
         last = {name: rows[-1]["epsilon"] for name, rows in run.hospitals().items()}
         spent = {name: float(value) for name, value in last.items() if value}
-    axes = Axes(
-        "Epsilon of each hospital's encoder updates", EPSILON + _nominal(run), "hospital", run.data_label
-    )
-    return Budgets(axes, spent, {"target": _target(run), "hollow": bool(_nominal(run))})
+    refuted = run.summary.get("refuted") or {}
+    named = {f"{name} (refuted)" if name in refuted else name: value for name, value in spent.items()}
+    doubt = _doubt(run)
+    axes = Axes("Epsilon of each hospital's encoder updates", EPSILON + doubt, "hospital", run.data_label)
+    return Budgets(axes, named, {"target": _target(run), "hollow": bool(doubt)})
 
 
-def _nominal(run: StoredRun) -> str:
-    """The suffix that marks an epsilon if the run's scope gives no guarantee."""
-    formal = bool(run.values) and SCOPES[run.values["dp-scope"]].formal
-    return "" if formal else ", nominal, not a guarantee"
+def _doubt(run: StoredRun) -> str:
+    """The suffix that marks an epsilon that is no guarantee, by what the rounds so far say."""
+    rows = run.rows("rounds.csv")
+    basis = run.summary.get("epsilon_max_basis") or (rows[-1].get("epsilon_basis") if rows else "")
+    if not basis:  # a run of an earlier version
+        basis = SCOPES[run.values["dp-scope"]].basis if run.values else NOMINAL
+    doubt = mark(basis)
+    return f",{doubt}" if doubt else ""
 
 
 def _target(run: StoredRun) -> float | None:

@@ -13,12 +13,13 @@ from fl_ppae.attacks.attack import Result
 from fl_ppae.attacks.runner import Audit, Skipped
 from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
+from fl_ppae.privacy.figures import written
 from fl_ppae.reporting.audit_report import audit_tables
 from fl_ppae.reporting.evidence import Evidence
 from fl_ppae.reporting.page import HtmlTable, as_html, markdown, picture, write_page
 from fl_ppae.reporting.report_images import figure_of, strips
 from fl_ppae.reporting.run_charts import budget_chart, round_charts
-from fl_ppae.reporting.tables import EPSILON, format_epsilon, run_tables, verdict
+from fl_ppae.reporting.tables import EPSILON, run_tables, verdict
 from fl_ppae.runs.rerun import changed_keys, rerun_command
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
@@ -86,7 +87,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
     return [
         ("accuracy", number("accuracy", 3), "of the central classifier, official test split"),
         ("AUC", number("auc", 3), "one versus the rest, mean over classes"),
-        (EPSILON, format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal), private),
+        (EPSILON, written(run.epsilon.epsilon, run.epsilon.basis), private),
         ("reconstruction loss", number("reconstruction_loss", 4), "mean squared error, pixels 0 to 1"),
         (
             "hospitals",

@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.runs.stored import Row, StoredRun
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, written
+from fl_ppae.runs.stored import Row, StoredRun, basis_of
 from fl_ppae.source_label import ATTACK_MARK
 
 EPSILON = "epsilon (encoder updates)"
@@ -41,13 +42,6 @@ def title(text: str, data_label: str) -> Text:
     return Text.assemble(*parts)
 
 
-def format_epsilon(epsilon: float | str | None, *, formal: bool) -> str:
-    """An epsilon, marked if it is not a guarantee; a dash for none."""
-    if epsilon is None or epsilon == "":
-        return _NOTHING
-    return f"{float(epsilon):.2f}" if formal else f"{float(epsilon):.2f} nominal, not a guarantee"
-
-
 def brief_number(value: float | None) -> str:
     """A value with two to four decimals, by its size; a dash for none and for what is not finite."""
     if value is None or not math.isfinite(value):
@@ -67,7 +61,7 @@ def run_tables(run: StoredRun) -> list[RenderableType]:
     return tables
 
 
-def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str, *, formal: bool) -> Table:
+def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str, basis: str) -> Table:
     """One row per hospital, from the output of `fl-ppae plan --json`."""
     numbers = ("records", "sample rate", "noise", "steps per round", "rounds", "after round 1")
     table = _table(heading, "hospital", *numbers, EPSILON, "under one noise for all")
@@ -77,7 +71,7 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
     table.caption = f"{terms}; noise is in multiples of max-grad-norm"
 
     def brief(epsilon: float | None) -> str:
-        return _number(epsilon, 2) + ("" if formal or epsilon is None else " nominal")
+        return written(epsilon, basis, brief=True)
 
     for row in hospitals:
         table.add_row(
@@ -88,7 +82,7 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
             str(row["steps_per_round"]),
             str(row["rounds"]),
             brief(row["epsilon_round"]),
-            format_epsilon(row["epsilon_total"], formal=formal),
+            written(row["epsilon_total"], basis),
             brief(row["epsilon_total_shared_noise"]),
             *([brief(row["epsilon_replace_one"])] if any(total is not None for total in released) else []),
         )
@@ -98,9 +92,8 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
 def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
     """What an epsilon audit found, one line each, from the output of `fl-ppae audit-epsilon --json`."""
     table = _table(heading, "", "value")
-    claimed = format_epsilon(
-        audit["claimed_epsilon"], formal=audit["formal"] or audit["claimed_by"] != "ledger"
-    )
+    stands = audit["formal"] or audit["claimed_by"] != "ledger"
+    claimed = written(audit["claimed_epsilon"], FORMAL if stands else NOMINAL)
     rows = {
         "hospital": audit["hospital"],
         "dp-scope": audit["dp_scope"],
@@ -129,7 +122,7 @@ def runs_table(runs: Iterable[StoredRun]) -> Table:
             Text(status, style={"completed": "green", "failed": "red"}.get(status, "yellow")),
             run.data_label,
             _number(run.summary.get("accuracy")),
-            format_epsilon(run.summary.get("epsilon_max"), formal=run.updates_formal),
+            written(run.epsilon.epsilon, run.epsilon.basis),
         )
     return table
 
@@ -168,7 +161,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
 
 
 def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:
-    formal, unbounded = run.updates_formal, run.values.get("dp-scope") == "none"
+    unbounded = run.values.get("dp-scope") == "none"
     heading = title("Privacy budgets", run.data_label)
     table = _table(heading, "hospital", "records", "noise", "rounds trained", EPSILON, "target")
     table.add_column("last status")
@@ -179,7 +172,7 @@ def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> T
             last["records"],
             _number(last["noise_multiplier"]),
             str(sum(row["status"] == "trained" for row in rows)),
-            format_epsilon(last["epsilon"], formal=formal),
+            _spent(run, name, last),
             "-" if unbounded else _number(run.values.get("target-epsilon"), 2),
             ": ".join(filter(None, (last["status"], last["reason"]))),
         )
@@ -196,9 +189,9 @@ def _guarantee_table(run: StoredRun) -> Table:
         formal = bool(guarantee.get("formal"))
         table.add_row(
             artefact,
-            format_epsilon(guarantee.get("epsilon"), formal=formal),
+            written(guarantee.get("epsilon"), basis_of(guarantee)),
             _NOTHING if guarantee.get("delta") is None else f"{guarantee['delta']:g}",
-            Text("formal", style="green") if formal else Text("none", style="red"),
+            Text(FORMAL, style="green") if formal else Text(_verdict_of(guarantee), style="red"),
             str(guarantee.get("note") or ""),
         )
     return table
@@ -210,9 +203,28 @@ def verdict(run: StoredRun) -> Text:
         cause = run.summary.get("error")
         text = f"status: {run.summary.get('status', 'unknown')}" + (f": {cause}" if cause else "")
         return Text(text, style="bold red")
-    if run.summary.get("formal"):
+    total = (run.summary.get("guarantees") or {}).get("total") or {}
+    if run.summary.get("formal") and total.get("formal", True):
         return Text("Everything that left a hospital has a formal guarantee.", style="green")
+    if run.summary.get("formal"):
+        text = f"Everything that left a hospital in this run has a guarantee. Total: {total['note']}."
+        return Text(text, style="yellow")
+    if refuted := run.summary.get("refuted"):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refuted.items())
+        return Text(f"No formal guarantee, because a claim was refuted: {reasons}.", style="yellow")
     return Text("Not everything that left a hospital has a formal guarantee.", style="yellow")
+
+
+def _spent(run: StoredRun, name: str, last: Row) -> str:
+    """A hospital's epsilon: of the summary, which also counts uploads, or of its last round so far."""
+    bases = run.summary.get("epsilon_basis")
+    if bases and name in bases:
+        return written(run.summary["epsilon"][name], bases[name])
+    return written(last["epsilon"], last.get("epsilon_basis") or run.epsilon.basis)
+
+
+def _verdict_of(guarantee: Mapping[str, Any]) -> str:
+    return REFUTED if basis_of(guarantee) == REFUTED else NONE
 
 
 def _table(heading: Text, *columns: str) -> Table:

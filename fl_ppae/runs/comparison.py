@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_ppae.files import read_json
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, REFUTED, mark
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
@@ -49,8 +50,8 @@ def warnings(runs: Sequence[StoredRun]) -> list[str]:
     for run in runs:
         if (status := run.summary.get("status")) != "completed":
             found.append(f"{run.name} did not complete: status {status}")
-        elif run.summary.get("epsilon_max") is not None and not run.updates_formal:
-            found.append(f"{run.name}: epsilon is nominal, not a guarantee")
+        elif run.epsilon.basis in (NOMINAL, REFUTED):
+            found.append(f"{run.name}: epsilon is{mark(run.epsilon.basis)}")
     if len({run.values.get("target-delta") for run in runs}) > 1:
         found.append("epsilons at different deltas are not comparable")
     return found
@@ -91,7 +92,8 @@ def _run(run: StoredRun) -> dict[str, Any]:
         "data_source": run.data_label,
         "md5": (run.config.get("data_source") or {}).get("md5"),
         **{measure: run.summary.get(measure) for measure in _MEASURES},
-        "epsilon_formal": run.updates_formal,
+        "epsilon_basis": run.epsilon.basis,
+        "epsilon_formal": run.epsilon.basis == FORMAL,
         "formal": run.summary.get("formal"),
         "leakage": run.summary.get("leakage") or {},
         "baselines": run.summary.get("baselines") or {},

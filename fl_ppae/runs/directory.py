@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import io
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 from flwr.common.logger import log
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import csv_cell, finite, home, write_json
+from fl_ppae.files import csv_cell, finite, home, write_atomically, write_json
 from fl_ppae.runs.tracking import Tracker
 
 ROUND_COLUMNS = (
@@ -26,7 +27,7 @@ ROUND_COLUMNS = (
     "hospitals_declined",
     "hospitals_excluded",
     "epsilon_max",
-    "epsilon_formal",
+    "epsilon_basis",
     "accuracy",
     "auc",
     "reconstruction_loss",
@@ -43,7 +44,7 @@ HOSPITAL_COLUMNS = (
     "sample_rate",
     "steps",
     "epsilon",
-    "epsilon_formal",
+    "epsilon_basis",
     "status",
     "reason",
     "loss",
@@ -92,6 +93,21 @@ class RunDirectory:
     def append_hospital(self, row: Mapping[str, Any]) -> None:
         """One row of `hospitals.csv`."""
         self._append("hospitals.csv", HOSPITAL_COLUMNS, row)
+
+    def correct(self, name: str, applies: Callable[[dict[str, str]], bool], **values: str) -> None:
+        """Change columns of the rows that `applies` accepts, in a table already written."""
+        path = self.path / name
+        if not path.exists():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            rows = [{**row, **values} if applies(row) else row for row in reader]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
 
     def close_trackers(self) -> None:
         """Send the trackers the result of the run."""

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import home, read_json
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, Figure
 from fl_ppae.runs.status import summary_so_far
 from fl_ppae.source_label import data_label
 
 Row = dict[str, str]
+
+
+def basis_of(guarantee: Mapping[str, Any]) -> str:
+    """The basis in a row of the summary's guarantees; runs of earlier versions state only if it is formal."""
+    if guarantee.get("basis"):
+        return str(guarantee["basis"])
+    if guarantee.get("formal"):
+        return FORMAL
+    return NONE if guarantee.get("epsilon") is None else NOMINAL
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,14 @@ class StoredRun:
         return data_label({"data_source": source.get("label"), **self.summary})
 
     @property
-    def updates_formal(self) -> bool:
-        """Whether the epsilon of the encoder updates is a guarantee."""
-        return bool(((self.summary.get("guarantees") or {}).get("updates") or {}).get("formal"))
+    def epsilon(self) -> Figure:
+        """The epsilon of the encoder updates, the largest over hospitals.
+
+        Runs of earlier versions state no basis: it is then that of the updates' guarantee.
+        """
+        number, basis = self.summary.get("epsilon_max"), self.summary.get("epsilon_max_basis")
+        updates = (self.summary.get("guarantees") or {}).get("updates") or {}
+        return Figure(number, basis or basis_of({"epsilon": number, **updates}))
 
     def rows(self, file: str) -> list[Row]:
         """The rows of one of its CSV files; none if it doesn't exist."""

@@ -78,7 +78,9 @@ class TensorBoardTracker:
         last = int(summary.get("rounds") or 0)
         for name, value in _results(summary).items():
             self._writer.add_scalar(f"result/{name}", value, last)
-        facts = {key: summary.get(key) for key in ("status", "error", "data_source", "formal")}
+        facts = {
+            key: summary.get(key) for key in ("status", "error", "data_source", "formal", "epsilon_max_basis")
+        }
         self._writer.add_text("run", "\n\n".join(f"{key}: {value}" for key, value in facts.items()))
         self._writer.close()
 
@@ -113,7 +115,7 @@ class MlflowTracker:
         """Log results as metrics, and how the run ended."""
         for name, value in _results(summary).items():
             self._client.log_metric(self._id, f"result_{name}", value)
-        for key in ("data_source", "formal", "error"):
+        for key in ("data_source", "formal", "epsilon_max_basis", "error"):
             if summary.get(key) is not None:
                 self._client.set_tag(self._id, key, str(summary[key]))
         completed = summary.get("status") == "completed"

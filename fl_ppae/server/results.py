@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.privacy.guarantees import guarantees, is_formal, spending_of
+from fl_ppae.privacy.figures import largest
+from fl_ppae.privacy.guarantees import as_row, guarantees, is_formal
 from fl_ppae.server.classification import classifier_state
 from fl_ppae.server.evaluation import Measured, measure_encoder, measure_pixels
 from fl_ppae.server.round_log import RoundLog
@@ -31,16 +32,14 @@ def measure_baselines(session: Session) -> dict[str, Any]:
 def write_results(session: Session, encoder: nn.Module, result: Measured) -> None:
     """Complete `ledger.json` and `summary.json`; save the classifier and, if it is common, the encoder."""
     config, run = session.config, session.run
-    private = config.dp_scope != "none"
-    spent = {
-        name: spending_of(account.counted_events(), config.target_delta, private_training=private)
-        for name, account in session.server_ledger.accounts.items()
-    }
-    RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta).write_ledger(spent)
+    spent = {name: account.spending() for name, account in session.server_ledger.accounts.items()}
+    round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
+    round_log.write_ledger(spent)
+    round_log.mark_refuted()
     save_file(classifier_state(result.classifier), run.path / "classifier.safetensors")
     if config.shares_updates:
         save_file(encoder.state_dict(), run.path / "encoder.safetensors")
-    known = [one.updates for one in spent.values() if one.updates is not None]
+    together = largest(one.updates for one in spent.values())
     promised = guarantees(config, spent)
     noised = result.noised_score
     run.update(
@@ -50,9 +49,13 @@ def write_results(session: Session, encoder: nn.Module, result: Measured) -> Non
         **({} if noised is None else {"accuracy_noised": noised.accuracy, "auc_noised": noised.auc}),
         reconstruction_loss=result.reconstruction_loss,
         **result.attack_success,
-        epsilon={name: one.updates for name, one in spent.items()},
-        epsilon_max=max(known) if known else None,
-        guarantees={artefact: asdict(guarantee) for artefact, guarantee in promised.items()},
-        formal=is_formal(promised),
+        epsilon={name: one.updates.epsilon for name, one in spent.items()},
+        epsilon_basis={name: one.updates.basis for name, one in spent.items()},
+        epsilon_max=together.epsilon,
+        epsilon_max_basis=together.basis,
+        epsilon_added={name: one.added for name, one in spent.items()},
+        guarantees={artefact: as_row(guarantee) for artefact, guarantee in promised.items()},
+        formal=is_formal(spent),
+        refuted=session.server_ledger.refuted(),
         leakage=result.leakage,
     )

@@ -19,7 +19,7 @@ from fl_ppae.files import write_json
 from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.plotting import plot_label_distributions
-from fl_ppae.privacy.plan import Plan, make_plan
+from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
@@ -92,6 +92,7 @@ def start_session(
     source = dataset.source
     document = {
         "simulation": simulation,
+        "run": str(grid.run.run_id),
         "config": config.to_flat(),
         "data_source": {"label": source.label, "kind": source.kind, "file": source.file, "md5": source.md5},
         "hospitals": len(members),
@@ -101,17 +102,22 @@ def start_session(
         "versions": versions(),
     }
     write_json(run.path / "config.json", document)
-    server_ledger = _open_server_ledger(plan, enrolments)
+    server_ledger = _open_server_ledger(plan, config, str(grid.run.run_id), enrolments)
     return Session(grid, config, run, dataset, members, enrolments, server_ledger, deal)
 
 
-def _open_server_ledger(plan: Plan, enrolments: Mapping[str, Enrolment]) -> ServerLedger:
+def _open_server_ledger(
+    plan: Plan, config: RunConfig, run: str, enrolments: Mapping[str, Enrolment]
+) -> ServerLedger:
     accounts = {}
     for hospital in plan.hospitals:
         enrolment = enrolments[hospital.name]
         status = STOPPED if enrolment.declined else ACTIVE
         accounts[hospital.name] = Account(
-            hospital, enrolment.history, status=status, reason=enrolment.declined
+            planned_terms(hospital, config, run),
+            enrolment.history,
+            status=status,
+            reason=enrolment.declined,
         )
     return ServerLedger(accounts)
 

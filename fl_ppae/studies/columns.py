@@ -57,7 +57,9 @@ PAPER = (
     Column("ssim_class_mean", "floor: of an attacker who sees only the label", "metric"),
     Column("epsilon", "largest over hospitals, of the encoder updates alone, from the ledger", "metric"),
     Column("delta", "of `epsilon`; both are empty without DP"),
-    Column("epsilon_status", "`formal`, `nominal` (scope encoder: never a guarantee) or `none`", "key"),
+    Column(
+        "epsilon_status", "`formal`, `nominal` (scope encoder: never a guarantee), `none` or `refuted`", "key"
+    ),
     Column("train_records", "images in the train split"),
     Column("test_records", "images in the test split"),
     *_END,
@@ -76,7 +78,7 @@ PARTITIONS = (
     Column("epsilon_min", "smallest over hospitals, of the encoder updates alone", "metric"),
     Column("epsilon_max", "largest over hospitals, of the encoder updates alone", "metric"),
     Column("delta", "of both epsilons"),
-    Column("epsilon_status", "`formal`, `nominal` or `none`", "key"),
+    Column("epsilon_status", "`formal`, `nominal`, `none` or `refuted`", "key"),
     Column("hellinger", "mean distance of a hospital's label mix to the federation's, 0 to 1", "metric"),
     Column("records_min", "records of the smallest hospital", "metric"),
     Column("records_max", "records of the largest hospital", "metric"),

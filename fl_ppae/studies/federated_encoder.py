@@ -11,12 +11,11 @@ from torch import nn
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal
 from fl_ppae.models.build import autoencoder_of
-from fl_ppae.privacy.guarantees import spending_of
-from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.privacy.figures import largest
 from fl_ppae.runs.directory import create_run_directory
 from fl_ppae.server.evaluation import Measured
 from fl_ppae.server.rounds import train_all_rounds
-from fl_ppae.server.session import Session, start_session
+from fl_ppae.server.session import start_session
 from fl_ppae.simulation.in_process import simulated_grid
 
 
@@ -25,13 +24,14 @@ class FederatedEncoder:
     """The result of a federated run.
 
     Attributes:
-        epsilon: of the encoder updates, by hospital, from the ledger's events; empty without DP. Under
-            scope encoder it is nominal, not a guarantee.
+        epsilon: of the encoder updates, by hospital, from the ledger's events; empty without DP.
+        basis: what stands behind it: `formal`, `nominal` (scope encoder), `none` (no DP) or `refuted`.
         measured: the server's last evaluation; its classifier is fitted to the server's own split.
     """
 
     encoder: nn.Module
     epsilon: dict[str, float]
+    basis: str
     measured: Measured
 
 
@@ -48,23 +48,6 @@ def train_federated(config: RunConfig, deal: Deal) -> FederatedEncoder:
         session = start_session(grid, config, "study", run, deal)
         measured = train_all_rounds(session, encoder)
     assert measured is not None  # the last round is always evaluated
-    return FederatedEncoder(encoder, _epsilon(session), measured)
-
-
-def epsilon_status(config: RunConfig) -> str:
-    """Whether the epsilon is a guarantee: `formal`, `nominal` (the paper's scope) or `none` (no DP)."""
-    scope = SCOPES[config.dp_scope]
-    if not scope.noised:
-        return "none"
-    return "formal" if scope.formal else "nominal"
-
-
-def _epsilon(session: Session) -> dict[str, float]:
-    if not SCOPES[session.config.dp_scope].noised:
-        return {}
-    delta = session.config.target_delta
-    spent = {
-        name: spending_of(account.counted_events(), delta, private_training=True).updates
-        for name, account in session.server_ledger.accounts.items()
-    }
-    return {name: value for name, value in spent.items() if value is not None}
+    figures = session.server_ledger.figures()
+    spent = {name: figure.epsilon for name, figure in figures.items() if figure.epsilon is not None}
+    return FederatedEncoder(encoder, spent, largest(figures.values()).basis, measured)

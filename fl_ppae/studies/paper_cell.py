@@ -21,7 +21,7 @@ from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server.classification import fit_and_score
 from fl_ppae.studies.baselines import pca_components, pca_encode, scatter_encode
-from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
+from fl_ppae.studies.federated_encoder import train_federated
 from fl_ppae.studies.paper_grid import CLASSIFIERS, TUNED, PaperCell, PaperScale
 from fl_ppae.studies.study_data import StudyData
 from fl_ppae.studies.workers import Rows
@@ -122,7 +122,7 @@ def _trained(config: RunConfig, deal: Deal) -> Encoder:
     found = train_federated(config, deal)
     columns: dict[str, Any] = {
         "reconstruction_loss": found.measured.reconstruction_loss,
-        "epsilon_status": epsilon_status(config),
+        "epsilon_status": found.basis,
     }
     if found.epsilon:
         columns |= {"epsilon": max(found.epsilon.values()), "delta": config.target_delta}

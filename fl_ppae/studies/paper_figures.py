@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from fl_ppae.plotting import OKABE_ITO, figure_file
+from fl_ppae.privacy.figures import NONE
 from fl_ppae.studies.summary import Group, distinct, sources, where
 
 _BLUE, _ORANGE, _GREEN, _PINK, _SKY, _RED, _, _BLACK = OKABE_ITO
@@ -102,7 +103,8 @@ def _style(group: Group) -> dict[str, str]:
 
 
 def _short(group: Group) -> str:
-    status = {"formal": "DP (formal)", "nominal": "DP (nominal)"}.get(group.keys["epsilon_status"], "no DP")
+    status = group.keys["epsilon_status"]
+    status = "no DP" if status == NONE else f"DP ({status})"
     if not group.trained:
         status = "random" if group.keys["encoding"] == "random" else ""
     return f"{_architecture(group)} {status}".strip()

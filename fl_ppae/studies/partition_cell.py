@@ -27,8 +27,9 @@ from fl_ppae.models.build import local_model_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.privacy.plan import HospitalPlan, make_plan, plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import streams
+from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.server.classification import FittedClassifier, fit_and_score
-from fl_ppae.studies.federated_encoder import epsilon_status, train_federated
+from fl_ppae.studies.federated_encoder import train_federated
 from fl_ppae.studies.partition_grid import ALONE, CENTRAL, DATASET, PARTITIONS, SHARED, PartitionCell
 from fl_ppae.studies.study_data import StudyData
 from fl_ppae.studies.workers import Rows
@@ -62,7 +63,6 @@ def measure(cell: PartitionCell, data: StudyData) -> Rows:
     row = {
         **measured,
         "delta": DELTA,
-        "epsilon_status": epsilon_status(config),
         "hellinger": heterogeneity(mixes, sizes),
         "records_min": min(sizes),
         "records_max": max(sizes),
@@ -120,7 +120,7 @@ def heterogeneity(mixes: list[Array], sizes: list[int]) -> float:
     return float(np.mean([hellinger(mix, together) for mix in mixes]))
 
 
-def _common(config: RunConfig, deal: Deal) -> dict[str, float]:
+def _common(config: RunConfig, deal: Deal) -> dict[str, Any]:
     """One federated encoder; the classifier is fitted to the server's split, as with `share = updates`."""
     found = train_federated(config, deal)
     classifier = found.measured.classifier
@@ -130,10 +130,10 @@ def _common(config: RunConfig, deal: Deal) -> dict[str, float]:
         if records.shift not in recalls:
             recalls[records.shift] = _recall(classifier, found.encoder, deal.dataset, records.shift)
         own_accuracies.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
-    return _columns(found.measured.score.accuracy, own_accuracies, list(found.epsilon.values()))
+    return _columns(found.measured.score.accuracy, own_accuracies, list(found.epsilon.values()), found.basis)
 
 
-def _alone(config: RunConfig, deal: Deal) -> dict[str, float]:
+def _alone(config: RunConfig, deal: Deal) -> dict[str, Any]:
     """Train an encoder and a classifier in each hospital alone, on its records and under its epsilon."""
     plan = make_plan(config, {name: len(records) for name, records in deal.train.items()})
     accuracies, own_accuracies, spent = [], [], []
@@ -148,10 +148,12 @@ def _alone(config: RunConfig, deal: Deal) -> dict[str, float]:
         own_accuracies.append(float(recall @ label_mix(records, deal.dataset)))
         assert one.epsilon_total is not None
         spent.append(one.epsilon_total)
-    return _columns(float(np.mean(accuracies)), own_accuracies, spent)
+    return _columns(float(np.mean(accuracies)), own_accuracies, spent, SCOPES[config.dp_scope].basis)
 
 
-def _columns(accuracy: float, own_accuracies: list[float], epsilons: list[float]) -> dict[str, float]:
+def _columns(
+    accuracy: float, own_accuracies: list[float], epsilons: list[float], basis: str
+) -> dict[str, Any]:
     """The row's columns from each hospital's accuracy on its own label mix and the epsilon it spent."""
     return {
         "accuracy": accuracy,
@@ -159,6 +161,7 @@ def _columns(accuracy: float, own_accuracies: list[float], epsilons: list[float]
         "accuracy_worst": min(own_accuracies),
         "epsilon_min": min(epsilons),
         "epsilon_max": max(epsilons),
+        "epsilon_status": basis,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, REFUTED
 from fl_ppae.reporting.page import Cell, HtmlTable, picture, write_page
 from fl_ppae.source_label import is_loud, marked_source
 from fl_ppae.studies import table
@@ -136,9 +137,9 @@ def _key(group: Group, name: str) -> Cell:
     text = group.keys.get(name, "")
     if name in ("dataset", "source") and is_loud(group.source):
         return Cell(marked_source(group.source), "bad")
-    if name == "epsilon_status" and text == "nominal":
-        return Cell("nominal, not a guarantee", "bad")
-    return Cell(text, "good" if name == "epsilon_status" and text == "formal" else "")
+    if name == "epsilon_status" and text in (NOMINAL, REFUTED):
+        return Cell(text + ", not a guarantee", "bad")
+    return Cell(text, "good" if name == "epsilon_status" and text == FORMAL else "")
 
 
 def _verdicts(folder: Path) -> list[HtmlTable]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from fl_ppae.privacy.figures import mark
 from fl_ppae.reporting.charts import Chart, xy_chart
 from fl_ppae.reporting.drawing import Axes, Point, Series
 from fl_ppae.studies.summary import Group, sources
@@ -108,7 +109,8 @@ def _privacy(group: Group) -> str:
     level = group.keys["privacy"]
     if not group.trained:
         return "baseline"
-    return "no DP" if level == _NO_DP else f"epsilon {level}" + ("" if group.formal else ", nominal")
+    doubt = mark(group.keys["epsilon_status"], brief=True)
+    return "no DP" if level == _NO_DP else f"epsilon {level}" + (f",{doubt}" if doubt else "")
 
 
 def _budget(group: Group) -> tuple[bool, float, bool]:

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from fl_ppae.files import finite, read_json, write_atomically, write_json
+from fl_ppae.privacy.figures import mark, written
 from fl_ppae.reporting.tables import title
 from fl_ppae.studies.columns import titled
 from fl_ppae.studies.kinds import Kind
@@ -71,8 +72,7 @@ def _text(group: Group, metric: str) -> str:
     mean = group.means.get(metric)
     if metric != "epsilon":
         return "-" if mean is None else mean.with_interval(5e-4)
-    nominal = group.keys["epsilon_status"] == "nominal"
-    return ("-" if mean is None else f"{mean.value:.2f}") + (" nominal, not a guarantee" if nominal else "")
+    return written(None if mean is None else mean.value, group.keys["epsilon_status"])
 
 
 def _markdown(document: dict[str, Any], groups: Sequence[Group], kind: Kind) -> list[str]:
@@ -106,8 +106,8 @@ def _brief(group: Group, metric: str) -> str:
     mean = group.means.get(metric)
     if mean is None:
         return ""
-    nominal = metric.startswith("epsilon") and group.keys["epsilon_status"] == "nominal"
-    return mean.plus_minus(1e-3) + (" nominal" if nominal else "")
+    doubt = mark(group.keys["epsilon_status"], brief=True) if metric.startswith("epsilon") else ""
+    return mean.plus_minus(1e-3) + doubt
 
 
 def _line(texts: Iterable[str]) -> str:

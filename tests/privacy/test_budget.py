@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
-from fl_ppae.privacy.events import Gaussian, PoissonGaussian, RandomisedResponse
+from fl_ppae.privacy.events import ARTEFACTS, Gaussian, PoissonGaussian, RandomisedResponse, Unprotected
 from fl_ppae.privacy.ledger import Terms, UploadTerms, open_run, read_ledger
 
 UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
@@ -27,13 +29,39 @@ def test_a_ceiling_counts_everything_together_and_nothing_asked_is_never_over_it
     gaussian, labels = UPLOAD.events("train", 2)
     training = PoissonGaussian(1.5, 0.25, 4, 1)
     added = epsilon([training], 1e-3).spent
-    assert over_ceiling((), (training,), 1e-3, added) == ""
-    assert "epsilon of all updates" in over_ceiling((training,), (training,), 1e-3, added)
+    assert over_ceiling((), (training,), TERMS, added) == ""
+    assert "epsilon of all updates" in over_ceiling((training,), (training,), TERMS, added)
     total = replace_one_epsilon((training, gaussian, labels), 1e-3)
-    assert over_ceiling((training,), (gaussian, labels), 1e-3, total) == ""
-    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), 1e-3, total - 0.01)
-    assert over_ceiling((training, gaussian), (), 1e-3, 0.1) == ""
-    assert over_ceiling((training,), (gaussian,), 1e-3, None) == ""
+    assert over_ceiling((training,), (gaussian, labels), TERMS, total) == ""
+    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), TERMS, total - 0.01)
+    assert over_ceiling((training, gaussian), (), TERMS, 0.1) == ""
+    assert over_ceiling((training,), (gaussian,), TERMS, None) == ""
+
+
+@pytest.mark.parametrize("artefact", ARTEFACTS)
+def test_after_an_unprotected_release_a_ceiling_declines_unless_the_operator_allows_it(artefact: str) -> None:
+    training = PoissonGaussian(1.5, 0.25, 4, 1)
+    earlier = Unprotected(artefact, "none", "train", "run-z", 1)
+    asked = (training,)
+    reason = over_ceiling((earlier,), asked, TERMS, 8.0)
+    assert f"run run-z released {artefact} without a guarantee" in reason
+    assert "max-epsilon 8" in reason
+    assert "allow-after-unprotected" in reason
+    assert over_ceiling((earlier,), asked, TERMS, None) == "", "no ceiling, nothing to decline for"
+    assert over_ceiling((earlier,), asked, TERMS, 8.0, after_unprotected=True) == ""
+    tight = epsilon(asked, 1e-3).spent - 0.01
+    over = over_ceiling((earlier,), asked, TERMS, tight, after_unprotected=True)
+    assert "epsilon of all updates" in over, "what has a cost still counts against the ceiling"
+    own = replace(earlier, run=TERMS.run)
+    assert over_ceiling((own,), asked, TERMS, 8.0) == "", (
+        "the node's other keys allowed what this run releases"
+    )
+    assert over_ceiling((training,), (own,), TERMS, 0.1) == ""
+
+
+def test_no_target_bounds_an_unprotected_release() -> None:
+    plain = Unprotected("encodings", "autoencoder", "train", "run-a", 1)
+    assert over_target((), (plain,), TERMS) == ""
 
 
 def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path: Path) -> None:

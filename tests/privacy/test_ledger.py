@@ -1,8 +1,10 @@
 """The ledger file: on the disk before noise, never under-stated, never silently altered."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ from support import Run
 
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import training
-from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
+from fl_ppae.privacy.events import PoissonGaussian, Unprotected, as_dict, unprotected, updates
+from fl_ppae.privacy.ledger import Ledger, Terms, UploadTerms, open_run, read_ledger
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 
@@ -153,7 +155,56 @@ def test_a_new_run_continues_what_was_spent(path: Path) -> None:
     assert [event.noise_multiplier for event in continued.events] == [1.5, 1.5, 3.0]
 
 
-def test_a_run_without_dp_has_no_events(path: Path) -> None:
+def test_a_torn_line_of_a_run_without_dp_counts_as_unprotected(path: Path) -> None:
     terms = replace(TERMS, scope="none", noise_multiplier=None)
     assert terms.event(1) is None
-    assert open_run(path, terms) == read_ledger(path) == Ledger(path, terms)
+    ledger = open_run(path, terms)
+    assert ledger == read_ledger(path) == Ledger(path, terms)
+    before = len(path.read_bytes())
+    ledger = ledger.announce(*terms.round_events(1))
+    assert ledger.events == (Unprotected("updates", "none", "train", "run-a", 1),)
+    content = path.read_bytes()
+    for end in range(before + 1, len(content)):
+        path.write_bytes(content[:end])
+        assert read_ledger(path).events == ledger.events, end
+
+
+@pytest.mark.parametrize(
+    ("scope", "noise", "upload", "found"),
+    [
+        ("autoencoder", 1.5, None, set()),
+        ("autoencoder", 1.5, UploadTerms(4.0, 2.0, 1.5, 10), set()),
+        ("none", None, None, {("updates", "train")}),
+        ("encoder", 1.5, None, {("updates", "train")}),
+        (
+            "autoencoder",
+            1.5,
+            UploadTerms(0.0, None, 0.0, 10),
+            {("encodings", "train"), ("encodings", "test"), ("labels", "train")},
+        ),
+    ],
+)
+def test_an_old_ledger_counts_whatever_its_terms_let_leave_without_a_guarantee(
+    path: Path, scope: str, noise: float | None, upload: UploadTerms | None, found: set[tuple[str, str]]
+) -> None:
+    """Lines as they were written before such releases were events."""
+    terms = {
+        key: value
+        for key, value in asdict(replace(TERMS, scope=scope, noise_multiplier=noise, upload=upload)).items()
+        if key not in ("shares_updates", "diagnostics")
+    }
+    lines = [{"kind": "terms", **terms}]
+    if noise is not None:
+        lines.append({"kind": "event", **as_dict(PoissonGaussian(noise, 0.25, 4, 1))})
+    previous = ""
+    with path.open("w") as file:
+        for line in lines:
+            canonical = json.dumps(line, sort_keys=True)
+            previous = hashlib.sha256((previous + canonical).encode()).hexdigest()
+            file.write(json.dumps({**line, "sha256": previous}) + "\n")
+    ledger = read_ledger(path)
+    assert {(event.artefact, event.part) for event in unprotected(ledger.events)} == found
+    assert len(updates(ledger.events)) == len(lines) - 1
+    continued = open_run(path, replace(TERMS, run="run-b")).announce(PoissonGaussian(1.5, 0.25, 4, 1))
+    assert read_ledger(path) == continued
+    assert continued.events[:-1] == ledger.events

@@ -34,7 +34,7 @@ def test_every_figure_is_drawn_and_marks_a_stand_in(label: str, marked: bool, tm
     names = [f"class {number}" for number in range(12)]
     labels = {f"hospital-{number}": rng.integers(0, 12, 50).tolist() for number in range(3)}
     images = rng.random((10, 1, 8, 8))
-    rows = ["1,2,0,0,2.5,,,,,,,", "2,2,0,0,4.5,0.7,0.9,0.02,0.5,0.2,0.4,0.1"]
+    rows = ["1,2,0,0,2.5,nominal,,,,,,,", "2,2,0,0,4.5,nominal,0.7,0.9,0.02,0.5,0.2,0.4,0.1"]
     write_run(tmp_path, label, rows, 4.5, "encoder")
     drawn = tmp_path / "figures"
     plotting.plot_label_distributions(labels, names, label, drawn / "labels.png")

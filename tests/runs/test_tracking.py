@@ -18,7 +18,7 @@ from fl_ppae.runs.directory import create_run_directory
 ROUND = {
     "round": 1,
     "epsilon_max": 2.5,
-    "epsilon_formal": True,
+    "epsilon_basis": "formal",
     "accuracy": 0.7,
     "auc": float("nan"),
     "cosine": None,
@@ -42,8 +42,9 @@ def test_tensorboard_has_the_numbers_of_rounds_csv(federate: Callable[..., Run])
         tag.partition("/")[2]: points for tag, points in found.items() if not tag.startswith("result/")
     }
     rows = run.rows("rounds.csv")
-    assert set(columns) == {name for name in rows[0] if rows[0][name] not in ("", "True", "False")} - {
-        "round"
+    assert set(columns) == {name for name in rows[0] if rows[0][name] != ""} - {
+        "round",
+        "epsilon_basis",
     }
     for name, points in columns.items():
         assert points == [(int(row["round"]), pytest.approx(float(row[name]), rel=1e-5)) for row in rows]

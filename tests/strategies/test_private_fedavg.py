@@ -9,7 +9,8 @@ import pytest
 from scripted_replies import DELTA, RECORDS, SHAPES, Server, events, failure, reply, update
 
 from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import PoissonGaussian
+from fl_ppae.privacy.events import Event, PoissonGaussian, Unprotected
+from fl_ppae.privacy.figures import FORMAL, REFUTED, Figure
 from strategies.server_ledger import ACTIVE, EXCLUDED, STOPPED
 
 
@@ -90,7 +91,33 @@ def test_a_claim_that_does_not_hold_is_excluded_and_not_averaged(kind: str) -> N
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-0") == EXCLUDED
-    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1), DELTA).spent, "it stays charged"
+    claimed = BAD_CLAIMS[kind].get("claimed", events(1))
+    said = BAD_CLAIMS[kind].get("spent", 0.0)
+    costs = [said, epsilon(claimed, DELTA).spent, epsilon(events(1), DELTA).spent]
+    largest = None if said < 0 else max(cost for cost in costs if not math.isnan(cost))
+    figures = server.server_ledger.figures()
+    assert figures["hospital-0"] == Figure(largest, REFUTED), "the largest of claim, events and charges"
+    assert figures["hospital-1"] == Figure(costs[-1], FORMAL), "an honest hospital's figure stands"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        PoissonGaussian(1e-300, 1.0, 1, 1),
+        PoissonGaussian(0.2, 1.0, 10**9, 1),
+        PoissonGaussian(1.5, 0.25, 10**400, 1),
+        PoissonGaussian(0.2, 1e-300, 1, 1),
+    ],
+)
+def test_events_that_no_accountant_can_bound_do_not_stop_the_server(hostile: PoissonGaussian) -> None:
+    server = Server()
+    first, *others = server.ask()
+    server.take(
+        [reply(first, update(0), claimed=(hostile,), spent=1.0), *(reply(q, update(1)) for q in others)]
+    )
+    figure = server.server_ledger.figures()["hospital-0"]
+    assert figure.basis == REFUTED
+    assert figure.epsilon is None or figure.epsilon >= epsilon(events(1), DELTA).spent
 
 
 def test_a_claim_that_forgets_its_history_is_excluded() -> None:
@@ -101,41 +128,47 @@ def test_a_claim_that_forgets_its_history_is_excluded() -> None:
         [reply(first, update(0), claimed=events(1)), reply(second, update(1), claimed=earlier + events(1))]
     )
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
-    assert server.server_ledger.spent()["hospital-0"] == epsilon(earlier + events(1), DELTA).spent
+    assert server.server_ledger.figures()["hospital-0"].epsilon == epsilon(earlier + events(1), DELTA).spent
 
 
 def test_a_restarted_accountant_does_not_lower_the_server_s_epsilon() -> None:
     server = Server()
     for number in (1, 2):
         server.take([reply(q, update(0), claimed=events(number)) for q in server.ask(number)], number)
-    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+    assert server.server_ledger.figures()["hospital-0"].epsilon == epsilon(events(1, 2), DELTA).spent
 
 
 def test_events_that_a_hospital_paid_and_the_server_did_not_charge_are_counted() -> None:
     server = Server()
     server.take([reply(q, update(0), claimed=events(1, 1)) for q in server.ask()])
-    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1, 2), DELTA).spent
+    assert server.server_ledger.figures()["hospital-0"].epsilon == epsilon(events(1, 2), DELTA).spent
 
 
-def test_events_in_a_run_without_dp_are_excluded() -> None:
+UNPROTECTED = Unprotected("updates", "none", "train", "run-a", 1)
+
+
+@pytest.mark.parametrize("claimed", [(), events(1), (UNPROTECTED, *events(1))])
+def test_events_that_a_run_without_dp_does_not_have_are_excluded(claimed: tuple[Event, ...]) -> None:
     server = Server(noise=None)
     first, second, *_ = server.ask()
-    server.take([reply(first, update(0)), reply(second, update(1), claimed=(), spent=-1.0)])
+    honest = reply(second, update(1), claimed=(UNPROTECTED,), spent=-1.0)
+    server.take([reply(first, update(0), claimed=claimed, spent=-1.0), honest])
     assert (server.status("hospital-0"), server.status("hospital-1")) == (EXCLUDED, "trained")
-    assert set(server.server_ledger.spent().values()) == {None}
+    assert {figure.epsilon for figure in server.server_ledger.figures().values()} == {None}
 
 
 def test_a_run_without_dp_accepts_hospitals_that_paid_in_earlier_runs() -> None:
     earlier = (PoissonGaussian(2.0, 0.1, 7, 1),)
     server = Server(noise=None, history=earlier)
-    server.take([reply(q, update(i), claimed=earlier, spent=-1.0) for i, q in enumerate(server.ask())])
+    claimed = (*earlier, UNPROTECTED)
+    server.take([reply(q, update(i), claimed=claimed, spent=-1.0) for i, q in enumerate(server.ask())])
     assert server.status("hospital-0") == "trained"
 
 
 def test_a_round_is_charged_when_it_is_sent() -> None:
     server = Server()
     server.ask()
-    assert set(server.server_ledger.spent().values()) == {epsilon(events(1), DELTA).spent}
+    assert set(server.server_ledger.figures().values()) == {Figure(epsilon(events(1), DELTA).spent, FORMAL)}
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -147,7 +180,7 @@ def test_an_error_or_silence_is_left_out_is_not_refunded_and_may_train_again(ans
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in range(3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-3") == "failed"
-    assert server.server_ledger.spent()["hospital-3"] == epsilon(events(1), DELTA).spent
+    assert server.server_ledger.figures()["hospital-3"].epsilon == epsilon(events(1), DELTA).spent
     assert server.server_ledger.accounts["hospital-3"].status == ACTIVE
     assert len(server.ask(2)) == 4
 
@@ -160,7 +193,7 @@ def test_a_decline_is_refunded_not_averaged_and_not_asked_again() -> None:
     assert found is not None
     np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
     assert server.status("hospital-0") == STOPPED
-    assert server.server_ledger.spent()["hospital-0"] == 0.0
+    assert server.server_ledger.figures()["hospital-0"].epsilon == 0.0
     assert len(server.ask(2)) == 3
 
 
@@ -169,7 +202,7 @@ def test_a_decline_refunds_nothing_that_was_paid_before() -> None:
     server.take([reply(q, update(i)) for i, q in enumerate(server.ask())])
     question = server.ask(2)[0]
     server.take([reply(question, {}, claimed=events(1), status="declined")], 2)
-    assert server.server_ledger.spent()["hospital-0"] == epsilon(events(1), DELTA).spent
+    assert server.server_ledger.figures()["hospital-0"].epsilon == epsilon(events(1), DELTA).spent
 
 
 def test_if_all_decline_nothing_is_aggregated() -> None:

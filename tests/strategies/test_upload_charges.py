@@ -8,7 +8,7 @@ import pytest
 
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.plan import plan_hospital
+from fl_ppae.privacy.plan import plan_hospital, planned_terms
 from strategies.server_ledger import EXCLUDED, Account, ServerLedger
 
 
@@ -24,7 +24,8 @@ def account(**changes: Any) -> tuple[Account, ServerLedger]:
             "label-epsilon": 2.0,
         }
     )
-    found = Account(plan_hospital("hospital-0", 100, config), **changes)
+    terms = planned_terms(plan_hospital("hospital-0", 100, config), config, "run-a")
+    found = Account(terms, **changes)
     return found, ServerLedger({"hospital-0": found})
 
 
@@ -35,7 +36,7 @@ def settled(server_ledger: ServerLedger, events: tuple[Any, ...], *, declined: b
 def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined() -> None:
     own, server_ledger = account()
     server_ledger.charge_upload("hospital-0", "train", 10)
-    costs = own.plan.upload_events("train", 10)
+    costs = own.terms.upload_events("train", 10)
     assert own.counted_events() == costs
     assert len(costs) == 2
     assert settled(server_ledger, (), declined=True) == ""
@@ -59,7 +60,7 @@ def test_an_upload_with_wrong_events_is_excluded_and_stays_charged(
 ) -> None:
     own, server_ledger = account()
     server_ledger.charge_upload("hospital-0", "train", 10)
-    costs = own.plan.upload_events("train", 10)
+    costs = own.terms.upload_events("train", 10)
     assert words in settled(server_ledger, change(costs))
     assert own.status == EXCLUDED
     assert own.counted_events() == costs
@@ -68,7 +69,7 @@ def test_an_upload_with_wrong_events_is_excluded_and_stays_charged(
 def test_an_upload_that_forgets_its_history_is_excluded() -> None:
     history = (PoissonGaussian(2.0, 0.1, 7, 1),)
     own, server_ledger = account(history=history)
-    costs = own.plan.upload_events("train", 10)
+    costs = own.terms.upload_events("train", 10)
     assert "no longer contain" in settled(server_ledger, costs)
     own, server_ledger = account(history=history)
     assert settled(server_ledger, (*history, *costs)) == ""
