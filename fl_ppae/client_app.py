@@ -19,9 +19,10 @@ from fl_ppae import message_arrays, messages
 from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import limited_threads
-from fl_ppae.hospital.ceilings import allows_after_unprotected, ceiling_of, refusal
+from fl_ppae.hospital.ceilings import refusal
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
+from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.release import encodings_to_release, labels_to_release
 from fl_ppae.hospital.simulated import leave_for_audit
 from fl_ppae.hospital.site import Hospital, open_hospital
@@ -46,7 +47,7 @@ from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.encodings import Projection
-from fl_ppae.privacy.events import PARTS, TRAIN_PART, Event, priced, updates
+from fl_ppae.privacy.events import PARTS, TRAIN_PART, Event, priced, unprotected, updates
 from fl_ppae.privacy.ledger import Ledger, Terms
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
@@ -69,7 +70,7 @@ app = ClientApp(mods=[check_reply])
 @app.query("hello")
 def hello(message: Message, context: Context) -> Message:
     """Who this hospital is; reads no record."""
-    identity = identify(context.node_config)
+    identity = identify(read_node(context.node_config))
     claim: Claims = {
         "hospital": identity.name,
         "index": identity.index,
@@ -83,10 +84,11 @@ def hello(message: Message, context: Context) -> Message:
 def enrol(message: Message, context: Context) -> Message:
     """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
-    reason = refusal(context.node_config, config) or ""
+    reason = refusal(hospital.limits, config)
     ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
     if ledger is not None:
-        reason = _over_ceiling(ledger, _least(hospital, config, ledger.terms), context)
+        earlier = ledger.events[: ledger.history]
+        reason = _over_ceiling(ledger, earlier, _whole_run(hospital, config, ledger.terms), hospital)
     claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,
@@ -108,7 +110,7 @@ def train(message: Message, context: Context) -> Message:
         saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         costs = ledger.terms.round_events(server_round)
-        reason = refusal(context.node_config, config) or _over_budget(ledger, costs, context)
+        reason = refusal(hospital.limits, config) or _over_budget(ledger, costs, hospital)
         if reason:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
@@ -154,7 +156,7 @@ def encodings(message: Message, context: Context) -> Message:
     """
     config, hospital = _open(message, context)
     run, part, chunk = _run(context), _text(message, "part"), _integer(message, "chunk")
-    reason = refusal(context.node_config, config) or ""
+    reason = refusal(hospital.limits, config)
     if not config.shares_encodings or part not in PARTS or chunk < 0:
         reason = f"this run shares no chunk {chunk} of part {part!r}"
     if reason:
@@ -163,7 +165,7 @@ def encodings(message: Message, context: Context) -> Message:
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         if not hospital.state.release_path(run, part).exists():
             costs = ledger.terms.upload_events(part, config.num_server_rounds)
-            if reason := _over_budget(ledger, costs, context):
+            if reason := _over_budget(ledger, costs, hospital):
                 claim = _upload_claim(hospital.identity, 0, ledger, reason)
                 return messages.reply(message, {CLAIM: claim})
             ledger = ledger.announce(*costs)
@@ -185,16 +187,15 @@ def evaluate(message: Message, context: Context) -> Message:
     """Loss of the aggregated encoder with this hospital's own partner, for runs with diagnostics only."""
     config, hospital = _open(message, context)
     claim = ConfigRecord({"hospital": hospital.identity.name})
-    if refusal(context.node_config, config) or not config.diagnostics:
+    if refusal(hospital.limits, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
     run = _run(context)
     with hospital.state.lock():
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         costs = ledger.terms.diagnostic_events(_integer(message, "server-round"))
-        unpaid = tuple(
-            cost for cost in costs if cost not in ledger.events
-        )  # not paid by the round's training
-        if _over_budget(ledger, unpaid, context):
+        # Those that the round's training has not paid for.
+        unpaid = tuple(cost for cost in costs if cost not in ledger.events)
+        if _over_budget(ledger, unpaid, hospital):
             return messages.reply(message, {CLAIM: claim})
         ledger.announce(*unpaid)
     with limited_threads(config.threads_per_hospital):
@@ -206,9 +207,10 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     config = RunConfig.from_flat(context.run_config)
-    identity = identify(context.node_config)
+    node = read_node(context.node_config)
+    identity = identify(node)
     directory = "" if identity.deployed else _text(message, "run-directory")
-    return config, open_hospital(identity, context.node_config, config, directory)
+    return config, open_hospital(identity, node, config, directory)
 
 
 def _run(context: Context) -> str:
@@ -228,29 +230,28 @@ def _integer(message: Message, key: str) -> int:
     return int(message.content.config_records[CONFIG][key])  # type: ignore[arg-type]
 
 
-def _over_budget(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
+def _over_budget(ledger: Ledger, costs: Sequence[Event], hospital: Hospital) -> str:
     """Why `costs` would exceed a budget of the run or of this hospital; empty if they wouldn't."""
-    return over_target(ledger.events, costs, ledger.terms) or _over_ceiling(ledger, costs, context)
-
-
-def _over_ceiling(ledger: Ledger, costs: Sequence[Event], context: Context) -> str:
-    """Why `costs` would exceed this hospital's own ceiling; empty if they wouldn't."""
-    node = context.node_config
-    return over_ceiling(
-        ledger.events,
-        costs,
-        ledger.terms,
-        ceiling_of(node),
-        after_unprotected=allows_after_unprotected(node),
+    return over_target(ledger.events, costs, ledger.terms) or _over_ceiling(
+        ledger, ledger.events, costs, hospital
     )
 
 
-def _least(hospital: Hospital, config: RunConfig, terms: Terms) -> tuple[Event, ...]:
-    """What the run costs at least, if the hospital takes part: its upload with all that precedes it, or a
-    round."""
-    if terms.upload is None or not terms.upload.events(TRAIN_PART, 1):
-        return terms.round_events(1)
-    return plan_hospital(hospital.identity.name, len(hospital.train), config).everything()
+def _over_ceiling(ledger: Ledger, spent: Sequence[Event], costs: Sequence[Event], hospital: Hospital) -> str:
+    """Why `costs` on top of `spent` would exceed this hospital's own ceiling; empty if they wouldn't."""
+    return over_ceiling(
+        spent,
+        costs,
+        ledger.terms,
+        hospital.limits.max_epsilon,
+        after_unprotected=hospital.limits.allow_after_unprotected,
+    )
+
+
+def _whole_run(hospital: Hospital, config: RunConfig, terms: Terms) -> tuple[Event, ...]:
+    """Everything that a train record pays for in this run."""
+    plan = plan_hospital(hospital.identity.name, len(hospital.train), config)
+    return (*plan.everything(), *unprotected(terms.any_events(1)))
 
 
 def _streams(identity: Identity, config: RunConfig, draw: int) -> Streams:

@@ -17,7 +17,8 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.records import HospitalRecords, ResidentRecords, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32
-from fl_ppae.hospital.ceilings import refusal
+from fl_ppae.hospital.ceilings import limits_of, refusal
+from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.training import TrainingTerms, train_round
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.models.autoencoders import NAMES, build_autoencoder
@@ -77,8 +78,9 @@ def test_a_missing_device_is_reported_in_one_line_before_work_starts(
 
 @pytest.mark.usefixtures("no_cuda")
 def test_a_hospital_without_the_device_declines() -> None:
-    assert "no CUDA device" in str(refusal({}, RunConfig.from_flat({"device": "cuda"})))
-    assert refusal({}, RunConfig.from_flat({})) is None
+    limits = limits_of(read_node({"partition-id": 0, "num-partitions": 1}), 100)
+    assert "no CUDA device" in refusal(limits, RunConfig.from_flat({"device": "cuda"}))
+    assert refusal(limits, RunConfig.from_flat({})) == ""
 
 
 def test_ray_reserves_a_share_of_a_gpu_only_if_one_is_used() -> None:

@@ -1,70 +1,117 @@
-"""What a hospital refuses, whatever a run asks for: its node configuration decides, not a message."""
+"""What a hospital refuses, whatever a run asks for: its node config decides, not a message."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import device_of
-from fl_ppae.hospital.identity import NodeConfig
+from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.privacy.scopes import SCOPES
 
+LARGEST_DELTA = 1e-5
+_FORMAL = tuple(scope.name for scope in SCOPES.values() if scope.formal)
 
-def refusal(node: NodeConfig, config: RunConfig) -> str | None:
-    """Why this hospital's own ceiling forbids the run; None if it doesn't.
 
-    The node config may set `max-epsilon`, `allowed-scopes` (comma-separated; if there is a `max-epsilon`,
-    by default the scopes with a guarantee), and `allow-plain-encodings` (which also covers labels in the
-    clear) and `allow-diagnostics` (both true by default in a simulation, false if the node has its own
-    data file). The run's configuration comes from outside and can't raise them. `budget.over_ceiling`
-    compares everything that the records have spent with `max-epsilon`.
+@dataclass(frozen=True)
+class Limits:
+    """The most that a hospital agrees to.
+
+    Attributes:
+        deployed: it has records of its own; it then takes part in no simulated attack.
+        max_epsilon: over everything that its records ever release, see `budget.over_ceiling`; None: no limit.
+        max_delta: the largest target-delta.
+        allowed_scopes: each dp-scope that it trains under.
+        allow_plain_encodings: encodings and labels may leave without noise.
+        allow_diagnostics: losses and clipping may leave without noise.
+        allow_after_unprotected: under `max_epsilon`, records may be used again although an earlier run
+            released something of them without a guarantee.
     """
-    impossible = _impossible(node, config)
-    if impossible is not None:
-        return impossible
-    ceiling = ceiling_of(node)
-    if ceiling is not None and (config.dp_scope == "none" or config.target_epsilon > ceiling):
-        asked = "no DP" if config.dp_scope == "none" else f"target-epsilon {config.target_epsilon:g}"
-        return f"the run asks for {asked}, this hospital allows at most epsilon {ceiling:g}"
-    guaranteed = ", ".join(scope.name for scope in SCOPES.values() if scope.formal)
-    allowed = node.get("allowed-scopes", guaranteed if ceiling is not None else None)
-    if allowed is not None:
-        scopes = [scope.strip() for scope in str(allowed).split(",")]
-        if config.dp_scope not in scopes:
-            return f"the run asks for dp-scope {config.dp_scope}, this hospital allows {', '.join(scopes)}"
-    simulated = "data-file" not in node
-    if config.diagnostics and not node.get("allow-diagnostics", simulated):
-        return "the run asks for diagnostics, this hospital does not allow them (allow-diagnostics)"
-    plain = [
-        what
-        for what, noised in (
-            ("encodings", config.encoding_noise_epsilon),
-            ("labels", config.label_epsilon),
-        )
-        if not noised
-    ]
-    if config.shares_encodings and plain and not node.get("allow-plain-encodings", simulated):
-        asked = " and ".join(plain)
-        return f"the run asks for plain {asked}, this hospital does not allow that (allow-plain-encodings)"
-    return None
+
+    deployed: bool
+    max_epsilon: float | None
+    max_delta: float
+    allowed_scopes: tuple[str, ...]
+    allow_plain_encodings: bool
+    allow_diagnostics: bool
+    allow_after_unprotected: bool
 
 
-def _impossible(node: NodeConfig, config: RunConfig) -> str | None:
-    if config.adversary != "none" and "data-file" in node:
+def limits_of(node: NodeKeys, records: int) -> Limits:
+    """The limits in a node's config, and the default of each that it doesn't set.
+
+    A deployed node allows what has a formal guarantee: formal scopes, no plain encodings or labels, no
+    diagnostics, and a delta of at most min(1e-5, 1 / (10 `records`)). With a delta near 1 / records, a
+    hospital that publishes one record in the clear would count as private. A simulated node allows
+    everything, except that with a `max-epsilon` it trains under formal scopes only.
+    """
+    cautious = node.deployed or node.max_epsilon is not None
+
+    def allowed(choice: bool | None) -> bool:
+        return not node.deployed if choice is None else choice
+
+    return Limits(
+        deployed=node.deployed,
+        max_epsilon=node.max_epsilon,
+        max_delta=node.max_delta or (min(LARGEST_DELTA, 1 / (10 * records)) if node.deployed else 1.0),
+        allowed_scopes=node.allowed_scopes or (_FORMAL if cautious else tuple(SCOPES)),
+        allow_plain_encodings=allowed(node.allow_plain_encodings),
+        allow_diagnostics=allowed(node.allow_diagnostics),
+        allow_after_unprotected=node.allow_after_unprotected,
+    )
+
+
+def refusal(limits: Limits, config: RunConfig) -> str:
+    """Why the hospital's limits forbid the run: the limit, its value and what was asked. Empty if they don't.
+
+    This reads the run's configuration alone. `budget.over_ceiling` adds up what the run costs.
+    """
+    if limits.deployed and config.adversary != "none":
         return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
+    ceiling = math.inf if limits.max_epsilon is None else limits.max_epsilon
+    plain = _plain(config)
+    for forbidden, asked, limit in (
+        (
+            config.dp_scope not in limits.allowed_scopes,
+            f"dp-scope = {config.dp_scope}",
+            f"allowed-scopes = {', '.join(limits.allowed_scopes)}",
+        ),
+        (
+            config.dp_scope == "none" and limits.max_epsilon is not None,
+            "dp-scope = none, of infinite epsilon",
+            f"max-epsilon = {ceiling:g}",
+        ),
+        (
+            config.target_epsilon > ceiling,
+            f"target-epsilon = {config.target_epsilon:g}",
+            f"max-epsilon = {ceiling:g}",
+        ),
+        (
+            config.target_delta > limits.max_delta,
+            f"target-delta = {config.target_delta:g}",
+            f"max-delta = {limits.max_delta:g}",
+        ),
+        (config.diagnostics and not limits.allow_diagnostics, "diagnostics", "allow-diagnostics = false"),
+        (plain and not limits.allow_plain_encodings, f"plain {plain}", "allow-plain-encodings = false"),
+    ):
+        if forbidden:
+            return f"the run asks for {asked}; this hospital has {limit}"
+    return _no_device(config)
+
+
+def _plain(config: RunConfig) -> str:
+    """What this run shares without noise of its own."""
+    if not config.shares_encodings:
+        return ""
+    noise = {"encodings": config.encoding_noise_epsilon, "labels": config.label_epsilon}
+    return " and ".join(what for what, noised in noise.items() if not noised)
+
+
+def _no_device(config: RunConfig) -> str:
     try:
         device_of(config.device)
     except UserError as problem:
         return str(problem)
-    return None
-
-
-def ceiling_of(node: NodeConfig) -> float | None:
-    """The most that this hospital's records may spend in total; None if the hospital sets no limit."""
-    ceiling = node.get("max-epsilon")
-    return None if ceiling is None else float(ceiling)
-
-
-def allows_after_unprotected(node: NodeConfig) -> bool:
-    """Whether records may be used under `max-epsilon` although an earlier run released something of them
-    without a guarantee; false unless the node config sets `allow-after-unprotected`."""
-    return bool(node.get("allow-after-unprotected", False))
+    return ""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fl_ppae.errors import UserError
-
-NodeConfig = Mapping[str, bool | int | float | str]
+from fl_ppae.hospital.node_keys import NodeKeys
 
 
 @dataclass(frozen=True)
@@ -26,17 +23,7 @@ class Identity:
     deployed: bool
 
 
-def identify(node: NodeConfig) -> Identity:
-    """Who a node is, from its own configuration.
-
-    Raises:
-        UserError: it has no partition-id or num-partitions.
-    """
-    try:
-        index, hospitals = int(node["partition-id"]), int(node["num-partitions"])
-    except KeyError as error:
-        raise UserError(
-            f"the node config has no {error.args[0]}; start the SuperNode with "
-            '--node-config "partition-id=0 num-partitions=2"'
-        ) from None
-    return Identity(str(node.get("hospital", f"hospital-{index}")), index, hospitals, "data-file" in node)
+def identify(node: NodeKeys) -> Identity:
+    """Who a node is, from its own configuration."""
+    name = node.hospital or f"hospital-{node.partition_id}"
+    return Identity(name, node.partition_id, node.num_partitions, node.deployed)

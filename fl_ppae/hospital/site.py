@@ -17,7 +17,9 @@ from fl_ppae.data.acquisition import NO_SHIFT
 from fl_ppae.data.records import HospitalRecords, Records
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import home
-from fl_ppae.hospital.identity import Identity, NodeConfig
+from fl_ppae.hospital.ceilings import Limits, limits_of
+from fl_ppae.hospital.identity import Identity
+from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.hospital.simulated import directory_of, read_dealt
 from fl_ppae.hospital.state import HospitalState
 
@@ -33,9 +35,10 @@ class Hospital:
     train: Records
     test: HospitalRecords
     state: HospitalState
+    limits: Limits
 
 
-def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_directory: str) -> Hospital:
+def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_directory: str) -> Hospital:
     """The hospital's records and state directory.
 
     `run_directory` comes with the message and is only used in a simulation.
@@ -52,18 +55,19 @@ def open_hospital(identity: Identity, node: NodeConfig, config: RunConfig, run_d
         used_records(train, config, identity.index),
         test,
         HospitalState(directory, durable=False),  # a simulation that loses its machine is started again
+        limits_of(node, len(train)),
     )
 
 
-def _open_deployed(identity: Identity, node: NodeConfig, config: RunConfig) -> Hospital:
-    own = config.model_copy(update={"data_source": "file", "data_file": str(node["data-file"])})
+def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
+    own = config.model_copy(update={"data_source": "file", "data_file": node.data_file})
     dataset = resolve(own)
     # The ledger belongs to the records: the same file has the same ledger in every run.
     default = home() / "hospital" / dataset.source.md5
-    directory = Path(str(node.get("state-dir", default))).expanduser()
+    directory = Path(node.state_dir or default).expanduser()
     directory.mkdir(parents=True, exist_ok=True)
     train, test = (
         HospitalRecords(split, np.arange(len(split.labels)), NO_SHIFT)
         for split in (dataset.train, dataset.test)
     )
-    return Hospital(identity, train, test, HospitalState(directory))
+    return Hospital(identity, train, test, HospitalState(directory), limits_of(node, len(train)))

@@ -53,8 +53,8 @@ def over_ceiling(
     earlier = [event for event in unprotected(spent) if event.run != terms.run]
     if earlier and not after_unprotected:
         return (
-            f"{earlier[0].in_words()}, so the total of these records is infinite, above max-epsilon "
-            f"{ceiling:g}; only allow-after-unprotected in the hospital's node config permits further runs"
+            f"{earlier[0].in_words()}, so the total of these records is infinite, above this hospital's "
+            f"max-epsilon = {ceiling:g}; this hospital has allow-after-unprotected = false"
         )
     if not priced(asked):
         return ""
@@ -67,7 +67,9 @@ def over_ceiling(
         )
     else:
         total, what = epsilon(training, terms.delta).spent, "epsilon of all updates"
-    return _over(what, total, ceiling) if total > ceiling else ""
+    if total <= ceiling:
+        return ""
+    return f"it would raise the {what} to {total:.3f}, above this hospital's max-epsilon = {ceiling:g}"
 
 
 def _over(what: str, total: float, limit: float) -> str:

@@ -58,6 +58,8 @@ class Hospital:
             "num-partitions": 1,
             "data-file": str(data),
             "state-dir": str(self.state),
+            "allow-unlimited-epsilon": True,
+            "max-delta": KEYS["target-delta"],
         }
         self.config = RunConfig.from_flat({**KEYS, "data-file": str(data)})
         self.grid = InProcessGrid(client_app.app, self.config.to_flat(), [self.node])

@@ -45,7 +45,7 @@ def test_after_an_unprotected_release_a_ceiling_declines_unless_the_operator_all
     asked = (training,)
     reason = over_ceiling((earlier,), asked, TERMS, 8.0)
     assert f"run run-z released {artefact} without a guarantee" in reason
-    assert "max-epsilon 8" in reason
+    assert "max-epsilon = 8" in reason
     assert "allow-after-unprotected" in reason
     assert over_ceiling((earlier,), asked, TERMS, None) == "", "no ceiling, nothing to decline for"
     assert over_ceiling((earlier,), asked, TERMS, 8.0, after_unprotected=True) == ""

@@ -13,8 +13,6 @@ from support import Run, simulated_nodes, write_npz
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import training
-from fl_ppae.hospital.ceilings import refusal
-from fl_ppae.hospital.identity import identify
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import PoissonGaussian, as_dict
 from fl_ppae.privacy.ledger import read_ledger
@@ -131,48 +129,6 @@ def test_without_dp_nothing_is_calibrated_and_no_delta_is_needed() -> None:
     assert (plan.noise_multiplier, plan.epsilon_total, plan.event(1)) == (None, None, None)
 
 
-SIMULATED = {"partition-id": 0, "num-partitions": 2}
-NOISED = {"share": "updates+encodings", "encoding_noise_epsilon": 4.0, "label_epsilon": 2.0}
-DEPLOYED = {**SIMULATED, "data-file": "own.npz"}
-
-
-@pytest.mark.parametrize(
-    ("node", "changes", "words"),
-    [
-        ({"max-epsilon": 1.5}, {}, "at most epsilon 1.5"),
-        ({"max-epsilon": 2}, {}, None),
-        ({"max-epsilon": 1e9}, {"dp_scope": "none"}, "no DP"),
-        ({"allowed-scopes": "autoencoder, frozen-decoder"}, {}, None),
-        ({"allowed-scopes": "autoencoder, frozen-decoder"}, {"dp_scope": "encoder"}, "dp-scope encoder"),
-        ({"allowed-scopes": ""}, {}, "dp-scope autoencoder"),
-        ({"allow-plain-encodings": False}, {}, None),
-        ({"allow-plain-encodings": False}, {"share": "encodings"}, "plain encodings"),
-        ({"allow-plain-encodings": False}, {"share": "updates+encodings"}, "plain encodings"),
-        ({}, {"share": "encodings"}, None),
-        ({"data-file": "own.npz"}, {"share": "updates+encodings"}, "plain encodings"),
-        ({"data-file": "own.npz", "allow-plain-encodings": True}, {"share": "updates+encodings"}, None),
-        ({"data-file": "own.npz"}, {}, None),
-        ({"data-file": "own.npz"}, {**NOISED, "label_epsilon": 0.0}, "plain labels"),
-        ({"data-file": "own.npz"}, {**NOISED, "encoding_noise_epsilon": 0.0}, "plain encodings"),
-        ({"data-file": "own.npz"}, NOISED, None),
-    ],
-)
-def test_a_hospitals_own_ceiling_decides(
-    node: dict[str, Any], changes: dict[str, Any], words: str | None
-) -> None:
-    reason = refusal({**SIMULATED, **node}, config_of(**changes))
-    assert reason is None if words is None else reason is not None and words in reason
-
-
-def test_a_nodes_identity_comes_from_its_own_configuration() -> None:
-    assert identify(SIMULATED).name == "hospital-0"
-    assert not identify(SIMULATED).deployed
-    named = identify({**DEPLOYED, "hospital": "St-Anna"})
-    assert (named.name, named.deployed) == ("St-Anna", True)
-    with pytest.raises(UserError, match="num-partitions"):
-        identify({"partition-id": 0})
-
-
 @pytest.fixture
 def deployed(tmp_path: Path) -> list[dict[str, Any]]:
     """Two nodes with a file and a state directory each; 99 and 135 train records remain of 110 and 150."""
@@ -183,6 +139,8 @@ def deployed(tmp_path: Path) -> list[dict[str, Any]]:
             "hospital": name,
             "data-file": str(write_npz(tmp_path / f"{name}.npz", records, seed=index)),
             "state-dir": str(tmp_path / f"state-{name}"),
+            "max-epsilon": 1000,
+            "max-delta": 1e-3,
         }
         for index, (name, records) in enumerate([("St-Anna", 110), ("Charite", 150)])
     ]

@@ -174,6 +174,8 @@ def test_a_deployed_hospital_pays_for_encodings_once_and_declines_them_in_the_ne
             "partition-id": index,
             "num-partitions": 2,
             "data-file": str(write_npz(tmp_path / f"{index}.npz", 150, seed=index)),
+            "max-epsilon": 1000,
+            "max-delta": 1e-3,
         }
         for index in range(2)
     ]

@@ -27,6 +27,8 @@ def site(tmp_path: Path) -> dict[str, Any]:
         "allow-plain-encodings": True,
         "allow-diagnostics": True,
         "allowed-scopes": "none,encoder,autoencoder",
+        "allow-unlimited-epsilon": True,
+        "max-delta": 1e-3,
     }
 
 
@@ -83,8 +85,8 @@ def test_a_hospital_with_a_ceiling_declines_unprotected_records_unless_its_opera
     federate: Callable[..., Run], site: dict[str, Any]
 ) -> None:
     federate("first", nodes=[site], num_server_rounds=1, **PLAIN)
-    site["max-epsilon"] = 50.0
-    declined = federate("second", nodes=[site], num_server_rounds=1)
+    site |= {"max-epsilon": 50.0, "allow-unlimited-epsilon": False}
+    declined = federate("second", nodes=[site], num_server_rounds=1, target_epsilon=50.0)
     (row,) = declined.rows("hospitals.csv")
     assert row["status"] == "stopped"
     assert "released encodings without a guarantee" in row["reason"]

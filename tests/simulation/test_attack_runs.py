@@ -16,7 +16,8 @@ from fl_ppae.adversary import BOOST
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
-from fl_ppae.hospital.ceilings import refusal
+from fl_ppae.hospital.ceilings import limits_of, refusal
+from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.state import HospitalState
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.reporting import figures
@@ -153,11 +154,12 @@ def test_no_deployed_node_takes_part_in_a_simulated_attack(
     federate: Callable[..., Run], data_file: Path, tmp_path: Path, hospital: str
 ) -> None:
     nodes = [
-        {**node, "data-file": str(data_file), "state-dir": str(tmp_path / str(index))}
+        {**node, "data-file": str(data_file), "state-dir": str(tmp_path / str(index)), "max-epsilon": 8}
         for index, node in enumerate(simulated_nodes(2))
     ]
     with pytest.raises(UserError, match=r'for simulations; .* use "none"'):
         federate("run", nodes=nodes, adversary="scaled", adversary_hospitals=hospital)
-    own = refusal(nodes[0], RunConfig.from_flat({"adversary": "scaled", "adversary-hospitals": hospital}))
+    limits = limits_of(read_node(nodes[0]), 100)
+    own = refusal(limits, RunConfig.from_flat({"adversary": "scaled", "adversary-hospitals": hospital}))
     assert own == "the run simulates adversaries (scaled), this hospital has a data file of its own"
     assert not (tmp_path / "0").exists()

@@ -100,7 +100,7 @@ def test_if_every_hospital_refuses_the_encoder_stays_and_the_run_completes(
     assert run.summary["status"] == "completed"
     assert set(run.summary["epsilon"].values()) == {0.0}
     assert {row["status"] for row in run.rows("hospitals.csv")} == {"stopped"}
-    assert "at most epsilon 0.1" in run.rows("hospitals.csv")[0]["reason"]
+    assert "max-epsilon = 0.1" in run.rows("hospitals.csv")[0]["reason"]
     assert run.summary["accuracy"] == run.summary["baselines"]["random_encoder"]["accuracy"]
     assert not list(run.path.glob("hospitals/*/ledger.jsonl")), "nobody agreed to anything"
 

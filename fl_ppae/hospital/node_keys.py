@@ -1,0 +1,122 @@
+"""Every key that an operator may write in a node's config, with its type, range and meaning.
+
+The node config is the hospital's own: no run and no message can change it. Keys are kebab-case, as in
+`--node-config 'partition-id=0 num-partitions=2 data-file="own.npz" max-epsilon=8'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.keys import kebab
+from fl_ppae.privacy.scopes import SCOPES
+
+NodeConfig = Mapping[str, bool | int | float | str]
+"""A node's config as Flower passes it."""
+
+_TRUTH = "true or false, without quotes"
+_TEXT = "text in quotes"
+
+
+def _key(default: Any, valid: str, meaning: str, **bounds: Any) -> Any:
+    """A key of a node config. `valid` says in words what its type and `bounds` demand."""
+    return Field(default, description=meaning, json_schema_extra={"valid": valid}, **bounds)
+
+
+class NodeKeys(BaseModel):
+    """One node's config, checked. None: not set, so `ceilings.limits_of` decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=kebab)
+
+    partition_id: int = _key(..., "a whole number from 0", "the hospital's number", ge=0)
+    num_partitions: int = _key(..., "a whole number from 1", "how many hospitals there are", ge=1)
+    hospital: str | None = _key(None, _TEXT, "the hospital's name", min_length=1)
+    data_file: str | None = _key(
+        None, _TEXT, "its records, an `.npz` file; a node that has one is deployed", min_length=1
+    )
+    state_dir: str | None = _key(None, _TEXT, "where a deployed node keeps its ledger", min_length=1)
+    max_epsilon: float | None = _key(
+        None,
+        "a number above 0 and at most 1e6, without quotes",
+        "the most that its records may spend, in all runs together",
+        gt=0,
+        le=1e6,
+    )
+    allow_unlimited_epsilon: bool = _key(False, _TRUTH, "a deployed node may have no `max-epsilon`")
+    max_delta: float | None = _key(
+        None, "a number above 0 and below 1, without quotes", "the largest `target-delta`", gt=0, lt=1
+    )
+    allowed_scopes: tuple[str, ...] | None = _key(
+        None, f'one or more of "{", ".join(SCOPES)}", with commas, in quotes', "each `dp-scope` that may run"
+    )
+    allow_plain_encodings: bool | None = _key(
+        None, _TRUTH, "encodings or their labels may leave without noise"
+    )
+    allow_diagnostics: bool | None = _key(None, _TRUTH, "losses and clipping may leave without noise")
+    allow_after_unprotected: bool = _key(
+        False, _TRUTH, "under `max-epsilon`, records may be used after a release without a guarantee"
+    )
+
+    @field_validator("allowed_scopes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        scopes = tuple(scope.strip() for scope in value.split(",")) if isinstance(value, str) else ()
+        if not set(scopes) <= SCOPES.keys() or not scopes:
+            raise ValueError
+        return scopes
+
+    @model_validator(mode="after")
+    def _values_fit_together(self) -> Self:
+        if self.state_dir is not None and not self.deployed:
+            raise ValueError("state-dir is only used with data-file; a simulation keeps the state in the run")
+        if self.max_epsilon is not None and self.allow_unlimited_epsilon:
+            raise ValueError(
+                f"allow-unlimited-epsilon = true contradicts max-epsilon = {self.max_epsilon:g}; keep one"
+            )
+        if self.deployed and self.max_epsilon is None and not self.allow_unlimited_epsilon:
+            raise ValueError(
+                "a node with a data-file needs max-epsilon, the most that its records may spend, such as "
+                "max-epsilon=8; only allow-unlimited-epsilon=true goes without"
+            )
+        return self
+
+    @property
+    def deployed(self) -> bool:
+        """True if the node has records of its own."""
+        return self.data_file is not None
+
+
+def read_node(config: NodeConfig) -> NodeKeys:
+    """The node's config, checked.
+
+    Raises:
+        UserError: one line naming the first wrong key or value and what would be right. A misspelled limit is
+            an error, never ignored.
+    """
+    known = [kebab(name) for name in NodeKeys.model_fields]
+    for key in config:
+        if key not in known:
+            raise UserError(f"the node config has an unknown key {key!r}{did_you_mean(key, known)}")
+    try:
+        return NodeKeys.model_validate(dict(config))
+    except ValidationError as error:
+        raise UserError(_in_one_line(error, config)) from None
+
+
+def _in_one_line(error: ValidationError, config: NodeConfig) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return f"the node config is wrong: {first['ctx']['error']}"
+    key = str(first["loc"][0])
+    if key not in config:
+        return (
+            f"the node config has no {key}; start the SuperNode with "
+            '--node-config "partition-id=0 num-partitions=2"'
+        )
+    valid = NodeKeys.model_fields[key.replace("-", "_")].json_schema_extra
+    assert isinstance(valid, dict)  # every field is made by `_key`
+    return f"the node config has {key} = {config[key]!r}: must be {valid['valid']}"
