@@ -2,14 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Tests run in as many processes as cores and memory allow; `make test WORKERS=0` runs them in one.
+WORKERS ?= auto
 
 .PHONY: run test test-long lint imports types
 
 run: $(INSTALLED)
 	$(BIN)/fl-ppae run pathmnist_iid --hospitals 5
 
+# One thread for each process: small networks gain nothing from more, and would take each other's cores.
+test test-long: export OMP_NUM_THREADS = 1
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long

@@ -1,21 +1,35 @@
-"""Fixtures of all tests: a home for each test, a tiny data set, a small configuration, a run."""
+"""Fixtures of all tests: a home for each test, a tiny data set, a small configuration, a run.
+
+With several processes, `--dist loadgroup` keeps the tests of one `xdist_group` in one of them, one after
+another: those that start Ray, and those of a module whose fixture takes seconds.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from support import SMALL, Run, simulated_nodes, write_npz
 
 from fl_ppae import client_app, server_app
 from fl_ppae.config import RunConfig
+from fl_ppae.hardware import usable_cores
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.simulation.in_process import InProcessGrid
 
 torch.set_num_threads(1)  # more threads only slow down networks this small
+
+WORKER_BYTES = 3 * 2**30  # the largest process of the tests, when measured
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a process for each core that may be used, as far as memory allows."""
+    affordable = psutil.virtual_memory().available // WORKER_BYTES
+    return max(1, min(usable_cores(), affordable))
 
 
 @pytest.fixture(autouse=True)

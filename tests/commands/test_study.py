@@ -51,6 +51,7 @@ def test_mistakes_give_a_one_line_error(
 
 @pytest.mark.slow
 def test_a_stand_in_is_marked_in_every_row(tmp_path: Path) -> None:
+    pytest.importorskip("kymatio", reason="kymatio is the extra `study`")
     folder = tmp_path / "study"
     arguments = ["study", "paper", "--datasets", "mnist", "--data-source", "stand-in", "--seeds", "0"]
     assert (

@@ -146,7 +146,8 @@ def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[
         sys.settrace(None)
         status = reply.content[messages.CLAIM]["status"]
         os.write(writing, b"r" if status in ("trained", "ready") else b"d")
-        os.write(writing, "".join(f" {lines - began[place]}" for place in (START, PAID, DRAWN)).encode())
+        following = [lines - began.get(place, lines) for place in (START, PAID, DRAWN)]
+        os.write(writing, "".join(f" {number}" for number in following).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
@@ -156,9 +157,19 @@ def killed_at(point: Point, question: Callable[[], Message]) -> tuple[str, list[
     return marks, [int(number) for number in numbers]
 
 
+def warm_up(folder: Path) -> None:
+    """Ask another hospital everything once: what a first call imports and computes, no child repeats."""
+    folder.mkdir()
+    other = Hospital(folder)
+    other.train()
+    for _ in range(2):
+        other.upload()
+
+
 def main(folder: Path, points: int, seed: int) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     rng = random.Random(seed)
+    warm_up(folder / "another")
     hospital = Hospital(folder)
     found = []
 

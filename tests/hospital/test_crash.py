@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("crashes")
+
 POINTS = 60
 DRAWN = {"steps": "n", "encodings": "e", "labels": "l"}
 

@@ -16,6 +16,8 @@ from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import results
 from fl_ppae.simulation.in_process import InProcessGrid
 
+pytestmark = pytest.mark.xdist_group("digits")
+
 MNIST = REAL_DATA / "mnist.npz"
 
 

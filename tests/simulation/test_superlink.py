@@ -13,6 +13,8 @@ from fl_ppae.runs.status import RunFailed, mark_failed
 from fl_ppae.simulation import superlink
 from fl_ppae.simulation.superlink import Submission, run_simulation
 
+pytestmark = pytest.mark.xdist_group("superlink")
+
 APP = """
 import time
 from pathlib import Path
