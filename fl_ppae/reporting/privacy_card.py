@@ -11,6 +11,7 @@ from fl_ppae.files import read_json
 from fl_ppae.privacy.events import THIS_RUN, Unprotected
 from fl_ppae.privacy.figures import FORMAL, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
+from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
 from fl_ppae.runs.stored import basis_of
 from fl_ppae.source_label import attack_in_words
 
@@ -36,9 +37,13 @@ def privacy_card(run: Path) -> str:
         *_attack(summary),
         _verdict(summary, ledger, shared),
         "## Per artefact",
-        _artefacts(summary["guarantees"]),
+        _artefacts(summary["guarantees"], shared),
         "## Per hospital",
         _hospitals(summary, ledger, config["records"]),
+        "## Proven, conjectured, measured",
+        grounds_in_words(),
+        "## Against whom",
+        threats_in_words(deployed=config["deployed"]),
         "## What these numbers mean",
         _meaning(config, ledger),
         "## Encodings and labels",
@@ -75,9 +80,12 @@ def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequ
             f"{guarantees['total']['note']}.**"
         )
     if summary["formal"]:
-        total = f"epsilon {guarantees['total']['epsilon']:.3f} if one record is replaced by another"
+        total = (
+            f"epsilon {guarantees['total']['epsilon']:.3f} if one record is replaced by another (conjectured)"
+        )
         if "encodings" not in shared:
-            total = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed, {total}"
+            updates = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed (proven)"
+            total = f"{updates}, {total}"
         return (
             f"**Guarantee: record-level differential privacy at delta {ledger['delta']:g}, for everything "
             f"that left a hospital: {total}.**"
@@ -88,14 +96,18 @@ def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequ
     return f"**No guarantee for this run as a whole.** Without one: {', '.join(without)}."
 
 
-def _artefacts(guarantees: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| artefact | epsilon | delta | guarantee | what it is |", "|---|---|---|---|---|"]
+def _artefacts(guarantees: Mapping[str, Mapping[str, Any]], shared: Sequence[str]) -> str:
+    lines = [
+        "| artefact | epsilon | delta | guarantee | grounds | what it is |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, guarantee in guarantees.items():
         basis = basis_of(guarantee)
         number = _number(guarantee["epsilon"], basis)
         delta = "none" if guarantee["delta"] is None else f"{guarantee['delta']:g}"
         verdict = "yes" if basis == FORMAL else "**NO**"
-        lines.append(f"| {_TITLES[name]} | {number} | {delta} | {verdict} | {guarantee['note']} |")
+        columns = (_TITLES[name], number, delta, verdict, grounds(name, guarantee, shared), guarantee["note"])
+        lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
 
 

@@ -10,7 +10,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppae.config import shared_artefacts
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, written
+from fl_ppae.reporting.grounds import grounds
 from fl_ppae.runs.stored import Row, StoredRun, basis_of
 from fl_ppae.source_label import ATTACK_MARK
 
@@ -183,15 +185,17 @@ def _guarantee_table(run: StoredRun) -> Table:
     heading = title("Guarantee of each artefact", run.data_label)
     table = _table(heading, "artefact", "epsilon", "delta", "guarantee")
     table.add_column("note", overflow="fold")
+    shared = shared_artefacts(run.values.get("share", "updates"))
     for artefact, guarantee in run.summary["guarantees"].items():
         if guarantee is None:
             continue
         formal = bool(guarantee.get("formal"))
+        standing = Text(f"{FORMAL}, {grounds(artefact, guarantee, shared)}", style="green")
         table.add_row(
             artefact,
             written(guarantee.get("epsilon"), basis_of(guarantee)),
             _NOTHING if guarantee.get("delta") is None else f"{guarantee['delta']:g}",
-            Text(FORMAL, style="green") if formal else Text(_verdict_of(guarantee), style="red"),
+            standing if formal else Text(_verdict_of(guarantee), style="red"),
             str(guarantee.get("note") or ""),
         )
     return table
