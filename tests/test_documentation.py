@@ -1,0 +1,35 @@
+"""Pages name modules and tests as what backs a claim, so these must exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("threat_model", "privacy")
+NAMED = re.compile(r"`((?:tests/|fl_ppae/)?[a-z_/]+\.py)`")
+
+
+def words_of(page: str) -> str:
+    return (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    named = NAMED.findall(words_of(page))
+    assert len(named) > 10
+    missing = [path for path in named if not any((ROOT / top / path).exists() for top in ("", "fl_ppae"))]
+    assert not missing
+
+
+def test_every_line_of_the_threat_models_tables_names_a_test() -> None:
+    rows = [line for line in words_of("threat_model").splitlines() if line.startswith("| ")]
+    tables = "\n".join(rows).split("shown by |\n")[1:]
+    claims = "\n".join(tables).split("| number |")[0].splitlines()
+    assert len(claims) > 8
+    assert all("`tests/" in claim for claim in claims if not claim.startswith("| it may |"))
+
+
+def test_the_threat_model_is_one_page_that_the_readme_links() -> None:
+    assert len(words_of("threat_model").split()) <= 900
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("(docs/threat_model.md)") == 2
