@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A mistake in the input, explained in one line and shown without a traceback."""
 
 
+class PublicMistake(UserError):
+    """A mistake whose text depends only on the configuration and on numbers of records, which are public."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `valid`, or the whole list if none is near."""
     options = list(valid)

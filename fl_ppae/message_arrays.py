@@ -10,7 +10,13 @@ import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from fl_ppae.messages import ARRAYS, CLAIM, PROJECTION, Malformed, Shapes
+from fl_ppae.npy import ANY, read_npy
 from fl_ppae.privacy.encodings import Projection
+
+# The largest weight that is taken from outside. Trained weights are below 100; at this bound every encoder
+# still maps every image to finite float32 numbers, so that no weights make a record's encoding overflow.
+MAX_WEIGHT = 1e6
+CLIP_NORMS = (1e-12, 1e12)  # of projected encodings, which at most have the size of weights times pixels
 
 
 def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -27,26 +33,30 @@ def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
     """The tensors of an encoder received in a message.
 
     Raises:
-        Malformed: names, shapes or types differ from `shapes`, or a value is not finite.
+        Malformed: names, shapes or types differ from `shapes`, or a value is not finite or above MAX_WEIGHT.
     """
     if set(arrays) != set(shapes):
-        raise Malformed(f"its arrays are {sorted(arrays)}, not {sorted(shapes)}")
+        raise Malformed(f"its arrays are not the encoder's: {', '.join(sorted(shapes))}")
     tensors = {}
     for name, shape in shapes.items():
-        array = _numpy(arrays[name], name)
-        if array.shape != shape or array.dtype != np.float32:
-            raise Malformed(f"array {name} is {array.dtype} {array.shape}, not float32 {shape}")
-        if not np.isfinite(array).all():
-            raise Malformed(f"array {name} has values that are not finite")
+        array = _numbers(arrays[name], name, np.float32, shape)
+        _check_size(array, f"array {name}")
         tensors[name] = torch.from_numpy(np.array(array))
     return tensors
 
 
-def _numpy(array: Array, name: str) -> np.ndarray:
+def _numbers(array: Array, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
     try:
-        return array.numpy()
-    except (ValueError, TypeError, OSError, EOFError) as error:
-        raise Malformed(f"array {name} can't be read: {error}") from None
+        return read_npy(array, dtype, shape)
+    except ValueError as error:
+        raise Malformed(f"array {name} {error}") from None
+
+
+def _check_size(array: np.ndarray, what: str) -> None:
+    if not np.isfinite(array).all():
+        raise Malformed(f"{what} has values that are not finite")
+    if np.abs(array).max(initial=0.0) > MAX_WEIGHT:
+        raise Malformed(f"{what} has values above {MAX_WEIGHT:g}")
 
 
 def projection_record(projection: Projection) -> ArrayRecord:
@@ -67,17 +77,17 @@ def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> 
     """
     record = content.array_records.get(PROJECTION)
     numbers = math.prod(encoding)
-    shapes = {"centre": (numbers,), "components": (size, numbers), "clip-norm": ()}
-    if record is None or set(record) != set(shapes):
-        raise Malformed(f"a projection has {', '.join(shapes)}")
-    arrays = {name: _numpy(record[name], name) for name in shapes}
-    for name, array in arrays.items():
-        wanted = np.float64 if name == "clip-norm" else np.float32
-        if array.shape != shapes[name] or array.dtype != wanted or not np.isfinite(array).all():
-            raise Malformed(f"{name} of the projection is not finite {wanted.__name__} {shapes[name]}")
-    if arrays["clip-norm"] <= 0:
-        raise Malformed("clip-norm of the projection is not positive")
-    return Projection(arrays["centre"], arrays["components"], float(arrays["clip-norm"]))
+    if record is None or set(record) != {"centre", "components", "clip-norm"}:
+        raise Malformed("a projection has centre, components, clip-norm")
+    centre = _numbers(record["centre"], "centre", np.float32, (numbers,))
+    components = _numbers(record["components"], "components", np.float32, (size, numbers))
+    clip_norm = float(_numbers(record["clip-norm"], "clip-norm", np.float64, ()))
+    _check_size(centre, "centre of the projection")
+    _check_size(components, "components of the projection")
+    least, most = CLIP_NORMS
+    if not least <= clip_norm <= most:
+        raise Malformed(f"clip-norm of the projection is not from {least:g} to {most:g}")
+    return Projection(centre, components, clip_norm)
 
 
 def read_chunk(
@@ -96,18 +106,12 @@ def read_chunk(
     chunks = claim.get("chunks")
     if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
         raise Malformed(f"it announces {chunks!r} chunks")
-    encodings = _numpy(arrays["encodings"], "encodings")
-    if encodings.dtype != np.float32 or encodings.shape[1:] != tuple(encoding):
-        raise Malformed(
-            f"encodings are {encodings.dtype} {encodings.shape}, not float32 (N, *{tuple(encoding)})"
-        )
+    encodings = _numbers(arrays["encodings"], "encodings", np.float32, (ANY, *encoding))
     if not np.isfinite(encodings).all():
         raise Malformed("its encodings have values that are not finite")
     if not labelled:
         return encodings, None, chunks
-    labels = _numpy(arrays["labels"], "labels")
-    if labels.dtype != np.int64 or labels.shape != encodings.shape[:1]:
-        raise Malformed(f"labels are {labels.dtype} {labels.shape}, not int64 ({len(encodings)},)")
+    labels = _numbers(arrays["labels"], "labels", np.int64, encodings.shape[:1])
     if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
         raise Malformed(f"its labels are outside 0 to {num_classes - 1}")
     return encodings, labels, chunks

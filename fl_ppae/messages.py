@@ -1,14 +1,16 @@
-"""What may leave a hospital and what the server accepts: every record and key, checked on both sides.
+"""What hospital and server say to each other: the names of records and keys, and how claims are read.
 
 | message | server asks with | hospital answers with |
 |---|---|---|
 | `query.hello` | nothing | its name, index, the federation's size |
-| `query.enrol` | the run's directory (simulation) | number of records |
+| `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, events |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 
-Anything else is a bug, and `check_outgoing` stops it before it leaves the hospital.
+A hospital that declines answers with a claim that says so and why, and with nothing else. One that fails
+answers with Flower's error and a fixed text (`hospital.failures`). Anything else is a bug, and
+`outgoing.check_outgoing` stops it before it leaves the hospital.
 """
 
 from __future__ import annotations
@@ -35,10 +37,11 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "evaluate",
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
+LONGEST_TEXT = 300  # characters of a name or reason
 RECORDS = "num-examples"  # the key that FedAvg weights by
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
-_CLAIM_KEYS = {
+CLAIM_KEYS = {
     HELLO: {"hospital", "index", "hospitals", "deployed"},
     ENROL: {"hospital", "status", "reason", "records", "test-records", "events"},
     TRAIN: {"hospital", "status", "reason", "events", "epsilon"},
@@ -47,28 +50,8 @@ _CLAIM_KEYS = {
 }
 
 
-class Leak(Exception):
-    """A hospital was about to send something that must not leave it."""
-
-
 class Malformed(Exception):
     """A message does not have the agreed form. The text says what is wrong with it."""
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """What one hospital may send under its run.
-
-    Attributes:
-        encoder: shapes of the encoder's arrays.
-        encoding: shape of one encoding as it is sent.
-    """
-
-    encoder: Shapes
-    encoding: tuple[int, ...]
-    shares_updates: bool
-    shares_encodings: bool
-    diagnostics: bool
 
 
 @dataclass(frozen=True)
@@ -107,8 +90,8 @@ def read_claim(content: RecordDict) -> Claim:
         Malformed: a key or type is not that of a claim.
     """
     record = content.config_records.get(CLAIM)
-    if record is None or set(record) != _CLAIM_KEYS[TRAIN]:
-        raise Malformed(f"its claim must have the keys {', '.join(sorted(_CLAIM_KEYS[TRAIN]))}")
+    if record is None or set(record) != CLAIM_KEYS[TRAIN]:
+        raise Malformed(f"its claim must have the keys {', '.join(sorted(CLAIM_KEYS[TRAIN]))}")
     events = read_events(record)
     epsilon = record["epsilon"]
     if not isinstance(epsilon, float) or not math.isfinite(epsilon):
@@ -118,7 +101,7 @@ def read_claim(content: RecordDict) -> Claim:
     return Claim(
         str(record["hospital"]),
         str(record["status"]),
-        str(record["reason"]),
+        reason_text(str(record["reason"])),
         events,
         math.inf if epsilon < 0 else epsilon,
     )
@@ -152,56 +135,9 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
     return metrics
 
 
-def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) -> None:
-    """Allow only what the table above lists for `message_type`.
-
-    Raises:
-        Leak: a record, key, array, shape or type must not leave the hospital.
-    """
-    if message_type not in _CLAIM_KEYS:
-        raise Leak(f"no reply to a message of type {message_type!r} may leave a hospital")
-    permitted = {
-        HELLO: {CLAIM},
-        ENROL: {CLAIM},
-        TRAIN: {CLAIM, METRICS, ARRAYS} if allowed.shares_updates else {CLAIM, METRICS},
-        ENCODINGS: {CLAIM, ARRAYS} if allowed.shares_encodings else {CLAIM},
-        EVALUATE: {CLAIM, METRICS},
-    }[message_type]
-    _only(set(content), permitted, "record")
-    for record in content.config_records.values():
-        _only(set(record), _CLAIM_KEYS[message_type], "claim key")
-        _scalars(record, (str, int, float))
-    for metrics in content.metric_records.values():
-        _only(set(metrics), {RECORDS, *DIAGNOSTICS} if allowed.diagnostics else {RECORDS}, "metric")
-        _scalars(metrics, (int, float))
-    for arrays in content.array_records.values():
-        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-        for name, array in arrays.items():
-            if array.dtype != ("int64" if name == "labels" else "float32"):
-                raise Leak(f"array {name} of type {array.dtype} may not leave a hospital")
-        if message_type == TRAIN and shapes != dict(allowed.encoder):
-            raise Leak(f"only the encoder's arrays may leave, not {sorted(shapes)}")
-        if message_type == ENCODINGS:
-            _check_chunk(shapes, allowed.encoding)
-
-
-def _only(found: set[str], permitted: set[str], kind: str) -> None:
-    if extra := sorted(found - permitted):
-        raise Leak(f"{kind} {', '.join(extra)} may not leave a hospital; only {', '.join(sorted(permitted))}")
-
-
-def _scalars(record: Mapping[str, object], kinds: tuple[type, ...]) -> None:
-    for key, value in record.items():
-        if not isinstance(value, kinds):
-            raise Leak(f"{key} may leave a hospital as one value only, not as {type(value).__name__}")
-
-
-def _check_chunk(shapes: Shapes, encoding: tuple[int, ...]) -> None:
-    _only(set(shapes), {"encodings", "labels"}, "array")
-    for name, shape in shapes.items():
-        expected = encoding if name == "encodings" else ()
-        if tuple(shape[1:]) != expected:
-            raise Leak(f"{name} of shape {tuple(shape)} may not leave; only (N, *{expected})")
+def reason_text(text: str) -> str:
+    """A reason in one line of at most LONGEST_TEXT characters."""
+    return " ".join(text.split())[:LONGEST_TEXT]
 
 
 def reply(to: Message, records: Content) -> Message:

@@ -130,7 +130,7 @@ def _read(
     if problem := server_ledger.settle_upload(name, events, part, server_round, declined=declined):
         raise Malformed(problem)
     if declined:
-        raise Malformed(f"it declined: {claim.get('reason')!s}")
+        raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
     return message_arrays.read_chunk(reply.content, request.encoding, part == TRAIN_PART, request.num_classes)
 
 

@@ -19,7 +19,9 @@ from fl_ppae.data.records import Records
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
+from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
 from fl_ppae.models.build import autoencoder_of
+from fl_ppae.privacy.events import TRAIN_PART
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.server.classification import FittedClassifier, restore_classifier
 
@@ -89,7 +91,7 @@ class AuditedRun:
 
     @property
     def hospitals(self) -> tuple[str, ...]:
-        """The hospitals' names, in order; if encodings are shared, only those that uploaded theirs.
+        """The hospitals' names, in order; if encodings are shared, of those whose uploads can be paired.
 
         Empty if the hospitals were deployed: their records are not here.
         """
@@ -97,19 +99,33 @@ class AuditedRun:
             return ()
         if not self.config.shares_encodings:
             return tuple(self.deal.train)
-        return tuple(name for name in self.deal.train if self.uploaded(name) is not None)
+        known = [name for name in self.deal.train if knows_order(name, TRAIN_PART, self.path)]
+        return tuple(name for name in known if self.uploads(name))
+
+    def uploads(self, hospital: str, part: str = TRAIN_PART) -> tuple[Path, ...]:
+        """The files of what a hospital released of a part: one, or none."""
+        return tuple(directory_of(self.path, hospital).glob(f"released-*-{part}.npy"))
 
     def records(self, hospital: str) -> Records:
         """The train records that a hospital used; those of an adversary that poisons data are poisoned."""
         assert self.deal is not None
         return used_records(self.deal.train[hospital], self.config, list(self.deal.train).index(hospital))
 
-    def uploaded(self, hospital: str) -> np.ndarray | None:
-        """The encodings (N, *encoding) that a hospital released of its train part; None if there are none."""
-        (path, *_) = [*(self.path / "hospitals" / hospital).glob("released-*-train.npy"), None]
-        if path is None:
+    def uploaded(self, hospital: str, part: str = TRAIN_PART) -> np.ndarray | None:
+        """The encodings (N, *encoding) that a hospital released of a part; None if there are none.
+
+        In the order of the records, which the simulation left in `audit-only/`: an attacker does not have it,
+        but without it no attack could be scored.
+
+        Raises:
+            UserError: the order is missing, or an encoding is not finite.
+        """
+        if not (paths := self.uploads(hospital, part)):
             return None
-        encodings: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        (path,) = paths
+        encodings = in_dealt_order(np.load(path, allow_pickle=False), hospital, part, self.path)
+        if not np.isfinite(encodings).all():
+            raise UserError(f"{path} holds numbers that are not finite: nothing can be measured on them")
         return encodings
 
     def own_encoder(self, hospital: str) -> nn.Module | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -16,6 +14,7 @@ from fl_ppae.attacks.shadows import SEED, cached, digest
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
 from fl_ppae.models.encoding import encode
+from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.server.classification import (
     FittedClassifier,
     classifier_state,
@@ -66,7 +65,7 @@ def members_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     if not audited.config.shares_encodings:
         return "the classifier learned from the server's split alone (share = updates)"
     alone = not audited.config.shares_updates
-    if alone and not all(_test_upload(audited, name) for name in audited.hospitals):
+    if alone and not all(audited.uploads(name, TEST_PART) for name in audited.hospitals):
         return "not every hospital uploaded encodings of its test part"
     return None
 
@@ -81,13 +80,11 @@ def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
     others = np.concatenate([records.labels().numpy() for records in test.values()])
     rows = match_class_mix(labels, others, len(labels))
     if not audited.config.shares_updates or audited.release is None:
-        members = np.concatenate([np.array(audited.uploaded(name)) for name in train])
+        members = np.concatenate([_uploaded(audited, name, TRAIN_PART) for name in train])
     else:
         members = np.concatenate([_projected(audited, records) for records in train.values()])
     if not audited.config.shares_updates:
-        unseen = np.concatenate(
-            [np.load(_test_upload(audited, name)[0], allow_pickle=False) for name in test]
-        )
+        unseen = np.concatenate([_uploaded(audited, name, TEST_PART) for name in test])
     else:
         unseen = np.concatenate([_projected(audited, records) for records in test.values()])
     return np.concatenate([members, unseen[rows]]), np.concatenate([labels, others[rows]]), len(members)
@@ -102,8 +99,10 @@ def _projected(audited: AuditedRun, records: HospitalRecords) -> np.ndarray:
     return audited.release.without_noise(torch.from_numpy(encodings)).numpy()
 
 
-def _test_upload(audited: AuditedRun, hospital: str) -> list[Path]:
-    return [*(audited.path / "hospitals" / hospital).glob("released-*-test.npy")]
+def _uploaded(audited: AuditedRun, hospital: str, part: str) -> np.ndarray:
+    encodings = audited.uploaded(hospital, part)
+    assert encodings is not None
+    return encodings
 
 
 def _split(scores: np.ndarray, members: int, *, undefended: bool) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 
+_ORDER = " whose order is in audit-only/"
 _DEPLOYED = "the hospitals were deployed: their records are not here"
 
 
@@ -26,7 +27,7 @@ def uploads_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
         return None
     if audited.deal is None:
         return "the hospitals were deployed: the images of their uploads are not here"
-    return None if audited.hospitals else "no hospital uploaded encodings"
+    return None if audited.hospitals else f"no hospital uploaded encodings{_ORDER}"
 
 
 def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -47,7 +48,9 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     if audited.deal is None:
         return _DEPLOYED
     if len(audited.hospitals) < 2:
-        return "there are not two hospitals" + (" with uploads" if audited.config.shares_encodings else "")
+        return "there are not two hospitals" + (
+            f" with uploads{_ORDER}" if audited.config.shares_encodings else ""
+        )
     return None
 
 

@@ -26,6 +26,7 @@ class Limits:
         allowed_scopes: each dp-scope that it trains under.
         allow_plain_encodings: encodings and labels may leave without noise.
         allow_diagnostics: losses and clipping may leave without noise.
+        allow_test_encodings: encodings of the test part may leave, and its number of records.
         allow_after_unprotected: under `max_epsilon`, records may be used again although an earlier run
             released something of them without a guarantee.
     """
@@ -36,6 +37,7 @@ class Limits:
     allowed_scopes: tuple[str, ...]
     allow_plain_encodings: bool
     allow_diagnostics: bool
+    allow_test_encodings: bool
     allow_after_unprotected: bool
 
 
@@ -59,6 +61,7 @@ def limits_of(node: NodeKeys, records: int) -> Limits:
         allowed_scopes=node.allowed_scopes or (_FORMAL if cautious else tuple(SCOPES)),
         allow_plain_encodings=allowed(node.allow_plain_encodings),
         allow_diagnostics=allowed(node.allow_diagnostics),
+        allow_test_encodings=allowed(node.allow_test_encodings),
         allow_after_unprotected=node.allow_after_unprotected,
     )
 

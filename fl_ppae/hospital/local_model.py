@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import torch
-from flwr.app import ArrayRecord
 
-from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.hospital.release import batches
+from fl_ppae.hospital.requests import Weights
 from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.training import Moments
-from fl_ppae.models.build import local_model_of, update_shapes_of
+from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 
 
 def resumed_model(
-    config: RunConfig, run: str, saved: TrainingState | None, sent: ArrayRecord | None
+    config: RunConfig, run: str, saved: TrainingState | None, sent: Weights | None
 ) -> tuple[LocalModel, Moments]:
     """The model to train or encode with next, and its optimiser's moments.
 
     Args:
         saved: state after the last round; ignored if it belongs to another run.
-        sent: the server's encoder; a hospital that shares no updates continues with its own instead.
-
-    Raises:
-        Malformed: `sent` is not an encoder of this run.
+        sent: the server's encoder, checked; a hospital that shares no updates continues with its own instead.
     """
     model = local_model_of(config)
     saved = saved if saved is not None and saved.run == run else None
@@ -34,8 +30,7 @@ def resumed_model(
     if saved is not None and not config.shares_updates:
         model.encoder.load_state_dict(saved.encoder)
     elif sent is not None:
-        received = message_arrays.from_arrays(sent, update_shapes_of(config))
-        OBJECTIVES[config.objective].shared(model).load_state_dict(received)
+        OBJECTIVES[config.objective].shared(model).load_state_dict(sent)
     return model, saved.moments if saved is not None else {}
 
 

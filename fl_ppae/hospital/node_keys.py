@@ -57,6 +57,9 @@ class NodeKeys(BaseModel):
         None, _TRUTH, "encodings or their labels may leave without noise"
     )
     allow_diagnostics: bool | None = _key(None, _TRUTH, "losses and clipping may leave without noise")
+    allow_test_encodings: bool | None = _key(
+        None, _TRUTH, "encodings of the test part may leave, and its number of records"
+    )
     allow_after_unprotected: bool = _key(
         False, _TRUTH, "under `max-epsilon`, records may be used after a release without a guarantee"
     )

@@ -7,13 +7,12 @@ that the terms leave plain is released unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import nn
 
 from fl_ppae.data.records import Records
+from fl_ppae.message_arrays import MAX_WEIGHT
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.ledger import UploadTerms
@@ -23,30 +22,56 @@ from fl_ppae.privacy.randomness import Stream
 def encodings_to_release(
     encoder: nn.Module,
     records: Records,
+    order: np.ndarray,
     terms: UploadTerms,
-    projection: Callable[[], Projection],
+    projection: Projection | None,
     stream: Stream,
 ) -> np.ndarray:
-    """Plain (N, *encoding) float32, or (N, projection-size) projected, clipped and noised."""
-    encoded = encode_records(encoder, records)
+    """Plain (N, *encoding) float32, or (N, projection-size) projected, clipped and noised; in `order`.
+
+    `order`: a permutation of the records' positions, drawn anew for each release. Records lie in their file
+    as the hospital stored them, by class or by patient, and a place in that order would say what noise on
+    labels and encodings hides.
+    """
+    encoded = encode_records(encoder, records, order)
     if terms.encoding_noise_multiplier is None:
         return encoded
-    return noised(project_and_clip(encoded, projection()), terms.encoding_noise_multiplier, stream)
+    assert projection is not None  # a run that noises encodings projects them
+    return noised(project_and_clip(encoded, projection), terms.encoding_noise_multiplier, stream)
 
 
-def labels_to_release(records: Records, terms: UploadTerms, stream: Stream) -> np.ndarray:
-    """(N,) int64, in the clear or by randomised response."""
-    labels: np.ndarray = records.labels(slice(None)).numpy()
+def labels_to_release(records: Records, order: np.ndarray, terms: UploadTerms, stream: Stream) -> np.ndarray:
+    """(N,) int64, in the clear or by randomised response; in `order`."""
+    labels: np.ndarray = records.labels(order).numpy()
     if not terms.label_epsilon:
         return labels
     return randomised_response(labels, terms.label_epsilon, terms.classes, stream)
 
 
+def diverged(encoder: nn.Module) -> str:
+    """Why `encoder` can't be used; empty if it can.
+
+    Looks at its weights alone, so that no record decides whether a release is made. Weights that pass map
+    every image to finite numbers.
+    """
+    for value in encoder.state_dict().values():
+        if not bool((value.abs() <= MAX_WEIGHT).all()):
+            return f"training has diverged: a weight of the encoder is not finite or above {MAX_WEIGHT:g}"
+    return ""
+
+
 @torch.inference_mode()
-def encode_records(encoder: nn.Module, records: Records) -> np.ndarray:
-    """Encodings (N, *encoding) float32 of all `records`."""
-    parts = [encoder(records.images(positions)).numpy() for positions in batches(len(records))]
-    return np.concatenate(parts)
+def encode_records(encoder: nn.Module, records: Records, order: np.ndarray) -> np.ndarray:
+    """Encodings (N, *encoding) float32 of the records at the positions `order`.
+
+    Raises:
+        ArithmeticError: one is not finite.
+    """
+    parts = [encoder(records.images(order[positions])).numpy() for positions in batches(len(order))]
+    encoded = np.concatenate(parts)
+    if not np.isfinite(encoded).all():
+        raise ArithmeticError("encodings are not finite")
+    return encoded
 
 
 def batches(records: int, size: int = 1024) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What only a simulated hospital has: records assigned by the simulator, and an encoder kept for audits."""
+"""What only a simulated hospital has: records assigned by the simulator, and what it leaves for audits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.cache import Dataset, open_cache
 from fl_ppae.data.deal import Deal
 from fl_ppae.data.records import HospitalRecords
+from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_json
 from fl_ppae.hospital.identity import Identity
 
@@ -48,6 +49,39 @@ def leave_for_audit(encoder: nn.Module, name: str, run_directory: Path) -> None:
     folder = run_directory / "audit-only"
     folder.mkdir(exist_ok=True)
     save_file(encoder.state_dict(), folder / f"{name}.safetensors")
+
+
+def leave_order_for_audit(order: np.ndarray, name: str, part: str, run_directory: Path) -> None:
+    """Save the secret order of an upload, so that audits can pair its rows with the records."""
+    path = _order_path(name, part, run_directory)
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, order)
+
+
+def knows_order(name: str, part: str, run_directory: Path) -> bool:
+    """True if the run says in which order this upload left; runs of earlier versions don't."""
+    return _order_path(name, part, run_directory).exists()
+
+
+def in_dealt_order(rows: np.ndarray, name: str, part: str, run_directory: Path) -> np.ndarray:
+    """The rows of an upload (N, ...) in the order in which the simulator dealt the records.
+
+    Raises:
+        UserError: the order is not known, so rows can't be paired with records.
+    """
+    path = _order_path(name, part, run_directory)
+    if not knows_order(name, part, run_directory):
+        raise UserError(f"{path} is missing: without it, uploaded rows can't be paired with their records")
+    order: np.ndarray = np.load(path, allow_pickle=False)
+    if not np.array_equal(np.sort(order), np.arange(len(rows))):
+        raise UserError(f"{path} is not an order of the {len(rows)} rows that {name} uploaded")
+    dealt = np.empty_like(rows)
+    dealt[order] = rows
+    return dealt
+
+
+def _order_path(name: str, part: str, run_directory: Path) -> Path:
+    return run_directory / "audit-only" / f"{name}-{part}-order.npy"
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fl_ppae.leakage.finite import check_finite
+
 Array = NDArray[Any]
 
 
@@ -25,7 +27,11 @@ def infer_attribute(known: Array, attributes: Array, encodings: Array) -> Array:
         known: encodings (M, *encoding) whose attribute the attacker knows.
         attributes: (M,) integers, at least two different ones, each at least twice.
         encodings: (N, *encoding).
+
+    Raises:
+        ValueError: a number that is not finite.
     """
+    check_finite(known=known, encodings=encodings)
     held, seen = (np.asarray(rows, np.float32).reshape(len(rows), -1) for rows in (known, encodings))
     attackers = (
         make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=200, tol=1e-3)),

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_ppae.leakage.finite import check_finite
+
 Array = NDArray[Any]
 
 _STRENGTHS = 10.0 ** np.arange(-6, 7)  # times the mean eigenvalue
@@ -45,7 +47,11 @@ def fit_and_predict(known: Array, mixes: Array, seen: Array) -> Array:
 
     Dual ridge regression of mixes (S, K) on known updates (S, P); the strength has the least leave-one-out
     error on the simulated hospitals, in closed form. Updates of nearly pure noise give the mean mix.
+
+    Raises:
+        ValueError: a number that is not finite.
     """
+    check_finite(known=known, mixes=mixes, seen=seen)
     mean, target = known.mean(0), mixes.mean(0)
     centred, outputs = known - mean, mixes - target
     values, vectors = np.linalg.eigh(centred @ centred.T)

@@ -9,15 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fl_ppae.leakage.finite import check_finite
+
 
 def distances(sample: Tensor) -> Tensor:
-    """Euclidean distances (N, N), double, of a sample (N, *anything)."""
+    """Euclidean distances (N, N), double, of a sample (N, *anything).
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    check_finite(sample=sample)
     rows = sample.flatten(1).double()
     return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def products(sample: Tensor) -> Tensor:
-    """Inner products (N, N), double, of a sample (N, *anything) about its mean."""
+    """Inner products (N, N), double, of a sample (N, *anything) about its mean.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    check_finite(sample=sample)
     rows = sample.flatten(1).double()
     rows = rows - rows.mean(0)
     return rows @ rows.T
@@ -59,5 +71,6 @@ def _centred(matrix: Tensor) -> Tensor:
 
 
 def _normalised(a: Tensor, b: Tensor) -> float:
+    check_finite(left=a, right=b)
     scale = a.norm() * b.norm()
     return ((a * b).sum() / scale).item() if scale > 0 else 0.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.linear_inversion import fit_linear
 from fl_ppae.models.seeding import seeded
 
@@ -32,7 +33,11 @@ def extract(encodings: Tensor, answers: Tensor) -> Surrogate:
     Args:
         encodings: the queries, (M, *encoding), M at least 10.
         answers: the classifier's class probabilities (M, classes).
+
+    Raises:
+        ValueError: a number that is not finite.
     """
+    check_finite(encodings=encodings, answers=answers)
     held_out = len(encodings) // 5
     wanted = answers[:held_out].argmax(1)
     attackers = (_solve, _imitate)

@@ -6,10 +6,13 @@ the gradient's sign; after Zhu et al. 2019 (arXiv:1906.08935), who match by squa
 
 from __future__ import annotations
 
+import math
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.gradients import encoder_gradient
 from fl_ppae.models.objectives import LocalModel, Objective
 
@@ -35,12 +38,16 @@ def invert_gradient(
         start: (N, C, H, W), where the search starts; only the number and shape of the images must be right.
         steps: of Adam.
         tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.
+
+    Raises:
+        ValueError: the gradient is not finite, or no step of the search was.
     """
+    check_finite(gradient=seen)
     images = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([images], lr=_RATE)
     milestones = [int(part * steps) for part in _DROPS]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones, gamma=0.1)
-    best, least = start, float("inf")
+    best, least = start, math.inf
     for _ in range(steps):
         gradient = encoder_gradient(model, images, labels, objective, differentiable=True)
         distance = 1 - torch.cosine_similarity(gradient, seen, dim=0)
@@ -53,6 +60,8 @@ def invert_gradient(
         schedule.step()
         with torch.no_grad():
             images.clamp_(0, 1)
+    if steps and not least < math.inf:
+        raise ValueError("no step of the search had a finite distance: nothing can be measured on it")
     return best
 
 

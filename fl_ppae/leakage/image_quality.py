@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from fl_ppae.leakage.finite import check_finite
+
 Array = NDArray[Any]
 
 _LEAST_MSE = 1e-10  # PSNR ends at 100 dB
@@ -45,10 +47,11 @@ def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
     """Compare images (N, C, H, W) in [0, 1]; reconstructions are clipped to [0, 1].
 
     Raises:
-        ValueError: shapes differ, or height or width is below 7.
+        ValueError: shapes differ, height or width is below 7, or a pixel is not finite.
     """
     if originals.shape != reconstructed.shape:
         raise ValueError(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
+    check_finite(originals=originals, reconstructed=reconstructed)
     left, right = (images.double().clamp(0, 1).numpy() for images in (originals, reconstructed))
     mse = ((left - right) ** 2).mean((1, 2, 3))
     ssim = [

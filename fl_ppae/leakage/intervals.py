@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_ppae.leakage.finite import check_finite
+
 Array = NDArray[Any]
 
 _RESAMPLES = 1000
@@ -31,10 +33,11 @@ def bootstrap_mean(values: Array) -> Estimate:
     """The mean of one number per image, (N,), with the percentile bootstrap's interval over images.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: there are no values, or one is not finite.
     """
     if len(values) == 0:
         raise ValueError("the mean of no values")
+    check_finite(values=values)
     rng = np.random.default_rng(0)
     values = np.asarray(values, np.float64)
     means = values[rng.integers(0, len(values), (_RESAMPLES, len(values)))].mean(1)
@@ -66,13 +69,14 @@ def jackknife(statistic: Callable[[Array], float], n: int) -> Estimate:
     image twice, and two copies have distance 0.
 
     Raises:
-        ValueError: fewer than 40 pairs.
+        ValueError: fewer than 40 pairs, or the statistic is not finite.
     """
     if n < 2 * _BLOCKS:
         raise ValueError(f"needs {2 * _BLOCKS} pairs or more, got {n}")
     everything = np.arange(n)
     blocks = np.array_split(np.random.default_rng(0).permutation(n), _BLOCKS)
     left_out = np.array([statistic(np.setdiff1d(everything, block)) for block in blocks])
+    check_finite(statistic=left_out)
     spread = math.sqrt((_BLOCKS - 1) / _BLOCKS * np.sum((left_out - left_out.mean()) ** 2))
     value = float(statistic(everything))
     return Estimate(value, value - _Z * spread, value + _Z * spread, n)

@@ -7,12 +7,14 @@ its own pairs alone and is tested on images that it never had.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.image_quality import image_quality
 from fl_ppae.leakage.inversion_network import fit_network
 from fl_ppae.leakage.linear_inversion import fit_linear
@@ -28,11 +30,18 @@ _TV_WEIGHTS = (0.0, 3e-4, 1e-3, 3e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images (N, C, H, W) in [0, 1], their encodings (N, *encoding) and labels (N,)."""
+    """Images (N, C, H, W) in [0, 1], their encodings (N, *encoding) and labels (N,).
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
 
     images: Tensor
     encodings: Tensor
     labels: Tensor
+
+    def __post_init__(self) -> None:
+        check_finite(images=self.images, encodings=self.encodings)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -119,6 +128,9 @@ def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int
 
 
 def _mean_ssim(originals: Tensor, reconstructed: Tensor) -> float:
+    """An attempt that diverged loses to any other."""
+    if not bool(torch.isfinite(reconstructed).all()):
+        return -math.inf
     return float(image_quality(originals, reconstructed).ssim.mean())
 
 

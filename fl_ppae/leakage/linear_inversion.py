@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fl_ppae.leakage.finite import check_finite
+
 _STRENGTHS = tuple(10.0**power for power in range(-8, 5))  # times the mean eigenvalue
 _FOLDS = 5
 _NEGLIGIBLE = 1e-6  # of the largest spread: a coordinate below it is constant
@@ -32,7 +34,12 @@ class LinearInverter:
         return self.raw(encodings).clamp(0, 1)
 
     def raw(self, encodings: Tensor) -> Tensor:
-        """As `decode`, before clipping."""
+        """As `decode`, before clipping.
+
+        Raises:
+            ValueError: a number that is not finite.
+        """
+        check_finite(encodings=encodings)
         inputs = (encodings.flatten(1).double() - self.mean) / self.scale
         return (inputs @ self.weights).float().view(-1, *self.mean_image.shape) + self.mean_image
 
@@ -41,7 +48,11 @@ def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
     """Ridge regression of images (M, C, H, W) on encodings (M, *encoding); M at least 5.
 
     Each coordinate is standardised; the strength is the one with the least error on a held-out fifth.
+
+    Raises:
+        ValueError: a number that is not finite.
     """
+    check_finite(encodings=encodings, images=images)
     flat = encodings.flatten(1).double()
     mean, spread = flat.mean(0), flat.std(0)
     scale = torch.where(spread > _NEGLIGIBLE * spread.max(), spread, torch.inf)  # constant: no weight

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_curve
 
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.intervals import Estimate, wilson
 
 Array = NDArray[Any]
@@ -27,8 +28,9 @@ def membership_auc(members: Array, others: Array) -> Estimate:
     The interval is the percentile bootstrap's over members and non-members. Guessing gives 0.5.
 
     Raises:
-        ValueError: there are no members, or no others.
+        ValueError: there are no members, or no others, or a score is not finite.
     """
+    check_finite(members=members, others=others)
     low, high = np.percentile(_resampled(_auc, members, others), (2.5, 97.5))
     return Estimate(_auc(members, others), float(low), float(high), len(members) + len(others))
 
@@ -41,8 +43,9 @@ def true_positive_rate(members: Array, others: Array, false_positives: float) ->
     `false_positives`.
 
     Raises:
-        ValueError: there are no members, no others, or too few others for one false positive.
+        ValueError: no members, no others, too few others for one false positive, or a score is not finite.
     """
+    check_finite(members=members, others=others)
     if false_positives * len(others) < 1:
         raise ValueError(f"a rate of {false_positives:g} can't be measured on {len(others)} non-members")
 
@@ -56,7 +59,12 @@ def true_positive_rate(members: Array, others: Array, false_positives: float) ->
 
 
 def roc(members: Array, others: Array) -> tuple[Array, Array]:
-    """False- and true-positive rates at every threshold, each (K,), rising from 0 to 1."""
+    """False- and true-positive rates at every threshold, each (K,), rising from 0 to 1.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    check_finite(members=members, others=others)
     truth = np.repeat([1, 0], [len(members), len(others)])
     false, true, _ = roc_curve(truth, np.concatenate([members, others]), drop_intermediate=False)
     return false, true
@@ -88,7 +96,11 @@ def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0)
     Pr(x) is its mean over shadow models (S, N) of which every record is in exactly half. RMIA then counts
     how many reference records x dominates; with one set of them that count increases with this ratio,
     so both have the same ROC.
+
+    Raises:
+        ValueError: a loss is not finite.
     """
+    check_finite(losses=losses, shadow_losses=shadow_losses)
     own = -np.asarray(losses, np.float64) / scale
     shadows = -np.asarray(shadow_losses, np.float64) / scale
     ratio: Array = own - (logsumexp(shadows, axis=0) - np.log(len(shadows)))

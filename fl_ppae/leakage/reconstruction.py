@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_ppae.hardware import limited_threads
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.models.encoding import Array, _device, images_to_tensor
 
 _BATCH, _RATE = 64, 4e-3  # not tuned
@@ -27,7 +28,11 @@ def probe_reconstruction_loss(
 
     encodings (N, *encoding) float, images (N, H, W, C) uint8, N at least 2. Returns the mean squared error
     per pixel, pixels in [0, 1].
+
+    Raises:
+        ValueError: an encoding is not finite.
     """
+    check_finite(encodings=encodings)
     with limited_threads(threads):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(images), generator=generator)

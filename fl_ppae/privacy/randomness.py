@@ -61,6 +61,10 @@ class Streams:
 
     sampling: Stream
     noise: Stream
+    order: Stream
+
+
+_PURPOSES = ("sampling", "noise", "order")
 
 
 def streams(seed: int, hospital: int, draw: int) -> Streams:
@@ -71,8 +75,8 @@ def streams(seed: int, hospital: int, draw: int) -> Streams:
     not the requested round, so no stream is used twice.
     """
     if seed == FROM_ENTROPY:
-        return Streams(Stream(secrets.token_bytes(32)), Stream(secrets.token_bytes(32)))
-    return Streams(*(seeded_stream(seed, hospital, draw, purpose) for purpose in ("sampling", "noise")))
+        return Streams(*(Stream(secrets.token_bytes(32)) for _ in _PURPOSES))
+    return Streams(*(seeded_stream(seed, hospital, draw, purpose) for purpose in _PURPOSES))
 
 
 def seeded_stream(*names: int | str) -> Stream:

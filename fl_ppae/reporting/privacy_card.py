@@ -229,7 +229,10 @@ def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
         "- Which hospitals took part in each round, declined, or failed.",
     ]
     if "encodings" in shared:
-        lines.append("- One encoding and one label for each uploaded train record.")
+        lines.append(
+            "- One encoding and one label for each uploaded train record, in a secret order. From a hospital "
+            "that also releases its test part: the number of its test records, and one encoding for each."
+        )
     if config["diagnostics"]:
         lines.append(
             "- Exact losses, clipped fractions and signal-to-noise ratios (`diagnostics`): no guarantee."

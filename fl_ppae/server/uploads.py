@@ -13,6 +13,7 @@ from torch import nn
 from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import pooled
+from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.models.build import public_seed, released_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
@@ -161,13 +162,19 @@ def _plain(
 
 
 def _hospitals_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
-    """The hospitals' shares of the official test split, as they released them."""
+    """The hospitals' shares of the official test split, as they released them, paired with their originals.
+
+    Only the simulator can pair them: rows leave a hospital in an order that no message tells.
+    """
     assert session.deal is not None  # share = encodings is refused in a deployment
     tested = _accepted(_ask(session, TEST_PART, encoder, projection))
     if not tested:
         raise RuntimeError("no hospital uploaded encodings of its test part; the log says why, by hospital")
     images, labels = pooled({name: session.deal.test[name] for name in tested})
-    return _Tested(images, labels, None, np.concatenate([upload.encodings for upload in tested.values()]))
+    rows = [
+        in_dealt_order(upload.encodings, name, TEST_PART, session.run.path) for name, upload in tested.items()
+    ]
+    return _Tested(images, labels, None, np.concatenate(rows))
 
 
 def _accepted(uploads: Mapping[str, Upload | Refused]) -> dict[str, Upload]:

@@ -44,6 +44,7 @@ KEYS = {
     "projection-size": 5,
     "batch-size": 500,  # a sample rate of 1, for which the accountants are quick
     "local-epochs": 2,
+    "num-server-rounds": 1,  # encodings leave after the last round
 }
 
 

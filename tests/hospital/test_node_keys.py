@@ -89,6 +89,7 @@ def test_every_key_can_be_set() -> None:
         "allowed-scopes": "autoencoder, frozen-decoder",
         "allow-plain-encodings": True,
         "allow-diagnostics": False,
+        "allow-test-encodings": True,
         "allow-unlimited-epsilon": False,
         "allow-after-unprotected": True,
     }
@@ -125,7 +126,7 @@ def test_the_table_in_the_documentation_gives_the_defaults() -> None:
 
     table = documented()
     defaults = [limits_of(read_node(node), 40_000) for node in (DEPLOYED, SIMULATED)]
-    for name in ("allowed_scopes", "allow_plain_encodings", "allow_diagnostics"):
+    for name in ("allowed_scopes", "allow_plain_encodings", "allow_diagnostics", "allow_test_encodings"):
         assert table[kebab(name)][1:3] == [in_words(limits, name) for limits in defaults]
     assert [limits.max_delta for limits in defaults] == [min(1e-5, 1 / (10 * 40_000)), 1.0]
     assert table["max-delta"][1:3] == ["min(1e-5, 1 / (10 records))", "1"]

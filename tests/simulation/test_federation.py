@@ -41,7 +41,11 @@ def test_every_combination_of_sharing_and_noise_runs_and_states_only_valid_guara
     left = {path.name for path in run.path.iterdir() if path.is_file()}
     assert left == RUN_FILES | ({"encoder.safetensors"} if share != "encodings" else set())
     assert {path.suffix for path in (run.path / "figures").iterdir()} == {".png"}
-    assert (run.path / "audit-only").exists() == (share == "encodings")
+    kept = {path.name for path in run.path.glob("audit-only/*")}
+    orders = {f"hospital-{index}-train-order.npy" for index in range(3)}
+    own = {f"hospital-{index}{kind}" for index in range(3) for kind in (".safetensors", "-test-order.npy")}
+    wanted = {"updates": set(), "encodings": orders | own, "updates+encodings": orders}
+    assert kept == wanted[share]
     assert tuple(run.rows("rounds.csv")[0]) == ROUND_COLUMNS
     assert tuple(run.rows("hospitals.csv")[0]) == HOSPITAL_COLUMNS
     assert [row["round"] for row in run.rows("rounds.csv")] == ["1", "2"]
