@@ -116,14 +116,20 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         commands,
         "audit-epsilon",
         "audit_epsilon:command",
-        "train canaries into one hospital and compute a lower bound on its epsilon",
+        "train a hospital with canaries, and test the epsilon that its ledger claims",
     )
     _add_simulation(audit)
     audit.add_argument(
         "--hospital", type=int, default=0, metavar="K", help="number of the hospital (default 0)"
     )
     audit.add_argument(
-        "--canaries", type=int, default=1000, metavar="M", help="number of canaries (default 1000)"
+        "--canaries",
+        type=int,
+        metavar="M",
+        help="canaries in each training (default: as many as fit, at most 15000)",
+    )
+    audit.add_argument(
+        "--trainings", type=int, default=5, metavar="R", help="independent trainings (default 5)"
     )
     audit.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"

@@ -1,167 +1,138 @@
-"""A lower bound on epsilon from guesses about canaries, in one training run (arXiv:2305.08846).
+"""A lower bound on epsilon from guesses about canaries in a few trainings, against a trade-off curve.
 
-Statement: if a mechanism is (epsilon, delta)-differentially private for adding or removing one record,
-`lower_bound` exceeds epsilon with probability at most 1 - confidence. One-sided: the bound may lie
-anywhere below epsilon, and a small one shows nothing. The probability is over the coins that put
-canaries in, the mechanism's own randomness and the adversary's.
+Statement: if a mechanism keeps the claimed trade-off curve for adding or removing one record (or replacing
+it, for a curve of that), `refutes` is true with probability at most 1 - confidence. One-sided: what
+is not refuted is not proved. The probability is over the coins, the mechanism and the adversary.
 
-Assumed:
-- `canaries` records are fixed before training, and each is included by its own fair coin. All else
-  (the other records, the number of slots, the plan) is fixed or independent of these coins.
-- The adversary sees any output of the mechanism, and may know the canaries and the other records; it
-  does not see the coins. It says "in" or "out" for exactly `guesses` canaries.
-- `guesses` is fixed before anything is seen, or corrected for: `best_bound` tries a short list of
-  numbers fixed beforehand, each at a share of the error (Bonferroni).
+Assumed: m canaries are fixed in advance and each is included by its own fair coin (or is one of two records,
+by its coin); everything else is fixed or independent of the coins. The adversary sees the output, not the
+coins, and guesses exactly g of the m coins, where g is fixed in advance.
 
-Why (Theorem 5.2, Corollary 5.4): given what the adversary saw and the coins before it, Bayes' rule lets
-a guess be right with probability at most p = e^epsilon / (1 + e^epsilon), so the right ones are
-stochastically at most W ~ Binomial(guesses, p). With delta > 0 that fails on events which add F right
-guesses, where F depends only on what was seen and is at most 2 * canaries * delta in expectation. Then
-    P[right >= v] <= P[W + F >= v] <= P[W >= v] + E[F] * max_i P[v - i <= W < v] / i,
-because P[W + i >= v] = P[W >= v] + P[v - i <= W < v]. At delta 0 this is the Clopper-Pearson bound on p.
+Why, for one training (after Mahloujifar, Melis, Chaudhuri 2024, arXiv:2410.22235). Let T be the number of
+right guesses, p_j = P[T = j], and L the curve: convex, L(0) = 0. Fix a canary i and a number k. Let R be
+the event "i is guessed right and T >= k", W the event "i is guessed wrong and T >= k - 1". In both, at least
+k - 1 others are guessed right, which is a test on the output and the other coins; only the coin of i differs.
+So the curve applies to "i is guessed in" and to "i is guessed out", and as L is convex, P[W] >= L(P[R]).
+The sum over i, again with convexity, is
+    1/m sum_{j >= k-1} (g - j) p_j  >=  L(1/m sum_{j >= k} j p_j)    for every k = 1 ... g.    (*)
+Suppose P[T >= c] >= level. Which p satisfies (*) with the least total mass? Moving mass from j to j - 1
+lowers the right side and raises the left side of each later inequality, so the least p has all of `level` at
+c and, below c, only what (*) forces: the recursion of `impossible`. If that exceeds 1, no p exists, so
+P[T >= c] < level. More mass at c forces at least proportionally more, because L is convex and L(0) = 0.
+Guesses about different canaries may depend on each other in any way; this costs most where a level is small,
+so that several independent trainings at level (1 - confidence)^(1 / trainings) each are stronger than one.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import beta, binom
 
-GUESSED_SHARES = (0.1, 1 / 3, 1.0)  # of the canaries; see `guess_counts`
-MOST_CANARIES = 100_000  # that are suggested
+from fl_ppae.epsilon_audit.trade_offs import Curve
+
+# Shares of the canaries that are guessed about, and of the error that each number of guesses may use. Few
+# confident guesses tell most about a mechanism that keeps its promise, many about one without noise.
+GUESSES = {0.1: 0.8, 0.5: 0.1, 1.0: 0.1}
+_SCALES = 64  # tried per octave of noise: steps of 1.1 %
+_COARSE = 32  # steps at once until a bound is between two of them
+_LEAST, _MOST = -4 * _SCALES, 6 * _SCALES
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What one audit shows.
+class Guessed:
+    """The guesses in one training: for each share of `GUESSES`, how many were made and were right."""
 
-    Attributes:
-        guesses, correct: the number of guesses that gave the bound, and how many were right.
-        epsilon: lower bound at the stated confidence, >= 0.
-        refutable: the bound if every guess had been right: no larger epsilon could have been refuted.
-    """
+    canaries: int
+    made: tuple[int, ...]
+    right: tuple[int, ...]
 
-    guesses: int
-    correct: int
-    epsilon: float
-    refutable: float
+    def perfect(self) -> Guessed:
+        """The same if every guess had been right."""
+        return Guessed(self.canaries, self.made, self.made)
 
 
-def p_value(epsilon: float, delta: float, canaries: int, guesses: int, correct: int) -> float:
-    """Largest probability, under (epsilon, delta)-DP, of at least `correct` right of `guesses`.
-
-    Raises:
-        ValueError: not 0 <= correct <= guesses <= canaries, or delta outside [0, 1).
-    """
-    _check(delta, canaries, guesses, correct)
-    right = float(expit(epsilon))
-    tail = float(binom.sf(correct - 1, guesses, right))
-    if delta == 0 or correct == 0:
-        return tail
-    extra = np.arange(1, correct + 1)
-    below = np.cumsum(binom.pmf(correct - extra, guesses, right))  # P[correct - i <= W < correct]
-    return float(min(1.0, tail + 2 * canaries * delta * (below / extra).max()))
-
-
-@lru_cache(maxsize=4096)
-def lower_bound(correct: int, guesses: int, *, confidence: float, delta: float, canaries: int) -> float:
-    """The largest epsilon that `correct` right guesses refute at `confidence`; 0 if they refute none.
-
-    All right at confidence 0.95 and delta 0: 100 guesses give 3.49, 1,000 give 5.81.
-
-    Raises:
-        ValueError: as `p_value`, or a confidence outside (0, 1).
-    """
-    _check(delta, canaries, guesses, correct)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), not {confidence}")
-    if correct == 0:
-        return 0.0
-    # Clopper-Pearson: exact at delta 0, and above it never less than the bound.
-    high = max(0.0, float(logit(beta.ppf(1 - confidence, correct, guesses - correct + 1))))
-    if delta == 0:
-        return high
-
-    def refuted(epsilon: float) -> bool:
-        return p_value(epsilon, delta, canaries, guesses, correct) <= 1 - confidence
-
-    low = 0.0
-    if not refuted(low):
-        return 0.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if refuted(middle) else (low, middle)
-    return low
-
-
-def guess_counts(canaries: int) -> tuple[int, ...]:
-    """The numbers of guesses to try, all even; they depend on the number of canaries alone.
-
-    A few confident guesses are best against a mechanism that keeps its promise, guesses about all canaries
-    against one without noise.
-
-    Raises:
-        ValueError: fewer than two canaries.
-    """
-    if canaries < 2:
-        raise ValueError(f"an audit needs at least 2 canaries, not {canaries}")
-    return tuple(sorted({2 * max(1, int(share * canaries / 2)) for share in GUESSED_SHARES}))
-
-
-def best_bound(scores: np.ndarray, included: np.ndarray, *, confidence: float, delta: float) -> Bound:
-    """Guess "in" for the highest scores and "out" for as many of the lowest; abstain on the rest.
+def guess(scores: np.ndarray, included: np.ndarray) -> Guessed:
+    """Guess "in" for the highest scores and "out" for as many of the lowest, for each share of `GUESSES`.
 
     Args:
         scores: (m,), finite, higher for canaries that look included.
         included: (m,) bool, the coins.
 
     Raises:
-        ValueError: scores that are not finite, or that don't match the coins.
+        ValueError: fewer than 20 canaries, or a score that is not finite.
     """
-    if scores.shape != included.shape or scores.ndim != 1:
-        raise ValueError(f"scores {scores.shape} and coins {included.shape} must be of one length")
+    canaries = len(scores)
+    if canaries < 20 or scores.shape != included.shape:
+        raise ValueError(
+            f"need one score for each of at least 20 coins, not {scores.shape} and {included.shape}"
+        )
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
-    canaries = len(scores)
     order = np.argsort(scores, kind="stable")
-    counts = guess_counts(canaries)
-    each = 1 - (1 - confidence) / len(counts)
-    found = []
-    for guesses in counts:
-        half = guesses // 2
-        correct = int((~included[order[:half]]).sum() + included[order[-half:]].sum())
-        epsilon = lower_bound(correct, guesses, confidence=each, delta=delta, canaries=canaries)
-        found.append((epsilon, correct / guesses, correct, guesses))
-    epsilon, _, correct, guesses = max(found)
-    return Bound(guesses, correct, epsilon, refutable(canaries, confidence=confidence, delta=delta))
+    halves = [int(share * canaries / 2) for share in GUESSES]
+    right = [
+        int((~included[order[:half]]).sum() + included[order[canaries - half :]].sum()) for half in halves
+    ]
+    return Guessed(canaries, tuple(2 * half for half in halves), tuple(right))
 
 
-def refutable(canaries: int, *, confidence: float, delta: float) -> float:
-    """The bound of `best_bound` if every guess were right."""
-    counts = guess_counts(canaries)
-    each = 1 - (1 - confidence) / len(counts)
-    return max(lower_bound(r, r, confidence=each, delta=delta, canaries=canaries) for r in counts)
+def impossible(right: int, made: int, canaries: int, level: float, curve: Curve) -> bool:
+    """True if no mechanism with `curve` gets at least `right` of `made` right with probability `level`.
+
+    `rights` and `wrongs` are the sums of (*) over what has been placed so far.
+    """
+    rights, wrongs = level * right / canaries, level * (made - right) / canaries
+    for below in range(right - 1, -1, -1):
+        forced = curve(rights)
+        if forced <= wrongs:
+            return False  # nothing is forced here, nor further below
+        rights += below / (made - below) * (forced - wrongs)
+        wrongs = forced
+        if rights + wrongs > made / canaries:
+            return True
+    return False
 
 
-def canaries_needed(epsilon: float, *, confidence: float, delta: float) -> int | None:
-    """The fewest canaries (to 1 %) whose perfect guesses refute `epsilon`; None above `MOST_CANARIES`."""
-    low, high = 1, 2
-    while refutable(high, confidence=confidence, delta=delta) <= epsilon:
-        low, high = high, 2 * high
-        if high > MOST_CANARIES:
-            return None
-    while high - low > max(1, high // 100):
+def refutes(trainings: Sequence[Guessed], curve: Curve, confidence: float) -> bool:
+    """True if each training has more right guesses than `curve` allows; see the top of this file.
+
+    Raises:
+        ValueError: no training, or a confidence outside (0, 1).
+    """
+    if not trainings or not 0 < confidence < 1:
+        raise ValueError(f"need trainings and a confidence in (0, 1), not {len(trainings)} and {confidence}")
+    level = (1 - confidence) ** (1 / len(trainings))
+    return all(
+        any(
+            impossible(right, made, each.canaries, share * level, curve)
+            for right, made, share in zip(each.right, each.made, GUESSES.values(), strict=True)
+        )
+        for each in trainings
+    )
+
+
+def least_refuted(refuted: Callable[[float], bool]) -> float:
+    """The least noise, in units of the ledger's, at which a claim is refuted, among 64 scales an octave.
+
+    `refuted(s)`: whether the claim of the ledger with its noise times s is; true for all s above some scale.
+    The result is `inf` if not even the claim of 64 times the noise is refuted.
+    """
+
+    def at(step: int) -> bool:
+        return refuted(2 ** (step / _SCALES))
+
+    high = 0
+    while not at(high):
+        high += _COARSE
+        if high > _MOST:
+            return math.inf
+    low = high - _COARSE
+    while high <= 0 and low > _LEAST and at(low):
+        low, high = low - _COARSE, low
+    while high - low > 1:
         middle = (low + high) // 2
-        enough = refutable(middle, confidence=confidence, delta=delta) > epsilon
-        low, high = (low, middle) if enough else (middle, high)
-    return high
-
-
-def _check(delta: float, canaries: int, guesses: int, correct: int) -> None:
-    if not 0 <= correct <= guesses <= canaries:
-        raise ValueError(f"need 0 <= correct <= guesses <= canaries, not {correct}, {guesses}, {canaries}")
-    if not 0 <= delta < 1:
-        raise ValueError(f"delta must be in [0, 1), not {delta}")
+        low, high = (low, middle) if at(middle) else (middle, high)
+    return float(2 ** (high / _SCALES))

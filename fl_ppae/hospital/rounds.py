@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_ppae.data.records import Records
-from fl_ppae.hospital.training import Moments, Observer, TrainingTerms, train_round
+from fl_ppae.hospital.training import Moments, TrainingTerms, train_round
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.randomness import Streams
 
@@ -30,11 +30,10 @@ class LocalTraining:
         records: Records,
         terms: TrainingTerms,
         draws: Callable[[int], Streams],
-        observe: Observer | None = None,
     ) -> None:
-        """`draws` returns the random streams of a round; `observe` is that of `train_round`."""
+        """`draws` returns the random streams of a round."""
         self.model, self.records = model, records
-        self._terms, self._draws, self._observe = terms, draws, observe
+        self._terms, self._draws = terms, draws
         self._moments: Moments | None = None
 
     def train(self, server_round: int, start: Mapping[str, Tensor] | None = None) -> None:
@@ -42,7 +41,7 @@ class LocalTraining:
         if start is not None:
             self.model.encoder.load_state_dict(start)
         self._moments, _ = train_round(
-            self.model, self.records, self._terms, self._draws(server_round), self._moments, self._observe
+            self.model, self.records, self._terms, self._draws(server_round), self._moments
         )
 
     def train_rounds(self, rounds: int, after_round: Callable[[int], None] = lambda _: None) -> None:

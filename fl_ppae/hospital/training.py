@@ -6,7 +6,7 @@ is Adam on the noised mean, which is post-processing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,12 @@ from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
 from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
+from fl_ppae.hospital.watch import current_watch
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
-from fl_ppae.privacy.clipping import clipped_sum
+from fl_ppae.privacy.clipping import Rows, clipped_sum
 from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.noise import add_noise
-from fl_ppae.privacy.per_sample import Gradients, PerSampleGradients, half_precision
+from fl_ppae.privacy.per_sample import PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import Stream, Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
 
@@ -52,9 +53,6 @@ class TrainingTerms:
 
 Moments = dict[str, Tensor]
 """Adam's moments and step counts, by "optimiser.parameter.name"."""
-
-# Called before every step with the model and the noised sums that the step will use.
-Observer = Callable[[LocalModel, list[Tensor]], None]
 
 
 def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
@@ -102,7 +100,6 @@ def train_round(
     terms: TrainingTerms,
     streams: Streams,
     moments: Moments | None = None,
-    observe: Observer | None = None,
 ) -> tuple[Moments, Diagnostics]:
     """Train `model`, which is on the processor before and after, in place for `terms.steps` steps.
 
@@ -112,8 +109,6 @@ def train_round(
 
     Args:
         moments: those that the last round returned.
-        observe: for audits; sees what the guarantee covers (under dp-scope none, the plain sums), on
-            `terms.device`.
 
     Returns:
         The moments for the next round, and diagnostics.
@@ -121,14 +116,19 @@ def train_round(
     expected_batch = terms.sample_rate * len(records)
     records = resident(records, terms.device)
     trainer = LocalTrainer(model, terms, expected_batch, moments)
+    watch = current_watch()
+    candidates = len(records) + (watch.slots if watch is not None else 0)
     signal_to_noise = 0.0
     for _ in range(terms.steps):
-        batch = poisson_batch(streams.sampling, len(records), terms.sample_rate)
-        sums = trainer.clipped_sums(records, batch)
+        batch = poisson_batch(streams.sampling, candidates, terms.sample_rate)
+        sums = trainer.clipped_sums(records, batch[batch < len(records)])
+        if watch is not None:
+            drawn = batch[batch >= len(records)] - len(records)
+            _accumulate(watch.gradients(drawn), sums, terms.max_grad_norm, 0)
         signal_to_noise += _signal_to_noise(sums, terms)
         released = noised(sums, terms, streams.noise)
-        if observe is not None:
-            observe(model, released or trainer.plain_sums())
+        if watch is not None:
+            watch.observe(sums, released)
         trainer.step(released)
     moments = trainer.moments()
     trainer.close()
@@ -262,10 +262,10 @@ def _layout(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if convolves else torch.contiguous_format
 
 
-def _accumulate(gradients: list[Gradients], sums: list[Tensor], max_grad_norm: float, count: int) -> int:
-    """Add the clipped per-sample gradients of one physical batch, of `count` records, to `sums`.
+def _accumulate(gradients: Sequence[Rows], sums: list[Tensor], max_grad_norm: float, count: int) -> int:
+    """Add the clipped per-sample gradients of one physical batch to `sums`.
 
-    Returns how many were clipped.
+    Returns how many of its first `count` records were clipped.
     """
     clipped = clipped_sum(gradients, max_grad_norm)
     for total, part in zip(sums, clipped.total, strict=True):

@@ -99,6 +99,19 @@ def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
     return max(_replace_one(tuple(e for e in every if _part(e) == part), delta) for part in PARTS)
 
 
+def losses_of_updates(events: Iterable[PoissonGaussian], interval: float) -> PrivacyLossDistribution:
+    """The privacy losses of at least one encoder update, add or remove one record, without `SAMPLER_EPSILON`.
+
+    `interval`: of the grid on which losses are rounded, pessimistically.
+    """
+    return _together([_steps(*part, _ADD_OR_REMOVE, interval) for part in merge(events)])
+
+
+def losses_of_encodings(event: Gaussian, interval: float) -> PrivacyLossDistribution:
+    """The same of one release of encodings, replace one record."""
+    return _steps(event.noise_multiplier, 1.0, 1, _REPLACE, interval)
+
+
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise ValueError(f"delta must be in (0, 1), not {delta}")
@@ -186,15 +199,23 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
 def _composed(parts: list[PrivacyLossDistribution], delta: float) -> float:
     if not parts:
         return 0.0
-    return float(reduce(lambda left, right: left.compose(right), parts).get_epsilon_for_delta(delta))
+    return float(_together(parts).get_epsilon_for_delta(delta))
 
 
-def _steps(sigma: float, rate: float, steps: int, relation: NeighboringRelation) -> PrivacyLossDistribution:
-    return _one_step(sigma, rate, relation).self_compose(steps)
+def _together(parts: Iterable[PrivacyLossDistribution]) -> PrivacyLossDistribution:
+    return reduce(lambda left, right: left.compose(right), parts)
+
+
+def _steps(
+    sigma: float, rate: float, steps: int, relation: NeighboringRelation, interval: float = _INTERVAL
+) -> PrivacyLossDistribution:
+    return _one_step(sigma, rate, relation, interval).self_compose(steps)
 
 
 @lru_cache(maxsize=128)
-def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> PrivacyLossDistribution:
+def _one_step(
+    sigma: float, rate: float, relation: NeighboringRelation, interval: float
+) -> PrivacyLossDistribution:
     """One step's distribution, cached because it takes most of the time and is the same every round.
 
     dp-accounting takes `sigma` in units of the clipping norm under both relations: replacing a record
@@ -202,7 +223,7 @@ def _one_step(sigma: float, rate: float, relation: NeighboringRelation) -> Priva
     """
     return from_gaussian_mechanism(
         sigma,
-        value_discretization_interval=_INTERVAL,
+        value_discretization_interval=interval,
         sampling_prob=rate,
         use_connect_dots=True,
         neighboring_relation=relation,

@@ -13,12 +13,12 @@ of both, for sums of up to `MOST_RECORDS` records.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from fl_ppae.privacy.per_sample import Dense, Gradients
+from fl_ppae.privacy.per_sample import Dense
 
 # Gradients are clipped this far below the bound. A norm's relative error is at most NORM_BLOCK / 2 + 3
 # float32 roundings, 4e-6; that of two float64 sums of R records at the bound is 2 R**2 2**-53, below 3e-6.
@@ -29,11 +29,27 @@ SMALLEST_CLIP = 1e-6  # far above the norm that is lost when float32 squares und
 MOST_RECORDS = 100_000  # in one sum
 
 
-def per_sample_norms(grads: Sequence[Tensor | Gradients]) -> Tensor:
+class Rows(Protocol):
+    """One parameter's gradients of N records, such as those of `privacy.per_sample`."""
+
+    def squared_norms(self) -> Tensor:
+        """(N,) float64."""
+        ...
+
+    def weighted_sum(self, factors: Tensor) -> Tensor:
+        """Sum over records of their factor, (N,), times their gradient; float64, of the parameter's shape."""
+        ...
+
+    def without(self, finite: Tensor) -> Rows:
+        """The same with zeros for records that are not `finite` (N,)."""
+        ...
+
+
+def per_sample_norms(grads: Sequence[Tensor | Rows]) -> Tensor:
     """Joint L2 norm of each record's gradient.
 
     Args:
-        grads: one per parameter, a tensor (N, *shape) or as returned by `privacy.per_sample`.
+        grads: one per parameter, a tensor (N, *shape) or `Rows`.
 
     Returns:
         (N,), float64, with a relative error below `CLIP_MARGIN` and an absolute error below 1e-15, from
@@ -50,7 +66,7 @@ class ClippedSum(NamedTuple):
     norms: Tensor
 
 
-def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> ClippedSum:
+def clipped_sum(grads: Sequence[Tensor | Rows], max_grad_norm: float) -> ClippedSum:
     """Sum of the records' gradients, each scaled down to a joint L2 norm of at most `max_grad_norm`.
 
     | record's gradient | its contribution |
@@ -61,7 +77,7 @@ def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> Cl
     | no records (N = 0) | zeros |
 
     Args:
-        grads: one per parameter, a tensor (N, *shape) or as returned by `privacy.per_sample`.
+        grads: one per parameter, a tensor (N, *shape) or `Rows`.
         max_grad_norm: at least 1e-6.
 
     Raises:
@@ -81,5 +97,5 @@ def clipped_sum(grads: Sequence[Tensor | Gradients], max_grad_norm: float) -> Cl
     return ClippedSum([grad.weighted_sum(factors) for grad in every], norms)
 
 
-def _gradients(grads: Sequence[Tensor | Gradients]) -> list[Gradients]:
+def _gradients(grads: Sequence[Tensor | Rows]) -> list[Rows]:
     return [Dense(grad) if isinstance(grad, Tensor) else grad for grad in grads]

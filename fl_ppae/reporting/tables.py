@@ -95,19 +95,23 @@ def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
     """What an epsilon audit found, one line each, from the output of `fl-ppae audit-epsilon --json`."""
     table = _table(heading, "", "value")
     stands = audit["formal"] or audit["claimed_by"] != "ledger"
-    claimed = written(audit["claimed_epsilon"], FORMAL if stands else NOMINAL)
+    claimed = written(audit["claimed"], FORMAL if stands else NOMINAL)
     rows = {
         "hospital": audit["hospital"],
         "dp-scope": audit["dp_scope"],
         "records": f"{audit['records']:,}",
-        "canaries, each included by a fair coin": f"{audit['canaries']:,}",
+        "canaries, each included by a fair coin": f"{audit['canaries']:,} in {audit['trainings']} trainings",
         "noise multiplier": _number(audit["noise_multiplier"]),
-        "steps observed": f"{audit['steps']} in {audit['rounds']} rounds",
+        "steps observed": f"{audit['steps']} in {audit['rounds']} rounds of each training",
         f"epsilon claimed ({audit['claimed_by']}), delta {audit['delta']:g}": claimed,
-        "guesses made": f"{audit['guesses']:,}",
-        "guesses correct": f"{audit['correct']:,}",
-        f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["epsilon_lower_bound"], 2),
-        "largest epsilon these canaries could refute": _number(audit["refutable_epsilon"], 2),
+        f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["lower_bound"], 2),
+        "from the returned weights alone": _number(audit["lower_bound_from_weights"], 2),
+        "largest lower bound possible": _number(audit["largest_possible"], 2),
+        **{
+            f"with {name}: at least": f"{audit['control_bounds'][name]:.2f}, {verdict}"
+            for name, verdict in audit["controls"].items()
+        },
+        **{f"test: {name}": outcome for name, outcome in audit["checks"].items()},
     }
     for label, value in rows.items():
         table.add_row(label, value)

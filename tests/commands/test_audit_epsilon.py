@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-import psutil
 import pytest
 from commands.command_line import run
-from epsilon_audit.canary_runs import scale_noise
 
 from fl_ppae import cli
+from fl_ppae.epsilon_audit import updates
+from fl_ppae.hospital import training
 
 
 def arguments(data_file: Path, **changes: str) -> list[str]:
@@ -19,64 +19,97 @@ def arguments(data_file: Path, **changes: str) -> list[str]:
         "autoencoder": "fc",
         "encoding-size": "16",
         "num-server-rounds": "2",
-        "batch-size": "250",
+        "batch-size": "500",
         "min-records": "10",
-        "target-epsilon": "1",
+        "target-epsilon": "4",
     } | {key.replace("_", "-"): value for key, value in changes.items()}
     pairs = [word for key, value in values.items() for word in ("-c", f"{key}={value}")]
-    return ["audit-epsilon", "mnist_iid", "--hospitals", "1", "--canaries", "200", *pairs]
+    sizes = ["--hospitals", "1", "--canaries", "3000", "--trainings", "2"]
+    return ["audit-epsilon", "mnist_iid", *sizes, *pairs]
 
 
-def test_the_command_shows_claim_bound_and_what_it_does_not_prove(
+def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "add_noise", lambda sums, _std, _stream: sums)
+
+
+def with_outcome(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Skip the trainings: 3 of 4 claimed, each control refuted, with changes."""
+    values = {
+        "claimed": 4.0,
+        "lower_bound": 3.0,
+        "largest_possible": 12.0,
+        "controls": {updates.NO_NOISE: 9.0, updates.HALF: 5.0},
+        "failed": (),
+        "right": (9, 40, 70),
+        "made": (10, 50, 100),
+    }
+    finding = updates.Finding(**{**values, **changes})
+    found = updates.UpdateFinding(finding, 1.0, {"fresh noise": "passed"})
+    monkeypatch.setattr(updates, "audit_updates", lambda *_, **__: found)
+
+
+def test_the_command_shows_claim_bound_controls_and_what_it_does_not_prove(
     data_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments(data_file)) == cli.OK
     out, err = capsys.readouterr()
     text = " ".join(out.split())
-    for words in (
-        "hospital-0",
-        "file tiny.npz",
-        "Not refuted",
-        "does not prove",
-        "Nothing left this machine",
-    ):
+    for words in ("hospital-0", "file tiny.npz", "Consistent", "proves nothing", "Nothing left this machine"):
         assert words in text
-    assert "round 2/2" in err
-    assert "warning" not in err
+    for words in ("with no noise", "with half the noise", "with noise for one round only", "fresh noise"):
+        assert words in text
+    assert "round 4/4" in err
+    assert "round 4/4" in err
 
 
-def test_the_command_prints_one_json_document(data_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = (*arguments(data_file, target_epsilon="8"), "--json", "--confidence", "0.9")
-    assert run(*command) == cli.OK
-    out, err = capsys.readouterr()
-    document = json.loads(out)
-    assert document["claimed_epsilon"] == pytest.approx(8, rel=0.01)
-    assert document["epsilon_lower_bound"] < document["refutable_epsilon"] < 8
-    assert (document["records"], document["canaries"], document["confidence"]) == (300, 200, 0.9)
-    assert document["formal"] is True
-    assert not document["violated"]
-    assert "200 canaries refute at most" in err
-
-
-def test_a_nominal_epsilon_is_called_so(data_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*arguments(data_file, dp_scope="encoder")) == cli.OK
-    assert "nominal, not a guarantee" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("scope", ["autoencoder", "frozen-decoder"])
-def test_the_command_ends_with_1_when_the_claim_is_refuted(
-    scope: str, data_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_command_prints_one_json_document(
+    data_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scale_noise(monkeypatch, 0.0)
-    assert run(*arguments(data_file, dp_scope=scope)) == 1
-    assert "Refuted" in capsys.readouterr().out
+    without_noise(monkeypatch)
+    assert run(*arguments(data_file), "--json", "--confidence", "0.9") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["claimed"] == pytest.approx(4, rel=0.01)
+    assert document["claimed"] < document["lower_bound"] <= document["largest_possible"]
+    assert document["verdict"] == "refuted"
+    assert set(document["controls"].values()) == {"refuted"}
+    assert (document["records"], document["canaries"], document["confidence"]) == (300, 3000, 0.9)
+    assert document["formal"] is True
 
 
-def test_without_dp_a_claim_has_to_be_given(data_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*arguments(data_file, dp_scope="none")) == cli.USER_MISTAKE
-    assert "--claim" in capsys.readouterr().err
-    assert run(*arguments(data_file, dp_scope="none"), "--claim", "1") == 1
-    assert "Refuted" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("changes", "verdict", "words", "code"),
+    [
+        ({}, "consistent", "each planted fault was found", 0),
+        ({"lower_bound": 4.1}, "refuted", "above the 4.00 that is claimed, which is a bug", 1),
+        ({"failed": ("fresh noise: two releases",)}, "refuted", "Refuted: fresh noise: two releases", 1),
+        ({"controls": {updates.HALF: 3.9}}, "cannot-tell", "half the noise did not refute it either", 0),
+        ({"largest_possible": 3.5}, "cannot-tell", "perfect guesses would have shown only 3.50", 0),
+    ],
+)
+def test_each_verdict_has_its_words_and_exit_code(
+    changes: dict[str, Any],
+    verdict: str,
+    words: str,
+    code: int,
+    data_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_outcome(monkeypatch, **changes)
+    assert run(*arguments(data_file), "--json") == code
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == verdict
+    assert words in document["explanation"]
+
+
+def test_a_nominal_epsilon_is_called_so(
+    data_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_outcome(monkeypatch)
+    assert run(*arguments(data_file, dp_scope="encoder")) == cli.OK
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nominal, not a guarantee" in out
+    assert "the nominal claim is 4.00" in out
 
 
 @pytest.mark.parametrize(
@@ -84,9 +117,12 @@ def test_without_dp_a_claim_has_to_be_given(data_file: Path, capsys: pytest.Capt
     [
         (("--hospitals", "2", "--hospital", "2"), "--hospital 2: must be from 0 to 1"),
         (("--hospitals", "0"), "--hospitals 0"),
-        (("--canaries", "1"), "--canaries 1"),
+        (("--canaries", "19"), "--canaries 19: must be from 20 to 6472"),
+        (("--canaries", "6473"), "--canaries 6473: must be from 20 to 6472"),
+        (("--trainings", "0"), "--trainings 0"),
         (("--confidence", "95"), "--confidence 95"),
         (("--claim", "-1"), "--claim -1"),
+        (("-c", "dp-scope=none"), "dp-scope none adds no noise"),
         (("-c", "noise-multiplier=1.5", "-c", "target-epsilon=0.01"), "does not last one round"),
         (("-c", "target-delta=0.1"), "1/records"),
     ],
@@ -99,11 +135,3 @@ def test_a_mistake_is_one_line(
     assert words in err
     assert err.count("\n") == 1
     assert not out
-
-
-def test_gradients_that_do_not_fit_into_memory_are_refused(
-    data_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
-    assert run(*arguments(data_file)) == cli.USER_MISTAKE
-    assert "fewer --canaries" in capsys.readouterr().err

@@ -1,187 +1,127 @@
-"""The mathematics of the one-run bound, against scipy, published values and simulation."""
+"""The bound by guesses: never above the truth too often, exact where it is known, and able to refute."""
 
-import itertools
+import math
 
 import numpy as np
 import pytest
-from scipy.special import expit
-from scipy.stats import binom, binomtest
+from epsilon_audit.audited import gaussian_curve, gaussian_guesses
+from scipy.stats import binom, norm
 
-from fl_ppae.epsilon_audit.bounds import (
-    best_bound,
-    canaries_needed,
-    guess_counts,
-    lower_bound,
-    p_value,
-    refutable,
-)
+from fl_ppae.epsilon_audit.bounds import Guessed, guess, impossible, least_refuted, refutes
+from fl_ppae.epsilon_audit.trade_offs import curve_through
 
-GRID = [
-    (guesses, correct, confidence)
-    for guesses in (1, 7, 100, 1000)
-    for correct in sorted({0, guesses // 2, (3 * guesses + 3) // 4, guesses})
-    for confidence in (0.9, 0.95, 0.999)
-]
+REPETITIONS = 1000
 
 
-@pytest.mark.parametrize(("guesses", "correct", "confidence"), GRID)
-def test_without_delta_it_is_the_clopper_pearson_bound(guesses: int, correct: int, confidence: float) -> None:
-    test = binomtest(correct, guesses, alternative="greater")
-    low = test.proportion_ci(confidence_level=confidence, method="exact").low
-    found = lower_bound(correct, guesses, confidence=confidence, delta=0, canaries=guesses)
-    assert float(expit(found)) == pytest.approx(max(0.5, low), abs=1e-9)
+@pytest.mark.parametrize(("trainings", "canaries"), [(1, 40), (1, 400), (3, 100)])
+@pytest.mark.parametrize("mu", [0.3, 1.5])
+def test_a_true_claim_is_refuted_at_most_as_often_as_the_confidence_says(
+    mu: float, trainings: int, canaries: int
+) -> None:
+    rng, curve = np.random.default_rng(canaries), gaussian_curve(mu)
+    known: dict[Guessed, bool] = {}
+
+    def one() -> bool:
+        runs = [gaussian_guesses(mu, canaries, rng) for _ in range(trainings)]
+        for run in runs:
+            if run not in known:  # each training by itself, at the level of one of several
+                known[run] = refutes([run], curve, 1 - 0.1 ** (1 / trainings))
+        return all(known[run] for run in runs)
+
+    refuted = sum(one() for _ in range(REPETITIONS))
+    assert refuted <= binom.isf(1e-4, REPETITIONS, 0.1)
 
 
-def test_known_values() -> None:
-    for guesses, epsilon in ((100, 3.493), (1000, 5.809)):
-        found = lower_bound(guesses, guesses, confidence=0.95, delta=0, canaries=guesses)
-        assert found == pytest.approx(epsilon, abs=1e-3)
-    # arXiv:2305.08846v1, Appendix D: 1,000 canaries, 75 of 100 guesses right, delta 1e-4.
-    assert lower_bound(75, 100, confidence=0.95, delta=1e-4, canaries=1000) == pytest.approx(0.673, abs=1e-3)
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.3])
+def test_guesses_that_fail_all_together_are_not_refuted(level: float) -> None:
+    """With probability delta everything is told, else nothing: (0, delta), and no independence helps."""
+    curve = curve_through(np.zeros(1), np.array([level]))
+    assert not impossible(2000, 2000, 2000, 0.99 * level, curve)
+    assert impossible(2000, 2000, 2000, 1.05 * level, curve)
 
 
-@pytest.mark.parametrize("delta", [0, 1e-5, 1e-3])
-@pytest.mark.parametrize("guesses", [20, 66, 200])
-def test_the_bound_is_where_the_p_value_crosses_and_moves_the_right_way(guesses: int, delta: float) -> None:
-    bounds = []
-    for correct in range(guesses // 2, guesses + 1, 5):
-        found = lower_bound(correct, guesses, confidence=0.95, delta=delta, canaries=200)
-        bounds.append(found)
-        values = [p_value(e, delta, 200, guesses, correct) for e in np.linspace(0, found + 1, 60)]
-        assert all(one <= next_ + 1e-12 for one, next_ in itertools.pairwise(values)), "grows with epsilon"
-        assert p_value(found + 1e-4, delta, 200, guesses, correct) > 0.05
-        if found > 0:
-            assert p_value(found - 1e-4, delta, 200, guesses, correct) <= 0.05
-        assert found <= lower_bound(correct, guesses, confidence=0.95, delta=0, canaries=200) + 1e-9
-        assert found <= lower_bound(correct, guesses, confidence=0.9, delta=delta, canaries=200)
-    assert bounds == sorted(bounds)
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+@pytest.mark.parametrize("level", [1e-4, 1e-3, 0.1])
+def test_randomised_response_is_never_refuted_beyond_its_binomial_tail(epsilon: float, level: float) -> None:
+    """Exact for pure epsilon (arXiv:2305.08846): guesses are right independently, e^eps / (1 + e^eps)."""
+    canaries, curve = 300, curve_through(np.array([epsilon]), np.zeros(1))
+    right = next(c for c in range(canaries + 1) if impossible(c, canaries, canaries, level, curve))
+    chance = 1 / (1 + math.exp(-epsilon))
+    assert binom.sf(right - 1, canaries, chance) <= level
+    assert binom.sf(right - 1, canaries, chance) > level / 50
 
 
-def leaky_randomised_response(
-    rng: np.random.Generator, coins: np.ndarray, epsilon: float, delta: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(guesses, how sure): each coin is told outright with probability delta, else by randomised response.
-
-    (epsilon, delta)-DP in each coin, and no mechanism of that guarantee tells more about one.
-    """
-    told = rng.random(coins.shape) < delta
-    right = told | (rng.random(coins.shape) < expit(epsilon))
-    return np.where(right, coins, ~coins), told
-
-
-@pytest.mark.parametrize(("epsilon", "delta"), [(0.3, 0), (1, 0), (4, 0), (1, 1e-3), (4, 1e-3), (1, 2e-2)])
-def test_the_bound_holds_where_the_truth_is_known(epsilon: float, delta: float) -> None:
-    rng = np.random.default_rng(0)
-    canaries, repetitions = 200, 300
-    coins = rng.random((repetitions, canaries)) < 0.5
-    guesses, told = leaky_randomised_response(rng, coins, epsilon, delta)
-    broken = 0
-    for said, sure, truth in zip(guesses, told, coins, strict=True):
-        # Those told outright are the surest, whether in or out.
-        scores = np.where(said, 1.0, -1.0) * np.where(sure, 2.0, 1.0)
-        scores += rng.uniform(-0.1, 0.1, canaries)
-        broken += best_bound(scores, truth, confidence=0.95, delta=delta).epsilon > epsilon
-    assert binomtest(broken, repetitions, 0.05, alternative="greater").pvalue > 0.01
-
-
-def test_the_simulated_check_would_notice_a_bound_without_its_delta() -> None:
-    """The leak breaks the bound at delta 0: so the test above can fail."""
-    rng = np.random.default_rng(0)
-    coins = rng.random((300, 200)) < 0.5
-    guesses, told = leaky_randomised_response(rng, coins, 0.3, 0.1)
-    broken = [
-        best_bound(np.where(said, 1, -1) * (1.0 + sure), truth, confidence=0.95, delta=0).epsilon > 0.3
-        for said, sure, truth in zip(guesses, told, coins, strict=True)
-    ]
-    assert np.mean(broken) > 0.5
-
-
-def test_one_fixed_number_of_guesses_reaches_its_level_and_no_more() -> None:
-    """Randomised response is the worst case at delta 0: the bound is broken in just under 5 %."""
+@pytest.mark.parametrize("mu", [0.3, 1.5])
+def test_half_the_noise_is_refuted(mu: float) -> None:
     rng = np.random.default_rng(1)
-    correct = rng.binomial(500, expit(1.0), 4000)
-    bounds = [lower_bound(int(v), 500, confidence=0.95, delta=0, canaries=500) for v in correct]
-    broken = np.mean(np.array(bounds) > 1.0)
-    assert 0.03 < broken < 0.06
+    runs = [gaussian_guesses(2 * mu, 6000, rng) for _ in range(5)]
+    assert refutes(runs, gaussian_curve(mu), 0.95)
 
 
-def test_choosing_the_best_of_many_numbers_of_guesses_would_break_the_level() -> None:
-    """Why the numbers are few, fixed beforehand and corrected for."""
-    rng = np.random.default_rng(2)
-    right = rng.random((100, 200)) < expit(1.0)
-    best = [
-        max(lower_bound(int(v), r, confidence=0.95, delta=0, canaries=200) for r, v in enumerate(row, 1))
-        for row in right.cumsum(axis=1)
-    ]
-    assert np.mean(np.array(best) > 1.0) > 0.1
+def test_more_trainings_and_more_canaries_refute_more() -> None:
+    """In the means of ten audits of a Gaussian mechanism of mu 1.5, in units of it."""
+
+    def bound(trainings: int, canaries: int) -> float:
+        rng = np.random.default_rng(5)
+        return float(
+            np.mean(
+                [
+                    1
+                    / least_refuted(lambda scale, runs=runs: refutes(runs, gaussian_curve(1.5 / scale), 0.95))
+                    for runs in (
+                        [gaussian_guesses(1.5, canaries, rng) for _ in range(trainings)] for _ in range(10)
+                    )
+                ]
+            )
+        )
+
+    one, several, few = bound(1, 10_000), bound(5, 10_000), bound(5, 500)
+    assert one + 0.1 < several < 1
+    assert few + 0.1 < several
 
 
-@pytest.mark.parametrize("delta", [1e-5, 1e-4, 1e-3])
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
-def test_the_delta_term_covers_a_mechanism_that_fails_all_at_once(epsilon: float, delta: float) -> None:
-    """With probability delta every coin is told: P[right >= v] is known, and is under the p-value."""
-    canaries = guesses = 300
-    for correct in range(150, 301, 10):
-        tail = binom.sf(correct - 1, guesses, expit(epsilon))
-        exact = delta + (1 - delta) * tail
-        assert p_value(epsilon, delta, canaries, guesses, correct) >= exact - 1e-15
+def test_guesses_are_the_extremes_of_the_scores() -> None:
+    included = np.arange(100) >= 50
+    scores = np.arange(100.0)
+    assert guess(scores, included) == Guessed(100, (10, 50, 100), (10, 50, 100))
+    assert guess(-scores, included).right == (0, 0, 0)
+    scores[[0, 99]] = scores[[99, 0]]
+    assert guess(scores, included).right == (8, 48, 98)
 
 
-@pytest.mark.parametrize("delta", [1e-5, 1e-3])
-def test_the_delta_term_is_as_small_as_an_elementary_bound_allows(delta: float) -> None:
-    """By Markov, P[W + F >= v] <= P[W >= v - j + 1] + E[F] / j for any j, whatever W and F share."""
-    canaries = guesses = 300
-    for epsilon, correct in itertools.product((0.5, 1.0, 3.0), (240, 280, 300)):
-        steps = np.arange(1, correct + 1)
-        markov = binom.sf(correct - steps, guesses, expit(epsilon)) + 2 * canaries * delta / steps
-        assert p_value(epsilon, delta, canaries, guesses, correct) <= min(1, markov.min()) + 1e-12
+@pytest.mark.parametrize("truth", [0.07, 0.5, 0.99, 1.0, 1.7, 60.0])
+def test_the_least_refuted_noise_is_found_to_a_step(truth: float) -> None:
+    found = least_refuted(lambda scale: scale >= truth)
+    assert truth <= found < truth * 2 ** (1 / 64) * (1 + 1e-9)
 
 
-def test_best_bound_guesses_both_ends_and_abstains_between() -> None:
-    included = np.arange(200) % 2 == 0
-    scores = np.zeros(200)
-    scores[:10] = np.where(included[:10], 1, -1)  # ten are certain, of the rest nothing is known
-    scores[10:] = np.random.default_rng(0).uniform(-0.5, 0.5, 190)
-    found = best_bound(scores, included, confidence=0.95, delta=0)
-    assert found.guesses in guess_counts(200)
-    perfect = best_bound(included.astype(float), included, confidence=0.95, delta=0)
-    assert (perfect.guesses, perfect.correct) == (200, 200)
-    assert perfect.epsilon == perfect.refutable == refutable(200, confidence=0.95, delta=0)
-    a_third = 1 - 0.05 / len(guess_counts(200))
-    assert perfect.epsilon == lower_bound(200, 200, confidence=a_third, delta=0, canaries=200)
-    assert best_bound(-included.astype(float), included, confidence=0.95, delta=0).epsilon == 0
+def test_nothing_refuted_has_no_bound() -> None:
+    assert least_refuted(lambda _: False) == math.inf
+    assert least_refuted(lambda _: True) == pytest.approx(1 / 16, rel=0.5)
 
 
-def test_guess_counts_are_even_and_depend_on_the_canaries_alone() -> None:
-    assert guess_counts(1000) == (100, 332, 1000)
-    assert guess_counts(2) == (2,)
-    for canaries in range(2, 300):
-        counts = guess_counts(canaries)
-        assert all(count % 2 == 0 and 2 <= count <= canaries for count in counts)
-
-
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0])
-def test_canaries_needed_are_enough_and_hardly_more(epsilon: float) -> None:
-    needed = canaries_needed(epsilon, confidence=0.95, delta=1e-5)
-    assert needed is not None
-    assert refutable(needed, confidence=0.95, delta=1e-5) > epsilon
-    assert refutable(max(2, int(0.9 * needed) - 3), confidence=0.95, delta=1e-5) <= epsilon
-
-
-def test_where_delta_is_large_no_number_of_canaries_is_enough() -> None:
-    assert canaries_needed(8.0, confidence=0.95, delta=1e-3) is None
-
-
-@pytest.mark.parametrize(
-    ("canaries", "guesses", "correct", "delta"), [(10, 11, 5, 0), (10, 5, 6, 0), (10, 5, -1, 0), (9, 9, 9, 1)]
-)
-def test_impossible_counts_are_refused(canaries: int, guesses: int, correct: int, delta: float) -> None:
-    with pytest.raises(ValueError, match=r"guesses|delta"):
-        p_value(1.0, delta, canaries, guesses, correct)
-
-
-def test_scores_must_be_finite_and_match_the_coins() -> None:
+def test_wrong_input_is_refused() -> None:
+    curve = gaussian_curve(1.0)
     with pytest.raises(ValueError, match="finite"):
-        best_bound(np.array([0, np.nan]), np.array([True, False]), confidence=0.95, delta=0)
-    with pytest.raises(ValueError, match="length"):
-        best_bound(np.zeros(3), np.array([True, False]), confidence=0.95, delta=0)
+        guess(np.full(20, np.nan), np.ones(20, bool))
+    with pytest.raises(ValueError, match="20"):
+        guess(np.zeros(19), np.ones(19, bool))
+    run = Guessed(20, (2, 10, 20), (2, 10, 20))
+    for runs, confidence in (([], 0.95), ([run], 1.0)):
+        with pytest.raises(ValueError, match="confidence"):
+            refutes(runs, curve, confidence)
+
+
+def test_perfect_guesses_are_those_made() -> None:
+    assert Guessed(100, (10, 50, 100), (9, 44, 80)).perfect() == Guessed(100, (10, 50, 100), (10, 50, 100))
+
+
+def test_the_curve_matters_not_only_the_accuracy() -> None:
+    """The same guesses refute less noise of a mechanism whose few confident guesses are better."""
+    rng = np.random.default_rng(3)
+    run = [gaussian_guesses(1.0, 4000, rng) for _ in range(3)]
+    accuracy = norm.cdf(0.5)
+    epsilon = math.log(accuracy / (1 - accuracy))
+    pure = curve_through(np.array([0.9 * epsilon]), np.zeros(1))
+    assert refutes(run, pure, 0.95)
+    assert not refutes(run, gaussian_curve(1.0), 0.95)

@@ -1,44 +1,70 @@
-"""Canaries are records of the data set, and a slot left out is counted and holds nothing."""
+"""Gradient canaries: disjoint, spread over parameters, clipped by the project's code like any record."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
-from epsilon_audit.canary_runs import Small, canaries, hospital, terms_of
 
-from fl_ppae.data.registry import DATASETS
-from fl_ppae.epsilon_audit.canaries import AuditedRecords
-from fl_ppae.hospital.training import train_round
-from fl_ppae.models.build import local_model_of
-from fl_ppae.privacy.randomness import streams
+from fl_ppae.epsilon_audit.canaries import COORDINATES, LENGTH, gradients, lay_out, room
+from fl_ppae.privacy.clipping import CLIP_MARGIN, clipped_sum
+
+SHAPES = [(7, 3), (7,), (5, 7), (5,), (2, 3, 2)]
 
 
-@pytest.mark.parametrize("dataset", list(DATASETS))
-def test_canaries_are_records_of_the_data_set(dataset: str) -> None:
-    spec = DATASETS[dataset]
-    drawn = canaries(500, dataset)
-    assert drawn.images().shape == (500, *spec.image_shape)
-    assert set(drawn.images().unique().tolist()) == {0.0, 1.0}
-    assert set(drawn.labels().tolist()) == set(range(spec.num_classes))
-    assert len(torch.unique(drawn.images().flatten(1), dim=0)) == 500
+def dense(rows: list, count: int) -> list[torch.Tensor]:
+    """The same gradients with all their zeros."""
+    full = [torch.zeros(count, math.prod(row.shape), dtype=torch.float64) for row in rows]
+    for values, row in zip(full, rows, strict=True):
+        values[row.rows, row.columns] = row.value
+    return [values.view(count, *row.shape) for values, row in zip(full, rows, strict=True)]
 
 
-def test_a_slot_left_out_is_counted_and_holds_nothing() -> None:
-    own, extra = hospital(), canaries()
-    coins = np.arange(20) % 2 == 0
-    records = AuditedRecords(own, extra, coins)
-    assert len(records) == 60, "whatever the coins say"
-    expected = torch.cat([own.images(), extra.images(np.flatnonzero(coins))])
-    torch.testing.assert_close(records.images(slice(None)), expected)
-    torch.testing.assert_close(
-        records.labels(np.array([59, 3, 58])), torch.cat([own.labels([3]), extra.labels([18])])
-    )
-    assert records.images(np.array([41, 43])).shape == (0, 1, 28, 28)
+@pytest.mark.parametrize("canaries", [1, 7, 20])
+def test_canaries_share_no_coordinate(canaries: int) -> None:
+    layout = lay_out(SHAPES, canaries)
+    assert layout.coordinates.shape == (canaries, COORDINATES)
+    assert len(np.unique(layout.coordinates)) == canaries * COORDINATES
+    assert 0 <= layout.coordinates.min() <= layout.coordinates.max() < layout.starts[-1] == 80
 
 
-@pytest.mark.parametrize("scope", ["encoder", "frozen-decoder", "autoencoder"])
-@pytest.mark.parametrize("name", ["fc", "fc-deep", "conv", "conv-image"])
-def test_a_batch_of_empty_slots_alone_is_a_step(name: str, scope: str, small: Small) -> None:
-    records = AuditedRecords(hospital(0), canaries(), np.zeros(20, bool))
-    model = local_model_of(small(autoencoder=name, encoding_size=0))
-    train_round(model, records, terms_of(scope, sample_rate=1.0), streams(1, 0, 1))
-    assert all(value.isfinite().all() for value in model.state_dict().values())
+def test_as_many_canaries_fit_as_there_are_coordinates_for() -> None:
+    assert room(SHAPES) == 20 == len(lay_out(SHAPES, 20).coordinates)
+
+
+def test_a_canary_lies_in_several_parameters_where_it_can() -> None:
+    layout = lay_out([(64, 16, 3, 3), (64,), (64, 64, 3, 3), (12, 64, 3, 3)], 5000)
+    assert min(len(set(row)) for row in layout.parameter) >= 2
+    assert {len(set(row)) for row in lay_out([(400,)], 100).parameter} == {1}  # it can't
+
+
+def test_sparse_gradients_are_those_with_all_zeros() -> None:
+    layout = lay_out(SHAPES, 20)
+    present = np.array([3, 0, 11])
+    rows = gradients(layout, present, 0.5)
+    whole = dense(rows, 3)
+    sparse, full = clipped_sum(rows, 0.5), clipped_sum([values.float() for values in whole], 0.5)
+    torch.testing.assert_close(sparse.norms, full.norms, rtol=1e-6, atol=0)
+    for one, other in zip(sparse.total, full.total, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-12)
+        assert one.dtype == torch.float64
+
+
+def test_clipping_leaves_the_clipping_norm() -> None:
+    layout = lay_out(SHAPES, 20)
+    clipped = clipped_sum(gradients(layout, np.array([5]), 0.5), 0.5)
+    assert float(clipped.norms) == pytest.approx(0.5 * LENGTH)
+    flat = torch.cat([total.flatten() for total in clipped.total])
+    assert float(flat.norm()) == pytest.approx(0.5, rel=2 * CLIP_MARGIN)
+    assert np.flatnonzero(flat).tolist() == sorted(layout.coordinates[5])
+
+
+def test_canaries_that_are_not_there_add_nothing() -> None:
+    layout = lay_out(SHAPES, 20)
+    none = clipped_sum(gradients(layout, np.array([], np.int64), 0.5), 0.5)
+    assert not any(total.any() for total in none.total)
+    rows = gradients(layout, np.array([1, 2]), 0.5)
+    only = [row.without(torch.tensor([True, False])).weighted_sum(torch.ones(2)) for row in rows]
+    alone = [row.weighted_sum(torch.ones(1)) for row in gradients(layout, np.array([1]), 0.5)]
+    for one, other in zip(only, alone, strict=True):
+        torch.testing.assert_close(one, other)

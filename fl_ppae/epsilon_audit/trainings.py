@@ -1,0 +1,170 @@
+"""Trains a hospital through its own handler, with a malicious server around it and canaries inside.
+
+The server sends weights at which the records' own gradients vanish, in every round, so that a noised sum is
+nothing but canaries and noise. Everything between message and reply is the hospital's own code: ceilings,
+ledger, streams, sampling, clipping, noise and optimiser. Its plan is that of its own records; canaries are
+drawn beside them and counted nowhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from torch import Tensor
+
+from fl_ppae import client_app, message_arrays, messages
+from fl_ppae.config import RunConfig
+from fl_ppae.data.deal import Deal
+from fl_ppae.epsilon_audit.canaries import CanaryRows, Layout, gradients
+from fl_ppae.epsilon_audit.checks import Checks
+from fl_ppae.epsilon_audit.scores import SumScores, WeightScores, flattened
+from fl_ppae.errors import UserError
+from fl_ppae.hospital.simulated import write_deal
+from fl_ppae.hospital.watch import Watch, watched
+from fl_ppae.models.build import local_model_of
+from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.events import PoissonGaussian, updates
+from fl_ppae.privacy.plan import HospitalPlan
+from fl_ppae.privacy.randomness import FROM_ENTROPY, Stream, seeded_stream
+from fl_ppae.simulation.in_process import InProcessGrid
+
+HOSTILE = 1e4  # times the initial weights: activations saturate, and no record has a gradient left
+REAL = "real"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The hospital that is audited.
+
+    Attributes:
+        index, hospitals: its number, from 0, and how many there are.
+        deal: its records alone, by its name.
+        plan: for its own records.
+    """
+
+    index: int
+    hospitals: int
+    deal: Deal
+    plan: HospitalPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What one training showed.
+
+    Attributes:
+        included: (m,) bool, the coins.
+        scores: by release: `REAL`, and each control's sums with its noise in place of the real one.
+        weights: scores from the returned encoders; None if the run shares no updates.
+        events: the ledger's, at the end.
+    """
+
+    included: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    weights: np.ndarray | None
+    events: tuple[PoissonGaussian, ...]
+    checks: Checks
+
+
+def train_with_canaries(
+    subject: Subject,
+    config: RunConfig,
+    layout: Layout,
+    controls: Mapping[str, float],
+    number: int,
+    after_round: Callable[[], None],
+) -> Training:
+    """One training of all the rounds that the plan affords, with coins and streams of its own.
+
+    Args:
+        layout: of the canaries, over the modules that the scope noises.
+        controls: noise of each control, as a share of the real noise.
+        number: of this training; with the run's seed it seeds the coins and the hospital's streams.
+
+    Raises:
+        UserError: the hospital declined or failed.
+    """
+    coins, own_seed = _draw(config, subject.index, number, len(layout.coordinates))
+    scratch = config.model_copy(update={"seed": own_seed, "device": "cpu"})  # canaries are made there
+    plan = subject.plan
+    releases = {REAL: 1.0, **controls}
+    scores = {name: SumScores(layout, config.max_grad_norm, plan.sample_rate) for name in releases}
+    weights = WeightScores(layout) if config.shares_updates else None
+    checks = Checks(layout)
+
+    def canaries(drawn: np.ndarray) -> list[CanaryRows]:
+        checks.drew(drawn)
+        return gradients(layout, drawn[coins[drawn]], config.max_grad_norm)
+
+    def observe(sums: Sequence[Tensor], released: Sequence[Tensor]) -> None:
+        clean, noisy = flattened(sums), flattened(released)
+        checks.released(noisy)
+        for name, share in releases.items():
+            scores[name].add(clean + share * (noisy - clean))
+
+    watch = Watch(len(coins), canaries, observe)
+    with tempfile.TemporaryDirectory(prefix="fl-ppae-audit-") as folder:
+        write_deal(subject.deal, Path(folder))
+        node = {"partition-id": subject.index, "num-partitions": subject.hospitals}
+        grid = InProcessGrid(client_app.app, scratch.to_flat(), [node])
+        sent = _hostile_encoder(scratch)
+        for server_round in range(1, plan.rounds + 1):
+            with watched(watch):
+                content = _ask(grid, folder, sent, server_round)
+            if weights is not None:
+                weights.add(_moved(sent, content))
+            after_round()
+    return Training(
+        coins,
+        {name: each.scores for name, each in scores.items()},
+        weights.scores if weights is not None else None,
+        updates(messages.read_claim(content).events),
+        checks,
+    )
+
+
+def _draw(config: RunConfig, hospital: int, number: int, canaries: int) -> tuple[np.ndarray, int]:
+    """The coins (m,) bool of a training, and a seed for the hospital's own streams."""
+    if config.seed == FROM_ENTROPY:
+        return Stream(secrets.token_bytes(32)).bernoulli(canaries, 0.5), FROM_ENTROPY
+    stream = seeded_stream("audit", config.seed, hospital, number)
+    return stream.bernoulli(canaries, 0.5), int(stream.integers(1, 2**31)[0])
+
+
+def _hostile_encoder(config: RunConfig) -> dict[str, Tensor]:
+    encoder = OBJECTIVES[config.objective].shared(local_model_of(config))
+    return {name: HOSTILE * value for name, value in encoder.state_dict().items()}
+
+
+def _ask(grid: InProcessGrid, folder: str, encoder: Mapping[str, Tensor], server_round: int) -> RecordDict:
+    """What the hospital replies to the order to train a round.
+
+    Raises:
+        UserError: it failed or declined.
+    """
+    order: dict[str, ArrayRecord | ConfigRecord] = {
+        messages.ARRAYS: message_arrays.to_arrays(encoder),
+        messages.CONFIG: ConfigRecord({"run-directory": folder, "server-round": server_round}),
+    }
+    (node,) = grid.get_node_ids()
+    message = Message(RecordDict(dict(order)), dst_node_id=node, message_type=messages.TRAIN)
+    (reply,) = grid.send_and_receive([message])
+    if reply.has_error():
+        raise UserError(f"the hospital failed in round {server_round}: {reply.error.reason}")
+    claim = messages.read_claim(reply.content)
+    if claim.status != messages.TRAINED:
+        raise UserError(f"the hospital declined round {server_round}: {claim.reason}")
+    return reply.content
+
+
+def _moved(sent: Mapping[str, Tensor], content: RecordDict) -> np.ndarray:
+    """How far each number of the encoder moved in a round, in the order of its parameters."""
+    shapes = message_arrays.shapes_of(sent)
+    returned = message_arrays.from_arrays(content.array_records[messages.ARRAYS], shapes)
+    return flattened([returned[name].double() - sent[name].double() for name in sent])
