@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.common.config import parse_config_args
 
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.ceilings import Limits, limits_of
@@ -115,6 +116,13 @@ def test_the_table_in_the_documentation_lists_every_key_as_the_code_reads_it() -
         field = NodeKeys.model_fields[key.replace("-", "_")]
         assert field.json_schema_extra == {"valid": valid}
         assert field.description == meaning
+
+
+def test_the_documented_command_starts_a_deployed_node() -> None:
+    """Flower's own parser reads it."""
+    page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    written = page.split("--node-config '")[1].split("'")[0]
+    assert read_node(parse_config_args([written])).deployed
 
 
 def test_the_table_in_the_documentation_gives_the_defaults() -> None:
