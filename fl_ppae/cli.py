@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--data-file", default="", metavar="FILE", help="the run's data file, if it has moved")
     _add_study(commands)
     _add_recommend(commands)
+    _add_ledger(commands)
     _add(commands, "data", "stored:data", "list the official data files on this machine")
     _add_bench(commands)
     return parser
@@ -193,6 +194,39 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
         )
         one.add_argument("--retry-failed", action="store_true", help="run failed cells again")
         one.add_argument("--output-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/NAME)")
+
+
+def _add_ledger(commands: argparse._SubParsersAction[_Parser]) -> None:
+    ledger: argparse.ArgumentParser = commands.add_parser(
+        "ledger", help="for a hospital's operator: what its records have spent, and further ledgers"
+    )
+    ledgers = ledger.add_subparsers(title="actions", metavar="ACTION", required=True)
+    seen = _add(ledgers, "show", "ledger:show_ledgers", "list a site's ledgers and what each has spent")
+    seen.add_argument("--delta", type=float, default=1e-5, metavar="D", help="of the total (default 1e-5)")
+    opened = _add(ledgers, "open", "ledger:open_ledger", "open a further ledger, for records in no other one")
+    opened.add_argument("ledger", metavar="NAME", help="lower-case letters, digits and dashes")
+    opened.add_argument("--data-file", required=True, metavar="FILE", help="the records, an .npz file")
+    opened.add_argument("--dataset", required=True, metavar="NAME", help="the data set whose layout it has")
+    lost = _add(
+        ledgers,
+        "accept-loss",
+        "ledger:accept_loss",
+        "charge a ledger for what it has lost, and go on with it",
+    )
+    lost.add_argument("ledger", metavar="NAME", help="'main', or a further ledger")
+    lost.add_argument(
+        "--max-epsilon",
+        type=float,
+        required=True,
+        metavar="E",
+        help="what may have been spent: the max-epsilon of the node config",
+    )
+    lost.add_argument(
+        "--delta", type=float, required=True, metavar="D", help="the largest target-delta of the lost runs"
+    )
+    for one in (seen, opened, lost):
+        one.add_argument("--state-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/hospital)")
+        one.add_argument("--site-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/site)")
 
 
 def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -87,7 +87,8 @@ def enrol(message: Message, context: Context) -> Message:
     """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
     reason = refusal(hospital.limits, config)
-    ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
+    with hospital.state.lock():
+        ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
     if ledger is not None:
         earlier = ledger.events[: ledger.history]
         reason = over_limit(ledger, earlier, _whole_run(hospital, config, ledger.terms), hospital)
@@ -134,9 +135,9 @@ def train(message: Message, context: Context) -> Message:
         model.encoder.state_dict(),
         model.partner.state_dict(),
         moments,
-        len(ledger.events),
     )
-    hospital.state.save_training(state)
+    with hospital.state.lock():
+        hospital.state.save_training(state)
     metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
     if config.diagnostics:
         values = (diagnostics.loss, diagnostics.clipped_fraction, diagnostics.signal_to_noise)

@@ -55,9 +55,10 @@ def csv_cell(value: Any) -> Any:
     return format(value, ".6g") if isinstance(value, float) else value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. Refuses NaN and infinity, which JSON lacks."""
-    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write `value` as indented JSON, as `write_atomically`. Refuses NaN and infinity, which JSON lacks."""
+    content = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    write_atomically(path, content, durable=durable)
 
 
 def read_json(path: Path) -> Any:

@@ -18,11 +18,14 @@ from fl_ppae.messages import DECLINED, Claim
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import (
     PARTS,
+    Declared,
     Event,
     Gaussian,
     PoissonGaussian,
     RandomisedResponse,
     Unprotected,
+    Update,
+    by_kind,
     unprotected,
     updates,
 )
@@ -203,6 +206,8 @@ def _planned(terms: Terms, event: Event) -> tuple[Event, ...]:
             return tuple(cost for part in PARTS for cost in terms.upload_events(part, event.round))
         case Unprotected():
             return terms.any_events(event.round)
+        case Declared():
+            return ()
         case _:
             assert_never(event)
 
@@ -213,13 +218,15 @@ def _refund(account: Account, costs: Iterable[Event]) -> None:
         account.charges.remove(cost)
 
 
-def _divergence(events: Iterable[PoissonGaussian]) -> float:
+def _divergence(events: Iterable[Update]) -> float:
     """The Renyi divergence of order 2 of these updates together (arXiv:1908.10530), quick to compute.
 
-    Infinite below the noise, and above the steps, that any run may have.
+    Declared costs, which need no accountant, are left out. Infinite below the noise, and above the steps,
+    that any run may have.
     """
     total = 0.0
-    for event in events:
+    training, *_others = by_kind(events)
+    for event in training:
         if event.noise_multiplier < MIN_NOISE_MULTIPLIER or event.steps > _MOST_STEPS:
             return math.inf
         total += event.steps * math.log1p(event.sample_rate**2 * math.expm1(event.noise_multiplier**-2))

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.hospital.ledgers import MAIN
 from fl_ppae.keys import kebab
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -38,7 +39,11 @@ class NodeKeys(BaseModel):
     data_file: str | None = _key(
         None, _TEXT, "its records, an `.npz` file; a node that has one is deployed", min_length=1
     )
-    state_dir: str | None = _key(None, _TEXT, "where a deployed node keeps its ledger", min_length=1)
+    state_dir: str | None = _key(None, _TEXT, "where a deployed node keeps its ledgers", min_length=1)
+    site_dir: str | None = _key(
+        None, _TEXT, "where it keeps what guards them: counters, key, digests of records", min_length=1
+    )
+    ledger: str = _key(MAIN, _TEXT, "the ledger of its data file, opened with `fl-ppae ledger`", min_length=1)
     max_epsilon: float | None = _key(
         None,
         "a number above 0 and at most 1e6, without quotes",
@@ -74,8 +79,12 @@ class NodeKeys(BaseModel):
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
-        if self.state_dir is not None and not self.deployed:
-            raise ValueError("state-dir is only used with data-file; a simulation keeps the state in the run")
+        only_deployed = {"state-dir": self.state_dir, "site-dir": self.site_dir, "ledger": self.ledger}
+        for key, value in only_deployed.items():
+            if value not in (None, MAIN) and not self.deployed:
+                raise ValueError(
+                    f"{key} is only used with data-file; a simulation keeps the state in the run"
+                )
         if self.max_epsilon is not None and self.allow_unlimited_epsilon:
             raise ValueError(
                 f"allow-unlimited-epsilon = true contradicts max-epsilon = {self.max_epsilon:g}; keep one"

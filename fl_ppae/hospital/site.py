@@ -1,7 +1,7 @@
 """One hospital as its node sees it: its identity, records and state directory.
 
 In a simulation, the simulator assigns the records and keeps the state in the run's directory. In a
-deployment, the node's own configuration names the data file and the state directory; no message can.
+deployment, the node's own configuration names the data file, the directories and the ledger; no message can.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT
 from fl_ppae.data.records import HospitalRecords, Records
 from fl_ppae.data.sources import resolve
-from fl_ppae.files import home
 from fl_ppae.hospital.ceilings import Limits, limits_of
 from fl_ppae.hospital.identity import Identity
+from fl_ppae.hospital.ledgers import site_of
 from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.hospital.simulated import directory_of, read_dealt
 from fl_ppae.hospital.state import HospitalState
@@ -44,7 +44,7 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
     `run_directory` comes with the message and is only used in a simulation.
 
     Raises:
-        UserError: a deployed hospital's data file is not usable.
+        UserError: a deployed hospital's data file is not usable, or not with this ledger.
     """
     if identity.deployed:
         return _open_deployed(identity, node, config)
@@ -62,12 +62,9 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
 def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
     own = config.model_copy(update={"data_source": "file", "data_file": node.data_file})
     dataset = resolve(own)
-    # The ledger belongs to the records: the same file has the same ledger in every run.
-    default = home() / "hospital" / dataset.source.md5
-    directory = Path(node.state_dir or default).expanduser()
-    directory.mkdir(parents=True, exist_ok=True)
+    state = site_of(node.state_dir, node.site_dir).state_of(node.ledger, dataset)
     train, test = (
         HospitalRecords(split, np.arange(len(split.labels)), NO_SHIFT)
         for split in (dataset.train, dataset.test)
     )
-    return Hospital(identity, train, test, HospitalState(directory), limits_of(node, len(train)))
+    return Hospital(identity, train, test, state, limits_of(node, len(train)))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,18 @@ from torch import Tensor
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
 from fl_ppae.hospital.training import Moments
-from fl_ppae.privacy.ledger import Ledger, Terms, open_run, read_ledger
+from fl_ppae.privacy.counter import ACCEPT, Counter
+from fl_ppae.privacy.events import Declared, Event
+from fl_ppae.privacy.ledger import (
+    Ledger,
+    Terms,
+    agreed_terms,
+    declare,
+    open_run,
+    read_ledger,
+    set_aside,
+    verify,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,6 @@ class TrainingState:
     Attributes:
         encoder, partner: state dicts; the partner is the decoder or the task head.
         moments: the optimiser's.
-        paid: number of events in the ledger when this was written.
     """
 
     run: str
@@ -38,7 +51,6 @@ class TrainingState:
     encoder: dict[str, Tensor]
     partner: dict[str, Tensor]
     moments: Moments
-    paid: int
 
 
 _PARTS = ("encoder", "partner", "moments")
@@ -47,11 +59,15 @@ _WRITTEN = "written"
 
 @dataclass(frozen=True)
 class _Written:
-    """The fields of a `TrainingState` that are not arrays."""
+    """The fields of a `TrainingState` that are not arrays.
+
+    Attributes:
+        paid: number of events in the ledger; only in files from before ledgers had counters.
+    """
 
     run: str
     round: int
-    paid: int
+    paid: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +77,14 @@ class HospitalState:
     Attributes:
         durable: True if training must survive a crash of the machine, not only of the process. The ledger
             always does.
+        counter_path: of the ledger's counter; None for beside the ledger, where it guards against less.
+        claim: called before each payment, so that the records that pay belong to this ledger from then on.
     """
 
     directory: Path
     durable: bool = True
+    counter_path: Path | None = None
+    claim: Callable[[], None] | None = None
 
     @property
     def ledger_path(self) -> Path:
@@ -72,35 +92,98 @@ class HospitalState:
         return self.directory / "ledger.jsonl"
 
     @property
+    def counter(self) -> Counter:
+        """The ledger's counter."""
+        return Counter(self.counter_path or self.directory / "counter.json", self.durable)
+
+    @property
+    def older_ledgers(self) -> tuple[Path, ...]:
+        """Ledgers from when each data file had its own, in a folder named by its MD5."""
+        return tuple(
+            path
+            for path in sorted(self.directory.glob(f"*/{self.ledger_path.name}"))
+            if re.fullmatch(r"[0-9a-f]{32}", path.parent.name)
+        )
+
+    @property
     def training_path(self) -> Path:
         """The file with everything else that is kept from round to round."""
         return self.directory / "training.safetensors"
 
-    def lock(self) -> FileLock:
-        """The lock to hold from reading the ledger until a round is paid for."""
-        return FileLock(self.directory / ".lock")
-
-    def open_ledger(self, terms: Terms) -> Ledger:
-        """The ledger under a run's terms.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the hospital's lock, from reading the ledger until what depends on it is written.
 
         Raises:
-            UserError: the hospital has trained and its ledger is missing, altered or shortened, or the
-                ledger holds other terms for the same run.
+            UserError: the file system has no locks, or the directory can't be written.
         """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        held = self._lock
+        try:
+            held.acquire()
+        except OSError as error:
+            raise UserError(
+                f"{self.directory} can't be locked ({error.strerror}); use a state-dir on a local disk"
+            ) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    @property
+    def _lock(self) -> FileLock:
+        """One object per path in this process while it is held, so that anyone can ask whether it is."""
+        return FileLock(self.directory / ".lock", is_singleton=True, fallback_to_soft=False)
+
+    def _check_locked(self) -> None:
+        if not self._lock.is_locked:
+            raise RuntimeError(f"{self.directory} was about to be read and changed without its lock")
+
+    def open_ledger(self, terms: Terms) -> Ledger:
+        """The ledger under a run's terms. Hold the lock.
+
+        Raises:
+            UserError: the ledger is missing, altered or shortened, or it holds other terms for the same run.
+        """
+        self._check_locked()
+        self._check_paid()
+        return open_run(self.ledger_path, terms, self.counter, older=self.older_ledgers, claim=self.claim)
+
+    def verify(self) -> tuple[Event, ...]:
+        """All events in the ledger, if it is in order. Hold the lock.
+
+        Raises:
+            UserError: as `open_ledger`.
+        """
+        self._check_locked()
+        self._check_paid()
+        return verify(self.ledger_path, self.counter, self.older_ledgers)
+
+    def declare(self, cost: Declared) -> None:
+        """Charge `cost` for what the ledger has lost, after which it is in order. Hold the lock."""
+        self._check_locked()
+        for old in self.older_ledgers:
+            try:
+                read_ledger(old)
+            except UserError:
+                set_aside(old)
+        declare(self.ledger_path, self.counter, cost)
+        trained = self.load_training()
+        if trained is not None:
+            self.save_training(trained)  # without the number of events that an older version kept there
+
+    def _check_paid(self) -> None:
         written = self._written()
-        if written is not None and written.paid > len(read_ledger(self.ledger_path).events):
+        paid = written.paid if written is not None else 0
+        if paid and paid > len(read_ledger(self.ledger_path).events):
             raise UserError(
                 f"the ledger {self.ledger_path} has lost events that its hospital has paid; "
-                "restore it from a backup"
+                f"restore it from a backup, or {ACCEPT}"
             )
-        return open_run(self.ledger_path, terms)
 
     def agreed_terms(self, run: str) -> Terms | None:
         """The terms already agreed for `run`, so that noise is calibrated only once."""
-        if not self.ledger_path.exists():
-            return None
-        terms = read_ledger(self.ledger_path).terms
-        return terms if terms.run == run else None
+        return agreed_terms(self.ledger_path, run)
 
     def load_training(self) -> TrainingState | None:
         """The saved training state; None before the first round.
@@ -116,16 +199,17 @@ class HospitalState:
             for key in file.keys():  # noqa: SIM118 (it is no mapping)
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
-        return TrainingState(written.run, written.round, **parts, paid=written.paid)
+        return TrainingState(written.run, written.round, **parts)
 
     def save_training(self, state: TrainingState) -> None:
-        """Replace what `load_training` returns, atomically."""
+        """Replace what `load_training` returns, atomically. Hold the lock."""
+        self._check_locked()
         tensors = {
             f"{part}/{name}": value.detach().contiguous()
             for part in _PARTS
             for name, value in getattr(state, part).items()
         }
-        written = json.dumps({"run": state.run, "round": state.round, "paid": state.paid})
+        written = json.dumps({"run": state.run, "round": state.round})
         write_atomically(self.training_path, save(tensors, {_WRITTEN: written}), durable=self.durable)
 
     def _written(self) -> _Written | None:
@@ -140,12 +224,6 @@ class HospitalState:
                 f"{self.training_path} is damaged; restore it from a backup, or remove it with the whole run"
             ) from None
 
-    def remember_paid(self, events: int) -> None:
-        """Record the number of events outside the ledger too, so that a shortened ledger is noticed."""
-        trained = self.load_training()
-        if trained is not None:
-            self.save_training(replace(trained, paid=events))
-
     def release_path(self, run: str, part: str) -> Path:
         """File of the encodings of `part` (train or test) released in `run`: made once, then only re-sent."""
         return self.directory / f"released-{run}-{part}.npy"
@@ -155,7 +233,11 @@ class HospitalState:
         return self.directory / f"released-{run}-{part}-labels.npy"
 
     def save_release(self, run: str, part: str, encodings: np.ndarray, labels: np.ndarray | None) -> None:
-        """Save a release so that a chunk requested twice is identical; encodings are written last."""
+        """Save a release so that a chunk requested twice is identical; encodings are written last.
+
+        Hold the lock.
+        """
+        self._check_locked()
         if labels is not None:
             write_atomically(self.label_path(run, part), _npy(labels))
         write_atomically(self.release_path(run, part), _npy(encodings))

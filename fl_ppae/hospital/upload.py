@@ -52,7 +52,6 @@ def release(
     if reason := over_budget(ledger, costs, hospital) or diverged(encoder):
         return ledger, reason
     ledger = ledger.announce(*costs)
-    hospital.state.remember_paid(len(ledger.events))
     upload = ledger.terms.upload
     assert upload is not None  # this run shares encodings
     records = hospital.train if part == TRAIN_PART else hospital.test

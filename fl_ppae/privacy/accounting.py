@@ -41,11 +41,13 @@ from fl_ppae.errors import UserError
 from fl_ppae.privacy.events import (
     PARTS,
     TRAIN_PART,
+    Declared,
     Event,
     Gaussian,
     PoissonGaussian,
     RandomisedResponse,
     Unprotected,
+    Update,
     by_kind,
     merge,
 )
@@ -74,29 +76,47 @@ class Epsilon:
         return max(self.prv, self.pld)
 
 
-def epsilon(events: Iterable[PoissonGaussian], delta: float) -> Epsilon:
+def epsilon(events: Iterable[Update], delta: float) -> Epsilon:
     """Epsilon at `delta` of these encoder updates together, add or remove one record; 0 for no events.
+
+    Declared costs are added by basic composition (Dwork and Roth 2014, theorem B.1): their deltas are taken
+    off `delta`, and their epsilons added. Infinite if nothing is left of `delta`.
 
     Raises:
         ValueError: delta outside (0, 1).
     """
     _check_delta(delta)
-    merged = merge(events)
-    return Epsilon(prv=_prv(merged, delta), pld=_pld(merged, delta))
+    training, *_others, declared = by_kind(events)
+    merged, left = merge(training), _left(declared, delta)
+    if left <= 0:
+        return Epsilon(math.inf, math.inf)
+    besides = sum(event.epsilon for event in declared)
+    return Epsilon(prv=_prv(merged, left) + besides, pld=_pld(merged, left) + besides)
 
 
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
     """Epsilon at `delta` of all `events` together, replace one record, by PLD; 0 for no events.
 
     Infinite if one of them is unprotected. Train and test records are disjoint, so the part with the larger
-    epsilon counts.
+    epsilon counts. Declared costs are added as in `epsilon`, to either part.
 
     Raises:
         ValueError: delta outside (0, 1).
     """
     _check_delta(delta)
     every = tuple(events)
-    return max(_replace_one(tuple(e for e in every if _part(e) == part), delta) for part in PARTS)
+    *_others, declared = by_kind(every)
+    left = _left(declared, delta)
+    if left <= 0:
+        return math.inf
+    known = max(_replace_one(tuple(e for e in every if _part(e) == part), left) for part in PARTS)
+    return known + sum(event.epsilon for event in declared)
+
+
+def _left(declared: Iterable[Declared], delta: float) -> float:
+    """What declared costs leave of `delta`, rounded down."""
+    lost = math.fsum(event.delta for event in declared)
+    return delta if not lost else math.nextafter(delta - lost, -math.inf)
 
 
 def losses_of_updates(events: Iterable[PoissonGaussian], interval: float) -> PrivacyLossDistribution:
@@ -118,12 +138,14 @@ def _check_delta(delta: float) -> None:
 
 
 def _part(event: Event) -> str:
-    """The part whose records pay: only encodings are ever made from test records."""
+    """The part whose records pay: only encodings are ever made from test records. Empty if it isn't known."""
     match event:
         case Gaussian() | Unprotected():
             return event.part
         case PoissonGaussian() | RandomisedResponse():
             return TRAIN_PART
+        case Declared():
+            return ""
         case _:
             assert_never(event)
 
@@ -180,7 +202,7 @@ def _pld(merged: Merged, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _replace_one(events: tuple[Event, ...], delta: float) -> float:
-    training, encodings, labels, unprotected = by_kind(events)
+    training, encodings, labels, unprotected, _declared = by_kind(events)
     if unprotected:
         return math.inf
     parts = [_steps(*part, _REPLACE) for part in merge(training)]

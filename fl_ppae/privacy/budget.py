@@ -15,18 +15,18 @@ def over_target(spent: Sequence[Event], asked: Sequence[Event], terms: Terms) ->
     Updates count against the target epsilon, encodings and labels against their own targets, each over the
     ledger's whole history. No target bounds an unprotected release: the hospital's own limits decide on it.
     """
-    training, encodings, labels, _unprotected = by_kind((*spent, *asked))
-    new_training, new_encodings, new_labels, _unprotected = by_kind(asked)
+    training, encodings, labels, _unprotected, declared = by_kind((*spent, *asked))
+    new_training, new_encodings, new_labels, _unprotected, _declared = by_kind(asked)
     if new_training:
-        total = epsilon(training, terms.delta).spent
+        total = epsilon((*training, *declared), terms.delta).spent
         if total > terms.target_epsilon:
             return _over("epsilon of the updates", total, terms.target_epsilon)
     if terms.upload is not None and new_encodings:
-        total = replace_one_epsilon(encodings, terms.delta)
+        total = replace_one_epsilon((*encodings, *declared), terms.delta)
         if total > terms.upload.encoding_epsilon:
             return _over("epsilon of the encodings", total, terms.upload.encoding_epsilon)
     if terms.upload is not None and new_labels:
-        total = sum(event.epsilon for event in labels)
+        total = sum(event.epsilon for event in labels) + sum(event.epsilon for event in declared)
         if total > terms.upload.label_epsilon:
             return _over("epsilon of the labels", total, terms.upload.label_epsilon)
     return ""
@@ -59,14 +59,14 @@ def over_ceiling(
     if not priced(asked):
         return ""
     after = priced((*spent, *asked))
-    training, encodings, labels, _unprotected = by_kind(after)
+    training, encodings, labels, _unprotected, declared = by_kind(after)
     if encodings or labels:
         total, what = (
             replace_one_epsilon(after, terms.delta),
             "epsilon (replace-one) of all that was released",
         )
     else:
-        total, what = epsilon(training, terms.delta).spent, "epsilon of all updates"
+        total, what = epsilon((*training, *declared), terms.delta).spent, "epsilon of all updates"
     if total <= ceiling:
         return ""
     return f"it would raise the {what} to {total:.3f}, above this hospital's max-epsilon = {ceiling:g}"

@@ -138,8 +138,36 @@ class Unprotected:
         return f"run {self.run} released {self.artefact} without a guarantee"
 
 
-Event = PoissonGaussian | Gaussian | RandomisedResponse | Unprotected
-MECHANISMS = {kind.mechanism: kind for kind in (PoissonGaussian, Gaussian, RandomisedResponse, Unprotected)}
+@dataclass(frozen=True)
+class Declared:
+    """A cost that a hospital's operator declared for releases whose own events were lost.
+
+    Whatever they were, it is said to bound all of them together, and it is added by basic composition.
+
+    Attributes:
+        epsilon: under either notion of neighbours; > 0.
+        delta: in (0, 1). Totals at a delta that is not above it are infinite.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    mechanism: ClassVar[str] = "declared"
+    round: ClassVar[int] = 0  # of no round
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        _positive("epsilon", self.epsilon)
+        if not 0 < self.delta < 1:
+            raise ValueError(f"delta must be in (0, 1), not {self.delta}")
+
+
+Event = PoissonGaussian | Gaussian | RandomisedResponse | Unprotected | Declared
+Update = PoissonGaussian | Declared
+MECHANISMS = {
+    kind.mechanism: kind for kind in (PoissonGaussian, Gaussian, RandomisedResponse, Unprotected, Declared)
+}
 _TYPES = {"float": float, "int": int, "str": str}
 
 
@@ -173,12 +201,17 @@ def by_kind(
     tuple[Gaussian, ...],
     tuple[RandomisedResponse, ...],
     tuple[Unprotected, ...],
+    tuple[Declared, ...],
 ]:
-    """Events by kind, in their order: training, noised encodings, randomised labels, unprotected releases."""
+    """Events by kind, in their order.
+
+    Training, noised encodings, randomised labels, unprotected releases, declared costs.
+    """
     training: list[PoissonGaussian] = []
     encodings: list[Gaussian] = []
     labels: list[RandomisedResponse] = []
     unprotected: list[Unprotected] = []
+    declared: list[Declared] = []
     for event in events:
         match event:
             case PoissonGaussian():
@@ -189,27 +222,32 @@ def by_kind(
                 labels.append(event)
             case Unprotected():
                 unprotected.append(event)
+            case Declared():
+                declared.append(event)
             case _:
                 assert_never(event)
-    return tuple(training), tuple(encodings), tuple(labels), tuple(unprotected)
+    return tuple(training), tuple(encodings), tuple(labels), tuple(unprotected), tuple(declared)
 
 
-def updates(events: Iterable[Event]) -> tuple[PoissonGaussian, ...]:
-    """The events that paid for encoder updates with noise, nominal ones included."""
-    training, _encodings, _labels, _unprotected = by_kind(events)
-    return training
+def updates(events: Iterable[Event]) -> tuple[Update, ...]:
+    """The events that paid for encoder updates with noise, nominal ones included, and declared costs.
+
+    Lost releases may all have been updates.
+    """
+    training, _encodings, _labels, _unprotected, declared = by_kind(events)
+    return (*training, *declared)
 
 
 def unprotected(events: Iterable[Event]) -> tuple[Unprotected, ...]:
     """The releases without a guarantee."""
-    _training, _encodings, _labels, found = by_kind(events)
+    _training, _encodings, _labels, found, _declared = by_kind(events)
     return found
 
 
 def priced(events: Iterable[Event]) -> tuple[Event, ...]:
     """The events that have a finite cost, by kind."""
-    training, encodings, labels, _unprotected = by_kind(events)
-    return (*training, *encodings, *labels)
+    training, encodings, labels, _unprotected, declared = by_kind(events)
+    return (*training, *encodings, *labels, *declared)
 
 
 def merge(events: Iterable[PoissonGaussian]) -> tuple[tuple[float, float, int], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ class Spending:
         added: everything that this run released, replace one record: what it adds at most to whatever was
             known before.
         formal: True if this run may release nothing without a guarantee.
+        lost: the delta of the costs that its operator declared for lost events; 0 for none.
+        beyond: True if that leaves nothing of the run's delta, so that no total has a number.
         earlier: what earlier runs released without a guarantee.
         refuted: how the hospital's claim was refuted; empty if it wasn't.
     """
@@ -39,22 +42,27 @@ class Spending:
     total: float | None
     added: float | None
     formal: bool
+    lost: float = 0.0
+    beyond: bool = False
     earlier: tuple[Unprotected, ...] = ()
     refuted: str = ""
 
 
 def spending_of(events: Sequence[Event], own: Sequence[Event], terms: Terms) -> Spending:
     """What `events`, all that the ledger holds, cost in total; `own` are those of the run under `terms`."""
-    training, encodings, labels, without = by_kind(events)
+    training, encodings, labels, without, declared = by_kind(events)
+    lost = math.fsum(event.delta for event in declared)
     touched = any(event.artefact in (UPDATES, ENCODINGS) for event in without)
     composed = bool(encodings) and SCOPES[terms.scope].formal and not touched
     return Spending(
         updates=updates_figure(events, terms),
-        encodings=replace_one_epsilon((*training, *encodings), terms.delta) if composed else None,
+        encodings=replace_one_epsilon((*training, *encodings, *declared), terms.delta) if composed else None,
         labels=sum(event.epsilon for event in labels) if labels else None,
         total=replace_one_epsilon(events, terms.delta) if terms.formal and not without else None,
         added=replace_one_epsilon(own, terms.delta) if terms.formal and not unprotected(own) else None,
         formal=terms.formal and not unprotected(own),
+        lost=lost,
+        beyond=lost >= terms.delta,
         earlier=tuple(event for event in without if event.run != terms.run),
     )
 
@@ -64,12 +72,13 @@ def updates_figure(events: Sequence[Event], terms: Terms) -> Figure:
 
     It is nominal if some left under scope encoder, and there is none if some left without noise.
     """
-    training, _encodings, _labels, without = by_kind(events)
+    training, _encodings, _labels, without, declared = by_kind(events)
     scopes = [SCOPES[terms.scope], *(SCOPES[event.scope] for event in without if event.artefact == UPDATES)]
     if not all(scope.noised for scope in scopes):
         return Figure(None, NONE)
     basis = FORMAL if all(scope.formal for scope in scopes) else NOMINAL
-    return Figure(epsilon(training, terms.delta).spent, basis)
+    spent = epsilon((*training, *declared), terms.delta).spent
+    return Figure(spent, basis) if math.isfinite(spent) else Figure(None, NONE)
 
 
 def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Guarantee]:
@@ -155,6 +164,10 @@ def _labels(config: RunConfig, spent: Mapping[str, Spending]) -> Guarantee:
         return Guarantee(None, None, NONE, "in the clear: no guarantee")
     if since := _since(spent, LABELS):
         return Guarantee(None, None, NONE, since)
+    for name, one in spent.items():
+        if one.lost:
+            lost = f"counted in the total only: {name} has lost events, which may have been of labels"
+            return Guarantee(None, None, NONE, lost)
     besides = (
         "" if config.encoding_noise_epsilon else "; the plain encodings beside them show it all the same"
     )
@@ -207,8 +220,13 @@ def _refuted(name: str, found: Guarantee, spent: Mapping[str, Spending]) -> Guar
 
 
 def _since(spent: Mapping[str, Spending], *artefacts: str) -> str:
-    """Which earlier run released one of `artefacts`, by default any, without a guarantee; empty if none."""
+    """Which earlier run released one of `artefacts`, by default any, without a guarantee; empty if none.
+
+    Or which hospital has declared a loss that leaves no number at the run's delta.
+    """
     for name, one in spent.items():
+        if one.beyond:
+            return f"none at this delta: the operator of {name} declared a loss at delta {one.lost:g}"
         for event in one.earlier:
             if not artefacts or event.artefact in artefacts:
                 return f"none since run {event.run}: {name} released {event.artefact} without a guarantee"

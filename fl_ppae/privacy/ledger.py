@@ -1,9 +1,8 @@
-"""A hospital's append-only ledger: a file of checksummed lines, on disk before any noise is drawn.
+"""A hospital's append-only ledger: a chained file (`privacy.chain`), on disk before any noise is drawn.
 
-A line holds either the terms of a run (what its rounds and its upload cost) or an event that was paid for.
-Each line carries a SHA-256 chained to the line before, so that changed, dropped or reordered lines are
-noticed. A last line without its newline was torn by a crash: everything that the terms in force could have
-announced then counts as spent. The ledger can only overstate.
+A line holds the terms of a run (what its rounds and its upload cost), an event that was paid for, or the
+events of an older ledger of the same site. A last line that was torn by a crash counts as everything that
+the terms in force could have announced. The ledger can only overstate.
 
 Ledgers written before unprotected releases were events hold terms without `shares_updates`. Whatever such
 terms let leave without a guarantee counts as released.
@@ -11,15 +10,16 @@ terms let leave without a guarantee counts as released.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from dataclasses import asdict, dataclass, replace
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_atomically
+from fl_ppae.privacy.chain import NONCE, Chain, append, read_chain
+from fl_ppae.privacy.counter import PAYMENT, Counter
 from fl_ppae.privacy.events import (
     DIAGNOSTICS,
     ENCODINGS,
@@ -27,6 +27,7 @@ from fl_ppae.privacy.events import (
     PARTS,
     TRAIN_PART,
     UPDATES,
+    Declared,
     Event,
     Gaussian,
     PoissonGaussian,
@@ -148,89 +149,220 @@ class Terms:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The contents of a ledger file: the terms in force and all events ever, oldest first.
+    """The contents of a ledger file under the terms of one run: all events ever, oldest first.
 
-    `history` is the number of events before these terms.
+    Attributes:
+        history: number of events before the run.
+        counter: None if it was only read; nothing can then be announced.
+        claim: called before each payment.
     """
 
     path: Path
     terms: Terms
-    events: tuple[Event, ...] = ()
-    history: int = 0
+    events: tuple[Event, ...]
+    history: int
+    chain: Chain
+    counter: Counter | None = field(default=None, compare=False)
+    claim: Callable[[], None] | None = field(default=None, compare=False)
 
     def announce(self, *events: Event) -> Ledger:
-        """Append `events` and wait until they are on disk; only then may their noise be drawn."""
-        for event in events:
-            _append(self.path, _EVENT, as_dict(event))
-        return replace(self, events=(*self.events, *events))
+        """Append `events` and wait until they are on disk and counted; only then may their noise be drawn.
+
+        Hold the ledger's lock.
+
+        Raises:
+            UserError: another process paid at the same time. Nothing may be released.
+        """
+        if not events:
+            return self
+        assert self.counter is not None, "this ledger was opened for reading"
+        if self.claim is not None:
+            self.claim()
+        chain = append(self.path, self.chain, [_event_line(event) for event in events])
+        self.counter.advance(self.chain, chain)
+        return replace(self, events=(*self.events, *events), chain=chain)
 
 
-def open_run(path: Path, terms: Terms) -> Ledger:
+def open_run(
+    path: Path,
+    terms: Terms,
+    counter: Counter,
+    *,
+    older: Sequence[Path] = (),
+    claim: Callable[[], None] | None = None,
+) -> Ledger:
     """The ledger under `terms`: a new ledger, or an existing one, to which a new run adds its terms.
 
+    A torn last line is replaced by all events that it could have been. Hold the ledger's lock.
+
+    Args:
+        older: ledgers of the same site whose events belong to this one; those not yet in it are copied.
+        claim: as in `Ledger`.
+
     Raises:
-        UserError: the ledger was altered, or holds other terms for the same run.
+        UserError: the ledger was altered, deleted or restored, or holds other terms for the same run.
     """
-    if not path.exists():
-        # Written atomically, so that every later line has terms to be counted under.
-        write_atomically(path, _line(_TERMS, asdict(terms), previous=""))
-        return Ledger(path, terms)
-    ledger = read_ledger(path)
-    if ledger.terms == terms:
-        return ledger
-    if ledger.terms.run == terms.run:
+    found = read_chain(path) if path.exists() else None
+    counted = counter.verify(path, found)
+    chain = found or Chain()
+    contents = _contents(path, chain)
+    agreed = contents.runs.get(terms.run)
+    if agreed is not None and agreed.terms != terms:
         raise UserError(
             f"run {terms.run} asks for other noise, sampling or steps than its first round agreed to; "
             "they are fixed for a run"
         )
-    _append(path, _TERMS, asdict(terms))
-    return Ledger(path, terms, ledger.events, history=len(ledger.events))
+    lines = [*map(_event_line, contents.torn), *(line for old in older for line in _inherited(old, contents))]
+    if lines or contents.terms != terms:  # terms come last: a torn line is counted under those before it
+        lines.append({"kind": _TERMS, **asdict(terms)})
+    if found is None or found.torn:
+        chain, added = chain.extended(lines)
+        write_atomically(path, (path.read_bytes()[: found.size] if found is not None else b"") + added)
+    elif lines:
+        chain = append(path, chain, lines)
+    if counted < len(chain.heads):
+        counter.advance(found or Chain(), chain)
+    contents = _contents(path, chain)
+    return Ledger(path, terms, contents.events, contents.runs[terms.run].history, chain, counter, claim)
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Read and verify a ledger; a torn last line is replaced by all events that it could have been.
+    """Read and verify a ledger; a torn last line counts as all events that it could have been.
 
     Raises:
         UserError: the ledger is missing or altered. It is never restarted at zero.
     """
     try:
-        content = path.read_bytes()
+        chain = read_chain(path)
     except FileNotFoundError:
         raise UserError(
             f"the ledger {path} is missing although its hospital has trained; restore it from a backup"
         ) from None
-    complete, _, torn = content.rpartition(b"\n")
+    contents = _contents(path, chain)
+    if contents.terms is None:
+        raise UserError(f"the ledger {path} holds no run's terms")
+    return Ledger(
+        path,
+        contents.terms,
+        (*contents.events, *contents.torn),
+        contents.runs[contents.terms.run].history,
+        chain,
+    )
+
+
+def verify(path: Path, counter: Counter, older: Sequence[Path] = ()) -> tuple[Event, ...]:
+    """All events of a ledger that agrees with its counter; writes nothing. `older`: as in `open_run`.
+
+    Raises:
+        UserError: it was altered, deleted or restored, or an older ledger can't be read.
+    """
+    found = read_chain(path) if path.exists() else None
+    counter.verify(path, found)
+    contents = _contents(path, found or Chain())
+    for old in older:
+        read_ledger(old)
+    return (*contents.events, *contents.torn)
+
+
+def declare(path: Path, counter: Counter, cost: Declared) -> None:
+    """Charge `cost` for events that a ledger has lost, and count the ledger as it is from then on.
+
+    What can still be read stays in it; a file that can't be is kept beside it. Hold the ledger's lock.
+    """
+    try:
+        chain = read_chain(path)
+        torn = _contents(path, chain).torn
+        kept = path.read_bytes()[: chain.size]
+    except FileNotFoundError:
+        chain, torn, kept = Chain(), (), b""
+    except UserError:
+        set_aside(path)
+        chain, torn, kept = Chain(), (), b""
+    chain, added = chain.extended([_event_line(event) for event in (*torn, cost)])
+    write_atomically(path, kept + added)
+    counter.reset(chain)
+
+
+def set_aside(path: Path) -> None:
+    """Rename an unreadable ledger, so that it is no longer read but not gone."""
+    path.rename(path.with_name(f"{path.name}.unreadable-{secrets.token_hex(4)}"))
+
+
+def agreed_terms(path: Path, run: str) -> Terms | None:
+    """The terms already agreed for `run`; None if there are none.
+
+    Raises:
+        UserError: the ledger is altered.
+    """
+    if not path.exists():
+        return None
+    agreed = _contents(path, read_chain(path)).runs.get(run)
+    return agreed.terms if agreed is not None else None
+
+
+_TERMS, _INHERITED = "terms", "inherited"
+
+
+@dataclass(frozen=True)
+class _Run:
+    terms: Terms
+    history: int
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What the lines of a ledger say.
+
+    Attributes:
+        terms: those in force at the end; None if there are none.
+        torn: all events that an incomplete last line could have been.
+        inherited: number of events copied from each older ledger, by its folder's name.
+    """
+
+    terms: Terms | None
+    events: tuple[Event, ...]
+    torn: tuple[Event, ...]
+    runs: Mapping[str, _Run]
+    inherited: Mapping[str, int]
+
+
+def _contents(path: Path, chain: Chain) -> _Contents:
     terms: Terms | None = None
     events: list[Event] = []
-    history = 0
-    previous = ""
-    for number, line in enumerate(complete.splitlines(), start=1):
-        where = f"line {number} of the ledger {path}"
-        body, checksum = _verified(line, previous, where)
-        previous = checksum
+    runs: dict[str, _Run] = {}
+    inherited: dict[str, int] = {}
+    for number, line in enumerate(chain.bodies, start=1):
+        body = {key: value for key, value in line.items() if key != NONCE}
         try:
-            if body.pop("kind") == _TERMS:
-                known = "shares_updates" in body
-                terms, history = _terms(body), len(events)
-                events += () if known else unprotected(terms.any_events(1))
+            kind = body.pop("kind")
+            if kind == _TERMS:
+                terms = _terms(body)
+                runs.setdefault(terms.run, _Run(terms, len(events)))
+                events += () if "shares_updates" in line else unprotected(terms.any_events(1))
+            elif kind == _INHERITED:
+                events += [from_dict(event) for event in body["events"]]
+                inherited[str(body["folder"])] = int(body["count"])
             else:
                 events.append(from_dict(body))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{where} is not of this version: {error}") from None
-    if terms is None:
-        raise UserError(f"the ledger {path} has no first line; restore it from a backup")
-    if torn:
-        content = complete + b"\n"
-        for announced in terms.any_events(events[-1].round + 1 if events else 1):
-            events.append(announced)
-            line = _line(_EVENT, as_dict(announced), previous)
-            previous = json.loads(line)["sha256"]
-            content += line
-        write_atomically(path, content)
-    return Ledger(path, terms, tuple(events), history)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"line {number} of the ledger {path} is not of this version: {error}") from None
+    torn: tuple[Event, ...] = ()
+    if chain.torn or (not chain.heads and path.exists()):
+        if terms is None:
+            raise UserError(f"the ledger {path} has no first line; restore it from a backup")
+        torn = terms.any_events(events[-1].round + 1 if events else 1)
+    return _Contents(terms, tuple(events), torn, runs, inherited)
 
 
-_TERMS, _EVENT = "terms", "event"
+def _inherited(old: Path, contents: _Contents) -> list[dict[str, Any]]:
+    """A line with the events of an older ledger that aren't in `contents` yet; empty if all are."""
+    folder = old.parent.name
+    events = read_ledger(old).events
+    new = events[contents.inherited.get(folder, 0) :]
+    if not new:
+        return []
+    copied = [as_dict(event) for event in new]
+    return [{"kind": _INHERITED, "folder": folder, "count": len(events), "events": copied}]
 
 
 def _terms(body: dict[str, Any]) -> Terms:
@@ -238,30 +370,5 @@ def _terms(body: dict[str, Any]) -> Terms:
     return Terms(**body, upload=UploadTerms(**upload) if upload is not None else None)
 
 
-def _append(path: Path, kind: str, body: dict[str, Any]) -> None:
-    last = json.loads(path.read_bytes().splitlines()[-1])
-    with path.open("ab") as file:
-        file.write(_line(kind, body, previous=last["sha256"]))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _line(kind: str, body: dict[str, Any], previous: str) -> bytes:
-    whole = {"kind": kind, **body}
-    return (json.dumps({**whole, "sha256": _checksum(whole, previous)}) + "\n").encode()
-
-
-def _checksum(body: dict[str, Any], previous: str) -> str:
-    canonical = json.dumps(body, sort_keys=True)
-    return hashlib.sha256((previous + canonical).encode()).hexdigest()
-
-
-def _verified(line: bytes, previous: str, where: str) -> tuple[dict[str, Any], str]:
-    try:
-        body = json.loads(line)
-        found = body.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{where} is damaged; restore the ledger from a backup") from None
-    if found != _checksum(body, previous):
-        raise UserError(f"{where} was altered: its checksum differs; restore the ledger from a backup")
-    return body, found
+def _event_line(event: Event) -> dict[str, Any]:
+    return {"kind": PAYMENT, **as_dict(event)}

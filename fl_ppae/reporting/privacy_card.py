@@ -161,7 +161,8 @@ def _earlier(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]
 
 def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
     history = (
-        "The ledger belongs to the records: it counts this run and every earlier one on the same data file."
+        "The ledger belongs to the site: it counts this run and every earlier one there, whatever their "
+        "data files."
         if config["deployed"]
         else "These numbers cover this run alone: a simulation starts each ledger at zero. Another run on "
         "the same records costs them more, and nothing here counts that."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import RenderableType
@@ -18,7 +19,19 @@ from fl_ppae.source_label import ATTACK_MARK
 
 EPSILON = "epsilon (encoder updates)"
 _NOTHING = "-"
-_WORDS = {"", "run", "status", "data", "dataset", "state", "where", "hospital", "artefact", "guarantee"}
+_WORDS = {
+    "",
+    "ledger",
+    "run",
+    "status",
+    "data",
+    "dataset",
+    "state",
+    "where",
+    "hospital",
+    "artefact",
+    "guarantee",
+}
 _WHOLE = {"run", "hospital", EPSILON}  # never wrapped, however narrow the terminal
 _METRICS = {
     "accuracy": "accuracy",
@@ -233,6 +246,24 @@ def _spent(run: StoredRun, name: str, last: Row) -> str:
 
 def _verdict_of(guarantee: Mapping[str, Any]) -> str:
     return REFUTED if basis_of(guarantee) == REFUTED else NONE
+
+
+def ledgers_table(rows: Sequence[Mapping[str, Any]], state: Path, delta: float) -> Table:
+    """One row per ledger of a site, from the output of `fl-ppae ledger show --json`."""
+    heading = Text(f"Ledgers in {state}", style="bold")
+    table = _table(heading, "ledger", "different images", "releases", "total epsilon", "state")
+    table.caption = f"total epsilon: of all releases at delta {delta:g}, replace one record"
+    for row in rows:
+        total = row["epsilon_total"]
+        unbounded = total is not None and not math.isfinite(total)
+        table.add_row(
+            row["ledger"],
+            f"{row['records']:,}",
+            _NOTHING if row["events"] is None else f"{row['events']:,}",
+            "no bound" if unbounded else _number(total, 2),
+            row["problem"] or "in order",
+        )
+    return table
 
 
 def _table(heading: Text, *columns: str) -> Table:

@@ -52,7 +52,7 @@ class Hospital:
     """One deployed hospital, its node restarted for every question."""
 
     def __init__(self, folder: Path) -> None:
-        self.state = folder / "state"
+        self.state, self.site = folder / "state", folder / "site"
         data = write_npz(folder / "own.npz", 130)
         self.node = {
             "partition-id": 0,
@@ -61,6 +61,7 @@ class Hospital:
             "state-dir": str(self.state),
             "allow-unlimited-epsilon": True,
             "max-delta": KEYS["target-delta"],
+            "site-dir": str(self.site),
         }
         self.config = RunConfig.from_flat({**KEYS, "data-file": str(data)})
         self.grid = InProcessGrid(client_app.app, self.config.to_flat(), [self.node])
@@ -199,12 +200,14 @@ def main(folder: Path, points: int, seed: int) -> list[dict[str, Any]]:
             lines = observe("train", None, hospital.train)
         observe("train", anywhere(number, lines), hospital.train)
     observe("train", None, hospital.train)
-    kept = folder / "kept"
-    shutil.copytree(hospital.state, kept)
+    directories = hospital.state, hospital.site
+    for directory in directories:
+        shutil.copytree(directory, folder / "kept" / directory.name)
     lines = observe("upload", None, hospital.upload)
     for number in range(points // 4):
-        shutil.rmtree(hospital.state)
-        shutil.copytree(kept, hospital.state)
+        for directory in directories:
+            shutil.rmtree(directory)
+            shutil.copytree(folder / "kept" / directory.name, directory)
         observe("upload", anywhere(number, lines), hospital.upload)
         observe("upload again", None, hospital.upload)
     return found

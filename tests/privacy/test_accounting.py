@@ -28,6 +28,7 @@ from fl_ppae.privacy.accounting import (
     replace_one_epsilon,
 )
 from fl_ppae.privacy.events import (
+    Declared,
     Event,
     Gaussian,
     PoissonGaussian,
@@ -279,6 +280,31 @@ def test_an_uploads_event_refuses_values_out_of_range(event: Event, wrong: dict[
 @pytest.mark.parametrize("event", UPLOAD)
 def test_an_uploads_event_comes_back_from_its_json_form(event: Event) -> None:
     assert from_dict(json.loads(json.dumps(as_dict(event)))) == event
+
+
+def test_a_declared_cost_is_added_and_its_delta_is_no_longer_there() -> None:
+    training = PoissonGaussian(2.0, 0.25, 2, 1)
+    lost = (Declared(3.0, 2e-4), Declared(1.0, 1e-4))
+    left = 1e-3 - 3e-4
+    alone, both = epsilon([training], left), epsilon([training, *lost], 1e-3)
+    assert both.pld == pytest.approx(alone.pld + 4.0, abs=1e-9)
+    assert both.prv == pytest.approx(alone.prv + 4.0, abs=1e-9)
+    alone_replaced = replace_one_epsilon([training, Gaussian(2.0, "test", 1)], left)
+    everything = [training, Gaussian(2.0, "test", 1), *lost]
+    assert replace_one_epsilon(everything, 1e-3) == pytest.approx(alone_replaced + 4.0, abs=1e-9)
+    for delta in (1e-4, 3e-4):
+        assert epsilon([training, *lost], delta).spent == math.inf
+        assert replace_one_epsilon(lost, delta) == math.inf
+    assert epsilon(lost, 1e-3).spent == replace_one_epsilon(lost, 1e-3) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("spent", "delta"), [(0.0, 1e-6), (-1.0, 1e-6), (math.inf, 1e-6), (8.0, 0.0), (8.0, 1.0)]
+)
+def test_nothing_is_declared_for_free(spent: float, delta: float) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Declared(spent, delta)
+    assert from_dict(as_dict(Declared(8.0, 1e-6))) == Declared(8.0, 1e-6)
 
 
 @pytest.mark.parametrize("mechanism", ["none", "", None, 3, ["gaussian"]])

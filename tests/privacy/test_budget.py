@@ -7,7 +7,15 @@ import pytest
 
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.budget import over_ceiling, over_target
-from fl_ppae.privacy.events import ARTEFACTS, Gaussian, PoissonGaussian, RandomisedResponse, Unprotected
+from fl_ppae.privacy.counter import Counter
+from fl_ppae.privacy.events import (
+    ARTEFACTS,
+    Declared,
+    Gaussian,
+    PoissonGaussian,
+    RandomisedResponse,
+    Unprotected,
+)
 from fl_ppae.privacy.ledger import Terms, UploadTerms, open_run, read_ledger
 
 UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
@@ -66,7 +74,7 @@ def test_no_target_bounds_an_unprotected_release() -> None:
 
 def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    ledger = open_run(path, TERMS)
+    ledger = open_run(path, TERMS, Counter(tmp_path / "counter.json"))
     event = TERMS.event(1)
     assert event is not None
     ledger = ledger.announce(event, *TERMS.upload_events("train", 1))
@@ -78,3 +86,17 @@ def test_a_torn_line_counts_as_whatever_the_terms_could_have_announced(tmp_path:
     assert {type(event) for event in found.events[2:]} == {PoissonGaussian, Gaussian, RandomisedResponse}
     assert replace_one_epsilon(found.events, 1e-3) > replace_one_epsilon(ledger.events, 1e-3)
     assert read_ledger(path) == found
+
+
+def test_a_declared_loss_counts_against_every_budget_and_the_ceiling() -> None:
+    training = (PoissonGaussian(1.5, 0.25, 4, 1),)
+    gaussian, labels = UPLOAD.events("train", 2)
+    lost = (Declared(8.0, 1e-4),)
+    assert over_target((), training, TERMS) == over_ceiling((), training, TERMS, 9.0) == ""
+    assert "epsilon of the updates" in over_target(lost, training, TERMS)
+    assert "epsilon of the encodings" in over_target(lost, (gaussian,), TERMS)
+    assert "epsilon of the labels" in over_target(lost, (labels,), TERMS)
+    assert "above this hospital's max-epsilon = 9" in over_ceiling(lost, training, TERMS, 9.0)
+    assert over_ceiling(lost, training, TERMS, 30.0) == "", "unless the operator raises it"
+    at_its_delta = (Declared(8.0, 1e-3),)
+    assert "to inf" in over_ceiling(at_its_delta, training, TERMS, 1e6)

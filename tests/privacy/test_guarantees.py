@@ -8,7 +8,7 @@ from support import SMALL
 
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
-from fl_ppae.privacy.events import Event, PoissonGaussian, Unprotected
+from fl_ppae.privacy.events import Declared, Event, PoissonGaussian, Unprotected
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED
 from fl_ppae.privacy.guarantees import Spending, guarantees, is_formal, spending_of
 from fl_ppae.privacy.ledger import Terms
@@ -45,6 +45,23 @@ def test_a_first_formal_run_has_a_total_that_is_all_it_adds() -> None:
     assert is_formal({"hospital-0": found})
     assert promised["total"].formal
     assert promised["total"].epsilon == found.total
+
+
+def test_an_accepted_loss_is_in_every_number_and_leaves_none_at_its_own_delta() -> None:
+    run = config(share="updates+encodings", encoding_noise_epsilon=4.0, label_epsilon=2.0)
+    clean, _ = spent(run, EARLIER)
+    found, _ = spent(run, EARLIER, Declared(5.0, 1e-4))
+    promised = guarantees(run, {"hospital-0": found})
+    for name in ("updates", "encodings"):
+        before = guarantees(run, {"hospital-0": clean})[name].epsilon
+        after = promised[name].epsilon
+        assert promised[name].formal and before is not None and after is not None and after > before + 5
+    assert not promised["labels"].formal
+    assert "counted in the total only" in promised["labels"].note
+    found, _ = spent(run, EARLIER, Declared(5.0, 1e-3))
+    for guarantee in guarantees(run, {"hospital-0": found}).values():
+        assert not guarantee.formal
+        assert guarantee.epsilon is None
 
 
 @pytest.mark.parametrize("artefact", ["updates", "encodings", "labels", "diagnostics"])
