@@ -99,6 +99,7 @@ def enrol(message: Message, context: Context) -> Message:
         "records": len(hospital.train),
         "test-records": len(hospital.test) if _shares_test_part(config, hospital) else 0,
         "events": messages.events_text(ledger.events if ledger else ()),
+        "chain": messages.chain_text(ledger.chain.heads if ledger else ()),
     }
     return messages.reply(message, {CLAIM: ConfigRecord(claim)})
 
@@ -248,7 +249,8 @@ def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -
     private = ledger.terms.noise_multiplier is not None
     spent = epsilon(updates(ledger.events), ledger.terms.delta).spent if private else math.inf
     reason = messages.reason_text(reason)
-    return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent))
+    chain = messages.chain_text(ledger.chain.heads)
+    return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent, chain))
 
 
 def _upload_claim(
@@ -260,6 +262,7 @@ def _upload_claim(
         "reason": messages.reason_text(reason),
         "chunks": chunks,
         "events": messages.events_text(ledger.events if ledger else ()),
+        "chain": messages.chain_text(ledger.chain.heads if ledger else ()),
     }
     return ConfigRecord(claim)
 

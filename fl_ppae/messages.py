@@ -3,20 +3,21 @@
 | message | server asks with | hospital answers with |
 |---|---|---|
 | `query.hello` | nothing | its name, index, the federation's size |
-| `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, events |
+| `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, claim |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 
-A hospital that declines answers with a claim that says so and why, and with nothing else. One that fails
-answers with Flower's error and a fixed text (`hospital.failures`). Anything else is a bug, and
-`outgoing.check_outgoing` stops it before it leaves the hospital.
+A claim holds the ledger's events and chain of checksums. A hospital that declines answers with a claim that
+says so and why, and with nothing else. One that fails answers with Flower's error and a fixed text
+(`hospital.failures`). Anything else is a bug, and `outgoing.check_outgoing` stops it before it leaves.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,14 +39,15 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
 )
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
 LONGEST_TEXT = 300  # characters of a name or reason
+CHAIN_DIGITS = 16  # of a ledger line's checksum, in a claim
 RECORDS = "num-examples"  # the key that FedAvg weights by
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
 CLAIM_KEYS = {
     HELLO: {"hospital", "index", "hospitals", "deployed"},
-    ENROL: {"hospital", "status", "reason", "records", "test-records", "events"},
-    TRAIN: {"hospital", "status", "reason", "events", "epsilon"},
-    ENCODINGS: {"hospital", "status", "reason", "chunks", "events"},
+    ENROL: {"hospital", "status", "reason", "records", "test-records", "events", "chain"},
+    TRAIN: {"hospital", "status", "reason", "events", "epsilon", "chain"},
+    ENCODINGS: {"hospital", "status", "reason", "chunks", "events", "chain"},
     EVALUATE: {"hospital"},
 }
 
@@ -56,13 +58,40 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a hospital reports about one round: its status and everything it has released so far."""
+    """What a hospital reports about one round: its status and everything it has released so far.
+
+    Attributes:
+        chain: the checksums of its ledger's lines, see `chain_text`.
+    """
 
     hospital: str
     status: str
     reason: str
     events: tuple[Event, ...]
     epsilon: float
+    chain: str = ""
+
+
+def chain_text(heads: Iterable[str]) -> str:
+    """The first `CHAIN_DIGITS` of each line's checksum, which is of terms, events and random bits."""
+    return "".join(head[:CHAIN_DIGITS] for head in heads)
+
+
+def read_chain(record: ConfigRecord) -> str:
+    """The chain in a claim.
+
+    Raises:
+        Malformed: it has not the form of one.
+    """
+    chain = record.get("chain")
+    if not is_chain(chain):
+        raise Malformed("its chain is not one of checksums")
+    return str(chain)
+
+
+def is_chain(value: object) -> bool:
+    """True for a text that `chain_text` can return."""
+    return isinstance(value, str) and bool(re.fullmatch(rf"([0-9a-f]{{{CHAIN_DIGITS}}})*", value))
 
 
 def events_text(events: Iterable[Event]) -> str:
@@ -79,6 +108,7 @@ def claim_record(claim: Claim) -> ConfigRecord:
             "reason": claim.reason,
             "events": events_text(claim.events),
             "epsilon": claim.epsilon if math.isfinite(claim.epsilon) else -1.0,
+            "chain": claim.chain,
         }
     )
 
@@ -104,6 +134,7 @@ def read_claim(content: RecordDict) -> Claim:
         reason_text(str(record["reason"])),
         events,
         math.inf if epsilon < 0 else epsilon,
+        read_chain(record),
     )
 
 

@@ -109,6 +109,7 @@ _VALUES: Mapping[str, Callable[[object], bool]] = {
     "epsilon": lambda value: isinstance(value, float) and (value == -1 or 0 <= value < math.inf),
     "status": lambda value: isinstance(value, str),
     "events": lambda value: isinstance(value, str),
+    "chain": messages.is_chain,
 }
 
 

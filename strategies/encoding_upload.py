@@ -121,24 +121,24 @@ def _read(
     if reply.has_error():
         raise Malformed(reply.error.reason)
     try:
-        claim, events = _claim(reply)
+        claim, events, chain = _claim(reply)
     except Malformed as unreadable:  # then it does not hold
         server_ledger.refute(name, str(unreadable))
         raise
     declined = claim.get("status") == DECLINED
     part, server_round = request.part, request.server_round
-    if problem := server_ledger.settle_upload(name, events, part, server_round, declined=declined):
+    if problem := server_ledger.settle_upload(name, events, chain, part, server_round, declined=declined):
         raise Malformed(problem)
     if declined:
         raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
     return message_arrays.read_chunk(reply.content, request.encoding, part == TRAIN_PART, request.num_classes)
 
 
-def _claim(reply: Message) -> tuple[ConfigRecord, tuple[Event, ...]]:
+def _claim(reply: Message) -> tuple[ConfigRecord, tuple[Event, ...], str]:
     claim = reply.content.config_records.get(CLAIM)
     if claim is None or "events" not in claim:
         raise Malformed("its upload has no claim with events")
-    return claim, messages.read_events(claim)
+    return claim, messages.read_events(claim), messages.read_chain(claim)
 
 
 def _join(chunks: list[tuple[np.ndarray, np.ndarray | None]]) -> Upload:

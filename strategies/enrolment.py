@@ -31,12 +31,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A hospital's answer before round 1: its records, what they have paid so far, or why it declines."""
+    """A hospital's answer before round 1: its records, what they have paid so far, or why it declines.
+
+    Attributes:
+        chain: of its ledger; empty if it declines without having opened it.
+    """
 
     records: int
     test_records: int
     history: tuple[Event, ...]
     declined: str = ""
+    chain: str = ""
 
 
 def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
@@ -99,6 +104,7 @@ def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str
             int(claim["test-records"]),  # type: ignore[arg-type]
             messages.read_events(claim),
             declined,
+            messages.read_chain(claim),
         )
     return enrolments
 

@@ -32,6 +32,7 @@ from fl_ppae.privacy.events import (
 from fl_ppae.privacy.figures import REFUTED, Figure
 from fl_ppae.privacy.guarantees import Spending, spending_of, updates_figure
 from fl_ppae.privacy.ledger import Terms
+from strategies.chains import SeenChain
 
 ACTIVE, STOPPED, EXCLUDED = "active", "stopped", "excluded"
 _MOST_DIVERGENCE, _MOST_STEPS = 200.0, 10**9  # of refuted events whose epsilon is computed
@@ -49,6 +50,7 @@ class Account:
         status: active, stopped (it declined) or excluded (its claim or reply did not hold).
         refuted: why its claim did not hold; empty while all its claims do.
         refuted_events, refuted_epsilon: of that claim.
+        seen: the hospital's ledger as it was last seen; None leaves it unchecked.
     """
 
     terms: Terms
@@ -60,6 +62,7 @@ class Account:
     refuted: str = ""
     refuted_events: tuple[Event, ...] = ()
     refuted_epsilon: float = 0.0
+    seen: SeenChain | None = None
 
     def counted_events(self) -> tuple[Event, ...]:
         """The events that count: charged, claimed or refuted, whichever cost more."""
@@ -85,6 +88,10 @@ class Account:
         events = self.counted_events()
         found = spending_of(events, events[len(self.history) :], self.terms)
         return replace(found, updates=self.figure(), refuted=self.refuted)
+
+    def broken(self, chain: str) -> str:
+        """Why its ledger can't be what was last seen; empty if it can, and it is then remembered."""
+        return self.seen.problem(chain) if self.seen is not None else ""
 
     def _cost(self, events: tuple[Event, ...]) -> tuple[int, float, int]:
         return len(unprotected(events)), epsilon(updates(events), self.terms.delta).spent, len(events)
@@ -122,12 +129,21 @@ class ServerLedger:
         account.charges += account.terms.upload_events(part, server_round)
 
     def settle_upload(
-        self, name: str, events: tuple[Event, ...], part: str, server_round: int, *, declined: bool
+        self,
+        name: str,
+        events: tuple[Event, ...],
+        chain: str,
+        part: str,
+        server_round: int,
+        *,
+        declined: bool,
     ) -> str:
         """Check an upload's events. If they don't hold, exclude the hospital and say why; else empty."""
         account = self.accounts[name]
         costs = account.terms.upload_events(part, server_round)
         problem = _unfounded(account, events)
+        if not problem and (chain or not declined):  # it may decline without opening its ledger
+            problem = account.broken(chain)
         if not (problem or declined) and any(cost not in events for cost in costs):
             problem = f"it uploaded encodings of its {part} part without an event for them"
         if problem:
@@ -141,7 +157,7 @@ class ServerLedger:
     def settle(self, name: str, claim: Claim, server_round: int) -> None:
         """Check a hospital's claim for `server_round`: accept it, or stop or exclude the hospital."""
         account = self.accounts[name]
-        if problem := _problem(account, claim, server_round):
+        if problem := _problem(account, claim, server_round) or account.broken(claim.chain):
             self.refute(name, problem, claim.events, claim.epsilon)
             return
         account.claimed = claim.events

@@ -24,7 +24,7 @@ from fl_ppae.messages import (
 from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.simulation.in_process import InProcessGrid
 
-ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "events"}
+ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "events", "chain"}
 
 
 class Listening(InProcessGrid):
@@ -47,10 +47,13 @@ def expected_records(question: Message, config: RunConfig) -> dict[str, set[str]
         HELLO: {CLAIM: {"hospital", "index", "hospitals", "deployed"}},
         ENROL: {CLAIM: ENROL_KEYS},
         TRAIN: {
-            CLAIM: {"hospital", "status", "reason", "events", "epsilon"},
+            CLAIM: {"hospital", "status", "reason", "events", "epsilon", "chain"},
             METRICS: {"num-examples", *measured},
         },
-        ENCODINGS: {CLAIM: {"hospital", "status", "reason", "chunks", "events"}, ARRAYS: {"encodings"}},
+        ENCODINGS: {
+            CLAIM: {"hospital", "status", "reason", "chunks", "events", "chain"},
+            ARRAYS: {"encodings"},
+        },
         EVALUATE: {CLAIM: {"hospital"}, METRICS: {"num-examples", *loss}},
     }[kind]
     if kind == TRAIN and config.shares_updates:
@@ -119,6 +122,9 @@ def test_a_claim_is_read_as_it_was_written(epsilon: float) -> None:
     [
         {"status": "excellent"},
         {"status": ["trained"]},
+        {"chain": "a" * 15},
+        {"chain": "A" * 16},
+        {"chain": 1},
         {"events": "not JSON"},
         {"events": "5"},
         {"events": "[5]"},

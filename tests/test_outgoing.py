@@ -23,6 +23,7 @@ from fl_ppae.outgoing import Leak, Outgoing, check_outgoing
 from fl_ppae.privacy.events import PoissonGaussian
 
 ENCODER = {"1.weight": (16, 784), "1.bias": (16,)}
+CHAIN = "0123456789abcdef" * 2
 EVENTS = messages.events_text([PoissonGaussian(1.5, 0.25, 4, 1)])
 CLAIMS: dict[str, dict[str, Any]] = {
     HELLO: {"hospital": "hospital-0", "index": 0, "hospitals": 3, "deployed": False},
@@ -33,9 +34,24 @@ CLAIMS: dict[str, dict[str, Any]] = {
         "records": 100,
         "test-records": 20,
         "events": EVENTS,
+        "chain": CHAIN,
     },
-    TRAIN: {"hospital": "hospital-0", "status": "trained", "reason": "", "events": EVENTS, "epsilon": 2.0},
-    ENCODINGS: {"hospital": "hospital-0", "status": "ready", "reason": "", "chunks": 1, "events": EVENTS},
+    TRAIN: {
+        "hospital": "hospital-0",
+        "status": "trained",
+        "reason": "",
+        "events": EVENTS,
+        "epsilon": 2.0,
+        "chain": CHAIN,
+    },
+    ENCODINGS: {
+        "hospital": "hospital-0",
+        "status": "ready",
+        "reason": "",
+        "chunks": 1,
+        "events": EVENTS,
+        "chain": CHAIN,
+    },
     EVALUATE: {"hospital": "hospital-0"},
 }
 REFUSED = {"status": "declined", "reason": "the budget is spent"}
@@ -135,6 +151,9 @@ def test_a_reply_has_a_claim_with_all_its_keys(kind: str) -> None:
         {"events": json.dumps(json.loads(EVENTS), indent=1)},  # the same events in another spelling
         {"events": EVENTS.replace("1.5", "-1.5")},
         {"events": 5},
+        {"chain": CHAIN[:-1]},
+        {"chain": CHAIN.upper()},
+        {"chain": 5},
     ],
     ids=str,
 )

@@ -23,6 +23,7 @@ from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
+from strategies.chains import SeenChain, remembered
 from strategies.enrolment import Enrolment, Member, enrol, meet
 from strategies.robust import check_enough
 from strategies.server_ledger import ACTIVE, STOPPED, Account, ServerLedger
@@ -102,12 +103,20 @@ def start_session(
         "versions": versions(),
     }
     write_json(run.path / "config.json", document)
-    server_ledger = _open_server_ledger(plan, config, str(grid.run.run_id), enrolments)
+    seen = {
+        member.name: SeenChain(member.name, remembered(member.name) if member.deployed else None)
+        for member in members
+    }
+    server_ledger = _open_server_ledger(plan, config, str(grid.run.run_id), enrolments, seen)
     return Session(grid, config, run, dataset, members, enrolments, server_ledger, deal)
 
 
 def _open_server_ledger(
-    plan: Plan, config: RunConfig, run: str, enrolments: Mapping[str, Enrolment]
+    plan: Plan,
+    config: RunConfig,
+    run: str,
+    enrolments: Mapping[str, Enrolment],
+    seen: Mapping[str, SeenChain],
 ) -> ServerLedger:
     accounts = {}
     for hospital in plan.hospitals:
@@ -118,8 +127,15 @@ def _open_server_ledger(
             enrolment.history,
             status=status,
             reason=enrolment.declined,
+            seen=seen[hospital.name],
         )
-    return ServerLedger(accounts)
+    server_ledger = ServerLedger(accounts)
+    for name, enrolment in enrolments.items():
+        opened = enrolment.chain or not enrolment.declined
+        if opened and (problem := accounts[name].broken(enrolment.chain)):
+            _warn(f"{name} is excluded: {problem}")
+            server_ledger.refute(name, problem, enrolment.history)
+    return server_ledger
 
 
 def _draw_label_distributions(deal: Deal, run: RunDirectory) -> None:

@@ -14,6 +14,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
+from fl_ppae.hospital.failures import FAILED, LOG
 from fl_ppae.hospital.ledgers import MAIN, Site, site_of
 from fl_ppae.hospital.record_sets import keyed_digests
 from fl_ppae.privacy import ledger as ledger_module
@@ -113,6 +114,8 @@ def test_a_fresh_state_directory_of_the_same_site_is_not_a_fresh_budget(
     elsewhere = Site(tmp_path / "elsewhere", site.guard)
     with pytest.raises(UserError, match="belong to another ledger"):
         elsewhere.state_of(MAIN, dataset_of(own))
+    unknown = Site(tmp_path / "elsewhere", tmp_path / "unguarded")
+    assert len(pay(unknown, MAIN, dataset_of(own)).events) == 1, "said in docs/privacy.md"
 
 
 def test_a_copied_state_directory_is_refused(site: Site, own: Path, tmp_path: Path) -> None:
@@ -198,3 +201,48 @@ def test_by_default_every_run_of_a_site_inherits_what_was_spent_also_per_file(
     assert first.summary["epsilon"]["hospital-0"] < second.summary["epsilon"]["hospital-0"]
     assert len(second.ledger["hospitals"]["hospital-0"]["events"]) == 6
     assert len(read_ledger(home / "ledger.jsonl").events) == 6
+
+
+def test_a_server_excludes_a_hospital_whose_whole_machine_was_restored(
+    federate: Callable[..., Run], own: Path, tmp_path: Path
+) -> None:
+    """State and guard go back together, so that the hospital itself can't notice."""
+    home = tmp_path / "home"
+    limits = {"max-epsilon": 60.0, "max-delta": 1e-3}
+    directories = {"state-dir": str(tmp_path / "hospital"), "site-dir": str(tmp_path / "site")}
+    node = {"partition-id": 0, "num-partitions": 1, "data-file": str(own), **limits, **directories}
+    federate("first", nodes=[node], target_epsilon=50.0, num_server_rounds=1)
+    for name in ("hospital", "site"):
+        shutil.copytree(tmp_path / name, tmp_path / "backup" / name)
+    second = federate("second", nodes=[node], target_epsilon=50.0, num_server_rounds=1)
+    assert [row["status"] for row in second.rows("hospitals.csv")] == ["trained"]
+    for name in ("hospital", "site"):
+        shutil.rmtree(tmp_path / name)
+        shutil.copytree(tmp_path / "backup" / name, tmp_path / name)
+    third = federate("third", nodes=[node], target_epsilon=50.0, num_server_rounds=1)
+    (row,) = third.rows("hospitals.csv")
+    assert row["status"] == "excluded"
+    assert "its ledger" in row["reason"]
+    assert not third.summary["formal"]
+    (kept,) = (home / "server" / "hospitals").glob("*.json")
+    kept.unlink()
+    fourth = federate("fourth", nodes=[node], target_epsilon=50.0, num_server_rounds=1)
+    assert [one["status"] for one in fourth.rows("hospitals.csv")] == ["trained"]
+
+
+@pytest.mark.parametrize("why", ["overlap", "deleted"])
+def test_why_a_site_refuses_its_own_file_or_ledger_is_told_to_its_operator_alone(
+    federate: Callable[..., Run], own: Path, tmp_path: Path, why: str
+) -> None:
+    site = Site(tmp_path / "state", tmp_path / "home" / "site")
+    pay(site, MAIN, dataset_of(own))
+    state_dir = tmp_path / ("state" if why == "deleted" else "fresh")
+    if why == "deleted":
+        site.state_of(MAIN).ledger_path.unlink()
+    limits = {"max-epsilon": 60.0, "max-delta": 1e-3, "state-dir": str(state_dir)}
+    node: dict[str, Any] = {"partition-id": 0, "num-partitions": 1, "data-file": str(own), **limits}
+    with pytest.raises(UserError) as told:
+        federate("run", nodes=[node], target_epsilon=50.0)
+    assert str(told.value) == f"a hospital could not answer query.enrol: {FAILED}"
+    words = "is missing although it had" if why == "deleted" else "190 records of own.npz belong to another"
+    assert words in (state_dir / LOG).read_text()

@@ -30,7 +30,7 @@ def account(**changes: Any) -> tuple[Account, ServerLedger]:
 
 
 def settled(server_ledger: ServerLedger, events: tuple[Any, ...], *, declined: bool = False) -> str:
-    return server_ledger.settle_upload("hospital-0", events, "train", 10, declined=declined)
+    return server_ledger.settle_upload("hospital-0", events, "", "train", 10, declined=declined)
 
 
 def test_an_upload_is_charged_when_it_is_asked_for_and_refunded_only_if_declined() -> None:
