@@ -29,7 +29,7 @@ from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.hospital.watch import Watch, watched
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
-from fl_ppae.privacy.events import PoissonGaussian, updates
+from fl_ppae.privacy.events import PoissonGaussian, by_kind
 from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Stream, seeded_stream
 from fl_ppae.simulation.in_process import InProcessGrid
@@ -120,11 +120,12 @@ def train_with_canaries(
             if weights is not None:
                 weights.add(_moved(sent, content))
             after_round()
+    paid, *_others = by_kind(messages.read_claim(content).events)
     return Training(
         coins,
         {name: each.scores for name, each in scores.items()},
         weights.scores if weights is not None else None,
-        updates(messages.read_claim(content).events),
+        paid,
         checks,
     )
 

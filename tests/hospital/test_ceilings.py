@@ -166,6 +166,7 @@ class Asked:
     def __init__(self, folder: Path, **node: Any) -> None:
         self.state = folder / "state"
         data = {"data-file": str(write_npz(folder / "own.npz", 130)), "state-dir": str(self.state)}
+        data["site-dir"] = str(folder / "site")
         self.node = {**SIMULATED, **data, "max-epsilon": 8, "max-delta": 1e-3, **node}
         self.start()
 
