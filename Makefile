@@ -14,7 +14,7 @@ run: $(INSTALLED)
 test test-long: export OMP_NUM_THREADS = 1
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=10
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m long

@@ -38,6 +38,12 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FL_PPAE_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(autouse=True)
+def own_draws() -> None:
+    """What a test draws from torch's global generator does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def data_file(tmp_path: Path) -> Path:
     return write_npz(tmp_path / "tiny.npz")

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from support import write_npz
 
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -63,10 +64,9 @@ def test_everything_is_imported_from_the_wheel(installed: Path, tmp_path: Path) 
 
 
 def test_a_simulation_is_found_from_another_directory(installed: Path, tmp_path: Path) -> None:
-    plan = run(
-        installed, tmp_path, "fl-ppae", "plan", "pathmnist_iid", "-c", "data-source=stand-in", "--json"
-    )
-    assert json.loads(plan)["simulation"] == "pathmnist_iid"
+    data = ("-c", "data-source=file", "-c", f"data-file={write_npz(tmp_path / 'tiny.npz')}")
+    plan = run(installed, tmp_path, "fl-ppae", "plan", "mnist_iid", *data, "-c", "min-records=10", "--json")
+    assert json.loads(plan)["simulation"] == "mnist_iid"
 
 
 def test_a_report_s_templates_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from attacks.audits import audited
+from attacks.attacked import PLAIN
+from attacks.audits import TINY, audited
 from support import Run
 
-from fl_ppae.attacks import adversarial_examples
+from fl_ppae.attacks import adversarial_examples, audited_run
 
 
 def test_origins_show_if_hospitals_keep_their_own_encoders_and_not_in_iid_updates(
-    federate: Callable[..., Run],
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(audited_run, "QUICK", dataclasses.replace(TINY, origins=100))
+
     def accuracy(share: str) -> dict:
-        run = federate(share, share=share, dp_scope="none", noise_multiplier=0.0, num_server_rounds=4)
+        run = federate(share, share=share, num_server_rounds=4, **PLAIN)
         (row,) = audited(run, "--attacks", "hospital-inference")["results"]
         return row
 
     apart, common = accuracy("encodings"), accuracy("updates")
     assert apart["chance"] == common["chance"] == pytest.approx(1 / 3)
-    assert apart["value"] > 0.8
-    assert common["low"] < 1 / 3 < common["high"]
+    assert apart["value"] > 0.6
+    assert common["value"] == pytest.approx(1 / 3, abs=0.2)  # five standard deviations of 150 guesses
 
 
 def test_extraction_copies_a_linear_classifier(federate: Callable[..., Run]):
-    run = federate("run")
+    run = federate("run", **PLAIN)  # a classifier that is right, so that its answers are not all the same
     rows = audited(run, "--attacks", "model-extraction")["results"]
     agreement, copy, original = rows
     assert copy["metric"] == original["metric"] == "accuracy"
     assert abs(copy["value"] - original["value"]) <= 1 - agreement["value"]
     assert original["variant"] == "of the classifier copied"
     assert agreement["value"] > 0.9  # 60 queries, encodings of 16 numbers
-    assert agreement["chance"] < 0.3
+    assert agreement["chance"] < 0.5
 
 
 def test_adversarial_examples_work(federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("art")
     monkeypatch.setattr(adversarial_examples, "_RADII", (1, 64))  # the prototypes are far from each other
     monkeypatch.setattr(adversarial_examples, "_SHOWN", 64)
-    run = federate("run", dp_scope="none", noise_multiplier=0.0)
+    run = federate("run", **PLAIN)
     rows = {row["variant"]: row for row in audited(run, "--attacks", "adversarial-examples")["results"]}
     assert list(rows) == ["unchanged", "FGSM, 64/255", "PGD, 64/255"]
-    assert rows["unchanged"]["value"] > 0.6
+    assert rows["unchanged"]["value"] > 0.5
     assert rows["PGD, 64/255"]["value"] < rows["PGD, 64/255"]["chance"] - 0.3
 
 

@@ -22,11 +22,11 @@ from fl_ppae.attacks.received import received_rounds, simulated_updates
 def test_updates_give_their_records_away_and_not_under_dp(federate: Callable[..., Run], tmp_path: Path):
     work = {"record_messages": True, "data_file": str(noise_images(tmp_path / "noise.npz"))}
     plain = attacked(federate("plain", **work, **PLAIN), membership_updates.ATTACK)
-    assert row(plain, "auc", "cosine, 2 rounds").low > 0.6
+    assert row(plain, "auc", "cosine, 2 rounds").value > 0.95
     private = attacked(federate("private", noise_multiplier=20.0, **work), membership_updates.ATTACK)
     found = row(private, "auc", "cosine, 2 rounds")
-    assert found.low < 0.6
-    assert found.undefended > found.value + 0.1
+    assert found.value < 0.85  # of 20 members, 0.5 with a standard deviation of 0.09
+    assert found.undefended > 0.95
 
 
 def test_received_rounds_are_the_run_again(federate: Callable[..., Run]):
@@ -69,10 +69,10 @@ def test_a_class_mix_is_inferred_from_updates_if_hospitals_differ(
     plain = attacked(federate("plain", **work, **PLAIN), property_inference.ATTACK)
     found = row(plain, "total variation")
     assert found.chance > 0.6
-    assert found.value < 0.6 * found.chance
+    assert found.value < 0.7 * found.chance
     noisy = attacked(federate("noisy", noise_multiplier=20.0, **work), property_inference.ATTACK)
     assert row(noisy, "total variation").value > found.value + 0.1
-    assert row(noisy, "total variation").undefended < 0.6 * found.chance
+    assert row(noisy, "total variation").undefended < 0.7 * found.chance
     assert [each.group for each in plain.details] == ["hospital-0", "hospital-1", "hospital-2"]
 
 
@@ -96,6 +96,7 @@ def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
         assert found.variant == "batch 1"
         assert found.undefended > found.chance > found.value
     assert {each.variant for each in private.details} == {"batch 2"}
+    monkeypatch.setattr(gradient_inversion, "BATCHES", (1,))
     plain = attacked(federate("plain", **work, **PLAIN), gradient_inversion.ATTACK, searches=150)
     assert row(plain, "psnr").value == row(plain, "psnr").undefended
     assert row(plain, "psnr").value == pytest.approx(row(private, "psnr").undefended)

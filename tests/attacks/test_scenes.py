@@ -95,7 +95,7 @@ def test_the_victims_of_updates_are_the_test_split_by_the_common_encoder(federat
 
 @pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
 def test_attackers_of_noised_uploads_know_all_but_the_noise(federate: Callable[..., Run], share: str):
-    noised = {"encoding_noise_epsilon": 500.0, "projection_size": 8}  # little: what is known shows
+    noised = {"encoding_noise_epsilon": 200.0, "projection_size": 8}  # little: what is known shows
     opening = opened(federate("run", share=share, **noised), Effort(60, 90, 2, 4, 60, 30))
     assert opening.release is not None
     scene = scenes.white_box(opening, SERVER_SPLIT)

@@ -47,13 +47,13 @@ def test_no_threshold_with_so_few_false_positives_hits_more(rate: float, levels:
 
 def test_guesses_are_at_chance_within_their_intervals():
     held = 0
-    for seed in range(20):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         inside, outside = rng.normal(size=2000), rng.normal(size=2000)
         area, hits = membership_auc(inside, outside), true_positive_rate(inside, outside, 0.01)
         held += (area.low < 0.5 < area.high) + (hits.low < 0.01 < hits.high)
         assert area.high - area.low < 0.05
-    assert held >= 35  # of 40, 95 % each
+    assert held >= 17  # of 20, 95 % each
 
 
 @pytest.mark.parametrize("records", [2, 31, 100])

@@ -26,7 +26,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
     """`digits(adversary="scaled")`: the summary of a run of 5 hospitals with 270 MNIST digits each, no DP."""
     real_data(MNIST.name)
     folder = tmp_path_factory.mktemp("digits")
-    parts = {"train": 1500, "test": 300}
+    parts = {"train": 1500, "test": 2000}
     with np.load(MNIST) as data:
         arrays = {
             f"{kind}_{part}": data[f"{kind}_{part}"][:count] for part, count in parts.items() for kind in "xy"
@@ -40,7 +40,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         "dp-scope": "none",
         "autoencoder": "fc",
         "encoding-size": 16,
-        "num-server-rounds": 4,
+        "num-server-rounds": 6,
         "local-epochs": 2,
         "batch-size": 30,
         "target-delta": 1e-4,
@@ -74,7 +74,7 @@ def test_one_boosted_update_of_five_costs_accuracy_and_the_median_restores_much_
     honest = digits()["accuracy"]
     attacked = digits(adversary=behaviour)["accuracy"]
     defended = digits(adversary=behaviour, aggregation="median")["accuracy"]
-    assert attacked < honest - 0.1
+    assert attacked < honest - 0.07  # 0.14 to 0.22 when measured, over two seeds
     assert defended > attacked + 0.05
 
 

