@@ -27,6 +27,7 @@ from fl_ppae.hospital.failures import failure
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
 from fl_ppae.hospital.node_keys import read_node
+from fl_ppae.hospital.own_repeats import log_repeats
 from fl_ppae.hospital.requests import asked, text_in, train_request, upload_request
 from fl_ppae.hospital.site import Hospital, open_hospital
 from fl_ppae.hospital.state import TrainingState
@@ -92,6 +93,8 @@ def enrol(message: Message, context: Context) -> Message:
     if ledger is not None:
         earlier = ledger.events[: ledger.history]
         reason = over_limit(ledger, earlier, _whole_run(hospital, config, ledger.terms), hospital)
+        if hospital.identity.deployed:
+            log_repeats(hospital, config, earlier)
     claim: Claims = {
         "hospital": hospital.identity.name,
         "status": DECLINED if reason else READY,

@@ -9,7 +9,9 @@ from typing import Any
 from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import choose, prepare
 from fl_ppae.config import RunConfig
+from fl_ppae.data.repeats import examine
 from fl_ppae.privacy.plan import make_plan, shared_noise_plan
+from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import plan_table, title
 
@@ -20,6 +22,8 @@ def command(arguments: argparse.Namespace) -> int:
     prepared = prepare(chosen, arguments.hospitals)
     config = chosen.config
     plan = make_plan(config, prepared.records)
+    findings = examine(prepared.deal.dataset)
+    costs = planned_costs(repeated_in(prepared.deal, config), plan, config)
     shared = shared_noise_plan(config, prepared.records)
     all_noised = bool(config.encoding_noise_epsilon and config.label_epsilon)
     hospitals: list[dict[str, Any]] = [
@@ -39,6 +43,8 @@ def command(arguments: argparse.Namespace) -> int:
         "target_epsilon": config.target_epsilon,
         "target_delta": config.target_delta,
         "hospitals": hospitals,
+        "data_findings": findings.document(),
+        "repeated_records": [cost.document() for cost in costs],
         "warnings": list(plan.warnings),
     }
     heading = title(f"Plan of {chosen.simulation.name}", prepared.source.label)
@@ -53,7 +59,7 @@ def command(arguments: argparse.Namespace) -> int:
         plain = [what for what, budget in _uploaded(config).items() if not budget]
         text = f"{' and '.join(plain)} leave plain: no guarantee for them or for what is learned from them"
         console.print(text, style="yellow", highlight=False)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *findings.in_words(), *in_words(costs)):
         warn(console, warning)
     return 0
 

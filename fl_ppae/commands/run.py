@@ -21,8 +21,10 @@ from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Prepared, choose, prepare
 from fl_ppae.commands.progress import Progress
 from fl_ppae.config import RunConfig
+from fl_ppae.data.repeats import examine
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.plan import make_plan
+from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.reporting.tables import run_tables, title
 from fl_ppae.runs.directory import check_free, new_run_path
 from fl_ppae.runs.status import RunFailed, mark_failed, one_line, summary_so_far
@@ -88,7 +90,9 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     if config.adversary != "none":
         who = f"adversary-hospitals {config.adversary_hospitals} will act as {config.adversary}"
         console.print(f"attack run: {who}", style="bold white on red", highlight=False)
-    for warning in plan.warnings:
+    found = examine(prepared.deal.dataset).in_words()
+    found += in_words(planned_costs(repeated_in(prepared.deal, config), plan, config))
+    for warning in (*plan.warnings, *found):
         warn(console, warning)
     return _Start(prepared, config, run_directory, frozenset(given))
 

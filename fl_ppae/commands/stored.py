@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from fl_ppae.commands.output import show
+from fl_ppae.config import RunConfig
+from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.reporting.tables import data_table, run_tables, runs_table
 from fl_ppae.runs.stored import all_runs, find_run
 
@@ -36,19 +38,30 @@ def show_run(arguments: argparse.Namespace) -> int:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """List the official data files on this machine."""
+    """List the official data files on this machine, and what their readers must know of them."""
     from fl_ppae.data.official import describe_available
+    from fl_ppae.data.repeats import examine
+    from fl_ppae.data.sources import resolve
 
-    rows = [
-        {
-            "dataset": found.spec.title,
-            "image_shape": list(found.spec.image_shape),
-            "classes": found.spec.num_classes,
-            "state": found.state,
-            "path": str(found.path),
-            "detail": found.detail,
-        }
-        for found in describe_available()
-    ]
-    show({"datasets": rows}, [data_table(rows)], as_json=arguments.json)
+    def findings(spec: DatasetSpec) -> list[str]:
+        config = RunConfig.from_flat({"dataset": spec.name, "data-source": spec.publisher})
+        return examine(resolve(config)).in_words()
+
+    rows, notes = [], []
+    for found in describe_available():
+        known = findings(found.spec) if found.state == "present" else []
+        rows.append(
+            {
+                "dataset": found.spec.title,
+                "image_shape": list(found.spec.image_shape),
+                "classes": found.spec.num_classes,
+                "state": found.state,
+                "path": str(found.path),
+                "detail": found.detail,
+                "findings": known,
+            }
+        )
+        if known:
+            notes.append(f"{found.spec.title}: {'; '.join(known)}")
+    show({"datasets": rows}, [data_table(rows), *notes], as_json=arguments.json)
     return 0

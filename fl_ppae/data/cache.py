@@ -1,6 +1,6 @@
 """A dataset as memory-mapped files, converted once and shared by every worker.
 
-A cache is a folder `<dataset>-<kind>-<digest>` with six `.npy` files and `meta.json`. A rename makes it
+A cache is a folder `<dataset>-<kind>-<digest>` with nine `.npy` files and `meta.json`. A rename makes it
 appear complete or not at all. Sizes and types are checked whenever it is opened, checksums once per run.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,14 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock
 
+from fl_ppae.data.identities import identities
 from fl_ppae.data.npz import SPLITS, Arrays
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
 
 # Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
-_FORMAT = 1
+_FORMAT = 2
 
 Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
 
@@ -66,13 +67,17 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One dataset, opened. `path` is all that another process needs: `open_cache(path)`."""
+    """One dataset, opened. `path` is all that another process needs: `open_cache(path)`.
+
+    `identities`: (N,) int64 for each split, by its name, as of `data.identities`.
+    """
 
     spec: DatasetSpec
     source: DataSource
     train: Split
     val: Split
     test: Split
+    identities: Mapping[str, np.ndarray]
     path: Path
 
 
@@ -126,6 +131,8 @@ def _cache_path(spec: DatasetSpec, source: DataSource) -> Path:
 
 def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) -> None:
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+    numbers = identities({split: arrays[f"{split}_images"] for split in SPLITS})
+    arrays = arrays | {f"{split}_identities": numbers[split] for split in SPLITS}
     try:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
@@ -153,24 +160,29 @@ def _open(path: Path, checksums: bool) -> Dataset:
         if meta["format"] != _FORMAT:
             raise _DamagedError(f"format {meta['format']}, not {_FORMAT}")
         splits = {split: _map_split(path, split, spec, counts[split]) for split in SPLITS}
+        numbers = {split: _map_integers(path, split, "identities", counts[split]) for split in SPLITS}
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{type(error).__name__}: {error}") from None
     if checksums:
         for name, expected in crc32.items():
             if _crc32(path / f"{name}.npy") != expected:
                 raise _DamagedError(f"{name}.npy has a different checksum from when it was written")
-    return Dataset(spec=spec, source=source, path=path, **splits)
+    return Dataset(spec=spec, source=source, path=path, identities=numbers, **splits)
 
 
 def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any) -> Split:
     images = np.load(path / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(path / f"{split}_labels.npy", mmap_mode="r", allow_pickle=False)
     right = (count, spec.size, spec.size, spec.channels)
     if images.shape != right or images.dtype != np.uint8:
         raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
-    if labels.shape != (count,) or labels.dtype != np.int64:
-        raise _DamagedError(f"{split} labels are {labels.shape} {labels.dtype}, not ({count},) int64")
-    return Split(images, labels)
+    return Split(images, _map_integers(path, split, "labels", count))
+
+
+def _map_integers(path: Path, split: str, what: str, count: Any) -> np.ndarray:
+    values: np.ndarray = np.load(path / f"{split}_{what}.npy", mmap_mode="r", allow_pickle=False)
+    if values.shape != (count,) or values.dtype != np.int64:
+        raise _DamagedError(f"{split} {what} are {values.shape} {values.dtype}, not ({count},) int64")
+    return values
 
 
 def _crc32(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -60,6 +61,12 @@ def make_deal(dataset: Dataset, config: RunConfig, names: Sequence[str]) -> Deal
         shift = NO_SHIFT if shift_seed is None else hospital_shift(index, len(names), shift_seed)
         train[name] = HospitalRecords(dataset.train, indices, shift)
     return Deal(dataset, train, seed, shift_seed)
+
+
+def held_identities(deal: Deal, part: Literal["train", "test"]) -> dict[str, np.ndarray]:
+    """(N,) int64: the identities of each hospital's records of a part, by its name."""
+    numbers = deal.dataset.identities[part]
+    return {name: numbers[records.indices] for name, records in getattr(deal, part).items()}
 
 
 def hospital_names(count: int) -> list[str]:

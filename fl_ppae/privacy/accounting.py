@@ -97,8 +97,9 @@ def epsilon(events: Iterable[Update], delta: float) -> Epsilon:
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
     """Epsilon at `delta` of all `events` together, replace one record, by PLD; 0 for no events.
 
-    Infinite if one of them is unprotected. Train and test records are disjoint, so the part with the larger
-    epsilon counts. Declared costs are added as in `epsilon`, to either part.
+    Infinite if one of them is unprotected. A record is in the train or in the test part, so the one with the
+    larger epsilon counts; `privacy.groups` is for a record that stands in both, or several times. Declared
+    costs are added as in `epsilon`, to either part.
 
     Raises:
         ValueError: delta outside (0, 1).

@@ -57,7 +57,7 @@ class Gaussian:
 
     Attributes:
         noise_multiplier: standard deviation of the noise / clipping norm of an encoding; > 0.
-        part: train or test; their records are disjoint.
+        part: train or test.
         round: the last round before the release, from 1.
 
     Raises:

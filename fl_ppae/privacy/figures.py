@@ -21,7 +21,7 @@ class Figure:
 
 
 def largest(figures: Iterable[Figure]) -> Figure:
-    """The figure of all hospitals together, whose records are disjoint.
+    """The figure of all hospitals together, for a record that stands in one of them once.
 
     The largest epsilon, on the weakest basis; no number if one hospital has none.
     """

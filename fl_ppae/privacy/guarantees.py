@@ -84,7 +84,7 @@ def updates_figure(events: Sequence[Event], terms: Terms) -> Figure:
 def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Guarantee]:
     """The guarantee of each artefact, for one record of one hospital, and the total.
 
-    `spent` is by hospital. The federation's epsilon is the largest, because hospitals hold disjoint records.
+    `spent` is by hospital. The federation's epsilon is the largest: that of a record which stands once.
     Updates are under add-or-remove-one neighbours, everything else under replace-one. All are over the whole
     ledger: what an earlier run released without a guarantee has none in this one either. If a hospital's
     claim was refuted, nothing that left a hospital is guaranteed.

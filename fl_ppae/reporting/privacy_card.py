@@ -12,6 +12,7 @@ from fl_ppae.privacy.events import THIS_RUN, Unprotected
 from fl_ppae.privacy.figures import FORMAL, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
+from fl_ppae.reporting.records_card import about_records
 from fl_ppae.runs.stored import basis_of
 from fl_ppae.source_label import attack_in_words
 
@@ -40,6 +41,8 @@ def privacy_card(run: Path) -> str:
         _artefacts(summary["guarantees"], shared),
         "## Per hospital",
         _hospitals(summary, ledger, config["records"]),
+        "## Records",
+        about_records(summary, deployed=config["deployed"]),
         "## Proven, conjectured, measured",
         grounds_in_words(),
         "## Against whom",
@@ -131,8 +134,7 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
     lines.append(
         "The epsilon of the updates is for adding or removing one record. Two accountants compute it, and "
         "the larger value counts. The last column is for replacing one record, by PLD; it is none if "
-        "anything left without a guarantee. Hospitals hold disjoint records, so the epsilon of the "
-        "federation is the largest of theirs, not the sum."
+        "anything left without a guarantee. All are for a record that stands once in one hospital."
     )
     return "\n".join(lines)
 

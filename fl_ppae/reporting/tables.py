@@ -176,6 +176,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
         table.add_row(label, *(_number(column.get(key)) for column in columns))
     for key in leakage:
         table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))
+    table.caption = "; ".join((run.summary.get("data_findings") or {}).get("in_words") or ()) or None
     return table
 
 

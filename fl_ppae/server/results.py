@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import nn
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.privacy.figures import largest
 from fl_ppae.privacy.guarantees import as_row, guarantees, is_formal
+from fl_ppae.privacy.repeated_records import group_costs, repeated_in
+from fl_ppae.privacy.scopes import Guarantee
 from fl_ppae.server.classification import classifier_state
 from fl_ppae.server.evaluation import Measured, measure_encoder, measure_pixels
 from fl_ppae.server.round_log import RoundLog
@@ -57,5 +60,20 @@ def write_results(session: Session, encoder: nn.Module, result: Measured) -> Non
         guarantees={artefact: as_row(guarantee) for artefact, guarantee in promised.items()},
         formal=is_formal(spent),
         refuted=session.server_ledger.refuted(),
+        repeated_records=_repeated_records(session, promised),
         leakage=result.leakage,
     )
+
+
+def _repeated_records(session: Session, promised: Mapping[str, Guarantee]) -> list[dict[str, Any]] | None:
+    """What images in several records cost; None in a deployment, where nobody can compare all records."""
+    if session.deal is None:
+        return None
+    costs = group_costs(
+        repeated_in(session.deal, session.config),
+        {name: account.counted_events() for name, account in session.server_ledger.accounts.items()},
+        session.config.target_delta,
+        updates=promised["updates"].formal and session.config.shares_updates,
+        everything=promised["total"].formal,
+    )
+    return [cost.document() for cost in costs]

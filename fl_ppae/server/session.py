@@ -13,6 +13,7 @@ from fl_ppae.adversary import HONEST, check_adversaries
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal, make_deal, pooled
+from fl_ppae.data.repeats import examine
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
@@ -20,6 +21,7 @@ from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.plotting import plot_label_distributions
 from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
+from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
@@ -71,7 +73,8 @@ def start_session(
     """
     dataset = resolve(config, warn=_warn) if deal is None else deal.dataset
     check_released(config, len(dataset.val))
-    run.update(data_source=dataset.source.label)
+    findings = examine(dataset)
+    run.update(data_source=dataset.source.label, data_findings=findings.document())
     members = meet(grid)
     check_enough(config.aggregation, len(members))
     if config.adversary != HONEST:
@@ -88,7 +91,8 @@ def start_session(
     enrolments = enrol(grid, members, str(run.path))
     records = {name: enrolment.records for name, enrolment in enrolments.items()}
     plan = make_plan(config, records)
-    for warning in plan.warnings:
+    costs = [] if deal is None else planned_costs(repeated_in(deal, config), plan, config)
+    for warning in (*plan.warnings, *findings.in_words(), *in_words(costs)):
         _warn(warning)
     source = dataset.source
     document = {

@@ -1,9 +1,12 @@
 """`fl-ppae plan`: shows each hospital, and marks nominal epsilons."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from commands.command_line import STAND_IN, run
+from support import write_npz
 
 from fl_ppae import cli
 
@@ -23,3 +26,26 @@ def test_plan_shows_each_hospital_and_says_what_is_nominal(capsys: pytest.Captur
     out, _ = capsys.readouterr()
     assert "STAND-IN FOR PATHMNIST, NOT REAL DATA" in out
     assert "nominal" in out
+
+
+def test_plan_counts_repeats_and_prices_them_as_a_group(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = dict(np.load(write_npz(tmp_path / "base.npz", 300)))
+    np.savez(tmp_path / "once.npz", **arrays)
+    arrays["x_train"][::60] = arrays["x_train"][0]  # five records, of which some may become the server's
+    np.savez(tmp_path / "often.npz", **arrays)
+    plans, said = {}, {}
+    for name in ("once", "often"):
+        keys = [f"data-file={tmp_path / name}.npz", "data-source=file", "min-records=10", "target-delta=1e-3"]
+        overrides = [word for key in keys for word in ("-c", key)]
+        assert run("plan", "mnist_iid", "--hospitals", "2", *overrides, "--json") == cli.OK
+        out, said[name] = capsys.readouterr()
+        plans[name] = json.loads(out)
+    (cost,) = plans["often"]["repeated_records"]
+    assert cost["epsilon"] > max(row["epsilon_total"] for row in plans["often"]["hospitals"])
+    assert "train records repeat an earlier one" in said["often"]
+    assert f"up to epsilon {cost['epsilon']:.2f}" in " ".join(said["often"].split())
+    assert plans["once"]["repeated_records"] == []
+    assert plans["once"]["data_findings"]["in_words"] == []
+    assert "several records" not in said["once"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands.command_line import finished, run
+from support import real_data
 
 from fl_ppae import cli
 from fl_ppae.files import write_json
@@ -53,3 +54,17 @@ def test_data_lists_the_datasets(capsys: pytest.CaptureFixture[str], monkeypatch
     assert [row["dataset"] for row in rows] == ["PathMNIST", "BloodMNIST", "MNIST", "CIFAR-10"]
     assert run("data") == cli.OK
     assert "28 x 28" in capsys.readouterr().out
+
+
+def test_data_says_what_the_official_bloodmnist_holds_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".medmnist").mkdir()
+    (tmp_path / ".medmnist" / "bloodmnist.npz").symlink_to(real_data("bloodmnist.npz"))
+    assert run("data", "--json") == cli.OK
+    found = {row["dataset"]: row["findings"] for row in json.loads(capsys.readouterr().out)["datasets"]}
+    assert "5 images stand in both train and test: results on test flatter" in found["BloodMNIST"]
+    assert found["PathMNIST"] == [], "control: it isn't there"
+    assert run("data") == cli.OK
+    assert "BloodMNIST: 8 of 11959 train records" in " ".join(capsys.readouterr().out.split())
