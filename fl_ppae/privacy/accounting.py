@@ -55,8 +55,12 @@ from fl_ppae.privacy.labels import replacement_rate
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
 MAX_NOISE_MULTIPLIER = 1e4
+SMALLEST_EPSILON, LARGEST_EPSILON, SMALLEST_DELTA = 0.01, 100.0, 1e-12  # of a calibration
 _TOLERANCE = 2.5e-4  # of a noise multiplier, before the search among its neighbours
-_INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; 1e-4 takes four times as long and gains 0.0005
+_PRV_ERROR, _PRV_RELATIVE_ERROR = 1e-3, 2e-3  # allowed for in its grid
+_INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; at epsilon 8 a fifth of it gains 0.0005
+_FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid below epsilon
+_HOPELESS = 30.0  # times the target: a Renyi bound above it (and 30 more) is not looked into
 _ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
@@ -157,7 +161,8 @@ def _prv(merged: Merged, delta: float) -> float:
         return 0.0
     accountant = _CachedDomainPRV()
     accountant.history = list(merged)
-    return float(accountant.get_epsilon(delta)) + SAMPLER_EPSILON
+    error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * _renyi_bound(merged, delta))
+    return float(accountant.get_epsilon(delta, eps_error=error)) - error + SAMPLER_EPSILON
 
 
 class _CachedDomainPRV(PRVAccountant):
@@ -194,11 +199,33 @@ def _renyi_epsilon(divergences: np.ndarray, delta: float) -> float:
     return float(get_privacy_spent(orders=_ORDERS, rdp=divergences, delta=delta)[0])
 
 
+def _renyi_bound(merged: Merged, delta: float) -> float:
+    """An upper bound on epsilon (arXiv:1702.07476), quick and not tight."""
+    if not merged:
+        return 0.0
+    together = sum(steps * _renyi_of_one_step(sigma, rate) for sigma, rate, steps in merged)
+    return _renyi_epsilon(np.asarray(together), delta)
+
+
+def _interval(merged: Merged, delta: float) -> float:
+    """PLD's grid: finer for a small epsilon and coarser for a large one, in powers of two.
+
+    Few different grids are few one-step distributions, which take most of the time.
+    """
+    bound = _renyi_bound(merged, delta)
+    if not bound:
+        return _INTERVAL
+    wanted = min(max(_INTERVAL, bound / _MOST_CELLS), bound / _FEWEST_CELLS)
+    return _INTERVAL * 2.0 ** math.floor(math.log2(wanted / _INTERVAL))
+
+
 @lru_cache(maxsize=4096)
 def _pld(merged: Merged, delta: float) -> float:
     if not merged:
         return 0.0
-    return _composed([_steps(*part, _ADD_OR_REMOVE) for part in merged], delta) + SAMPLER_EPSILON
+    interval = _interval(merged, delta)
+    parts = [_steps(*part, _ADD_OR_REMOVE, interval) for part in merged]
+    return _composed(parts, delta) + SAMPLER_EPSILON
 
 
 @lru_cache(maxsize=1024)
@@ -206,13 +233,14 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
     training, encodings, labels, unprotected, _declared = by_kind(events)
     if unprotected:
         return math.inf
-    parts = [_steps(*part, _REPLACE) for part in merge(training)]
-    parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE) for event in encodings]
+    interval = _interval(merge(training), delta)
+    parts = [_steps(*part, _REPLACE, interval) for part in merge(training)]
+    parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE, interval) for event in encodings]
     parts += [
         from_randomized_response(
             replacement_rate(event.epsilon, event.classes),
             event.classes,
-            value_discretization_interval=_INTERVAL,
+            value_discretization_interval=interval,
         )
         for event in labels
     ]
@@ -262,21 +290,33 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
     digits, hence four digits.
 
     Raises:
-        UserError: no noise multiplier up to 10,000 is enough.
+        UserError: no noise multiplier up to 10,000 is enough; or the target is outside epsilon 0.01 to 100,
+            or delta below 1e-12.
     """
 
+    if not SMALLEST_EPSILON <= target_epsilon <= LARGEST_EPSILON or not delta >= SMALLEST_DELTA:
+        raise UserError(
+            f"target-epsilon = {target_epsilon:g} at target-delta = {delta:g}: noise is calibrated for "
+            f"epsilon {SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g} and delta from {SMALLEST_DELTA:g}"
+        )
+
+    def spent(sigma: float) -> float:
+        merged = ((sigma, sample_rate, steps),)
+        bound = _renyi_bound(merged, delta)
+        return bound if bound > _HOPELESS * target_epsilon + 30 else _prv(merged, delta)
+
     def fits(sigma: float) -> bool:
-        return _prv(((sigma, sample_rate, steps),), delta) <= target_epsilon
+        return spent(sigma) <= target_epsilon
 
     def both_fit(sigma: float) -> bool:
         return fits(sigma) and _pld(((sigma, sample_rate, steps),), delta) <= target_epsilon
 
     def excess(log_sigma: float) -> float:
-        return math.log(_prv(((math.exp(log_sigma), sample_rate, steps),), delta) / target_epsilon)
+        return math.log(spent(math.exp(log_sigma)) / target_epsilon)
 
     high = 1.0
     while not fits(high):
-        high *= 2
+        high = 2 * high if high == MAX_NOISE_MULTIPLIER else min(2 * high, MAX_NOISE_MULTIPLIER)
         if high > MAX_NOISE_MULTIPLIER:
             raise UserError(
                 f"target-epsilon = {target_epsilon} can't be reached in {steps} steps at sample rate "

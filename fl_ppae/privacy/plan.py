@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fl_ppae.config import RunConfig
+from fl_ppae.config import MIN_NOISE_MULTIPLIER, RunConfig
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.accounting import (
@@ -120,6 +120,11 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     if rate > HIGH_SAMPLE_RATE:
         warnings.append(
             f"sample rate {rate:.2f} is above {HIGH_SAMPLE_RATE}: little amplification by sampling"
+        )
+    if not config.noise_multiplier and sigma == MIN_NOISE_MULTIPLIER:
+        warnings.append(
+            f"noise multiplier {sigma:g} is the smallest allowed, so target-epsilon = "
+            f"{config.target_epsilon:g} is not used up"
         )
     if rounds < config.num_server_rounds:
         warnings.append(
