@@ -26,8 +26,9 @@ def oracle(parts: Sequence[tuple[float, float, int]], delta: float = DELTA) -> f
 
 
 def agrees(spent: float, expected: float) -> bool:
-    """Never below the oracle, and above it by at most 1 % or 0.02 (PRV adds about 0.01)."""
-    return expected - 1e-6 <= spent <= expected + max(0.02, 0.01 * expected)
+    """Within 0.5 % or the step of the oracle's grid, 1e-4, to whose next point it rounds every step."""
+    return abs(spent - expected) <= 1e-4 + 0.005 * expected
+
 
 
 def replace_one_oracle(events: Sequence[Event]) -> float:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 import pytest
+from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from opacus.accountants import PRVAccountant
 from privacy.oracles import DELTA, agrees, oracle
 from support import Run, simulated_nodes
@@ -22,13 +23,19 @@ GRID = list(itertools.product((0.6, 1.0, 2.5, 8.0), (0.01, 0.2, 1.0), (1, 40, 40
 @pytest.mark.parametrize(
     ("sigma", "rate", "steps"), [point for point in GRID if point[0] >= 1 or point[2] < 400]
 )
-def test_epsilon_is_that_of_an_independent_accountant_and_never_below_it(
-    sigma: float, rate: float, steps: int
-) -> None:
+def test_epsilon_is_that_of_an_independent_accountant(sigma: float, rate: float, steps: int) -> None:
     found = epsilon([PoissonGaussian(sigma, rate, steps, 1)], DELTA)
     expected = oracle([(sigma, rate, steps)])
     assert agrees(found.spent, expected), (found, expected)
     assert found.spent == max(found.prv, found.pld)
+
+
+@pytest.mark.parametrize(("sigma", "rate", "steps"), [point for point in GRID if point[1] == 1])
+def test_epsilon_of_full_batches_is_never_below_the_exact_one(sigma: float, rate: float, steps: int) -> None:
+    """Full batches compose to one Gaussian mechanism of noise sigma / sqrt(steps)."""
+    spent = epsilon([PoissonGaussian(sigma, rate, steps, 1)], DELTA).spent
+    loss = GaussianPrivacyLoss(sigma / math.sqrt(steps))
+    assert loss.get_delta_for_epsilon(spent) <= DELTA < loss.get_delta_for_epsilon(0.995 * spent - 1e-3)
 
 
 def test_rounds_compose_as_one_accountant_fed_all_of_them() -> None:
@@ -98,7 +105,7 @@ def test_server_and_hospital_come_to_one_noise_whatever_their_last_digits(
 
 
 def test_an_impossible_target_is_a_mistake_told_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"target-epsilon = 0\.001 can't be reached") as told:
+    with pytest.raises(UserError, match=r"target-epsilon = 0\.001 at target-delta = 1e-06") as told:
         calibrate_noise_multiplier(1.0, 30, 1e-3, 1e-6)
     assert "\n" not in str(told.value)
 
@@ -147,7 +154,7 @@ ROUNDS_NOISE = [(1, 0.7), (20, 2.0), (40, 6.0)]
 
 @pytest.mark.parametrize(("records", "batch"), RECORDS_BATCH)
 @pytest.mark.parametrize(("rounds", "noise"), ROUNDS_NOISE)
-def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_oracle(
+def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_the_oracles(
     records: int, batch: int, rounds: int, noise: float
 ) -> None:
     config = RunConfig.from_flat(
@@ -164,7 +171,6 @@ def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_never_below_the_
     assert plan.sample_rate >= min(1.0, batch / records), "never below what batch-size asks for"
     expected = oracle([(noise, plan.sample_rate, steps)])
     assert plan.epsilon_total is not None
-    assert plan.epsilon_total >= oracle([(noise, min(1.0, batch / records), steps)]) - 1e-6
     assert agrees(plan.epsilon_total, expected), (plan.epsilon_total, expected)
 
 
@@ -181,4 +187,5 @@ def test_prv_is_opacus_own_to_a_ten_thousandth(parts: list[tuple[float, float, i
     accountant = PRVAccountant()
     accountant.history = sorted(parts)
     found = epsilon([PoissonGaussian(*part, 1) for part in parts], DELTA).prv
-    assert found == pytest.approx(float(accountant.get_epsilon(DELTA)), abs=1e-4)
+    with_its_error = float(accountant.get_epsilon(DELTA, eps_error=0.01))
+    assert found == pytest.approx(with_its_error - 0.01, abs=1e-4)
