@@ -30,7 +30,6 @@ def agrees(spent: float, expected: float) -> bool:
     return abs(spent - expected) <= 1e-4 + 0.005 * expected
 
 
-
 def replace_one_oracle(events: Sequence[Event]) -> float:
     """Epsilon if one record is replaced; the clipping norm is 1, as ours."""
     accountant = PLDAccountant(NeighboringRelation.REPLACE_ONE)
