@@ -130,7 +130,13 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="canaries in each training (default: as many as fit, at most 15000)",
     )
     audit.add_argument(
-        "--trainings", type=int, default=5, metavar="R", help="independent trainings (default 5)"
+        "--trainings", type=int, default=5, metavar="R", help="independent trainings or uploads (default 5)"
+    )
+    audit.add_argument(
+        "--artefact",
+        choices=("updates", "encodings", "labels"),
+        default="updates",
+        help="what is audited (default updates)",
     )
     audit.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"

@@ -1,4 +1,4 @@
-"""`fl-ppae audit-epsilon`: test the epsilon of one hospital's updates with canaries."""
+"""`fl-ppae audit-epsilon`: test with canaries what one hospital's updates, encodings or labels claim."""
 
 from __future__ import annotations
 
@@ -23,18 +23,55 @@ if TYPE_CHECKING:
     from fl_ppae.epsilon_audit.verdicts import Finding
 
 FEWEST_CANARIES = 20
-NOTES = (
-    "The adversary is a malicious server that sees every noised sum. It knows everything but the batches, "
-    "the noise and which canaries are in. A server sees less: one encoder update per round.",
-    "The audit trained on the hospital's records and threw the models away. Nothing left this machine and no "
-    "run's ledger was charged.",
-)
+UPDATES, ENCODINGS, LABELS = ARTEFACTS = ("updates", "encodings", "labels")
+NOTES = {
+    UPDATES: (
+        "The adversary is a malicious server that sees every noised sum. It knows everything but the "
+        "batches, the noise and which canaries are in. A server sees less: one encoder update per round.",
+        "The audit trained on the hospital's records and threw the models away. Nothing left this machine "
+        "and no run's ledger was charged.",
+    ),
+    ENCODINGS: (
+        "Each record is one of two whose clipped encodings are opposite. A malicious server chose encoder "
+        "and projection, and guesses each from its released encoding.",
+        "No record of the simulation was read, and no run's ledger was charged.",
+    ),
+    LABELS: (
+        "Each record has one of two labels; it is guessed from the released one.",
+        "No record of the simulation was read, and no run's ledger was charged.",
+    ),
+}
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Audit one hospital; 1 if its claim is refuted."""
+    """Audit one artefact of one hospital; 1 if its claim is refuted."""
     chosen = choose(arguments.simulation, arguments.overrides)
     _check(arguments, chosen)
+    audit = _audit_updates if arguments.artefact == UPDATES else _audit_upload
+    finding, document = audit(arguments, chosen)
+    refuted = finding.verdict == "refuted"
+    formal = document["formal"]
+    document |= {
+        "claimed": finding.claimed,
+        "claimed_by": "ledger" if arguments.claim is None else "--claim",
+        "lower_bound": finding.lower_bound,
+        "largest_possible": finding.largest_possible,
+        "guesses": list(finding.made),
+        "correct": list(finding.right),
+        "controls": finding.control_verdicts,
+        "control_bounds": dict(finding.controls),
+        "verdict": finding.verdict,
+        "explanation": _explanation(finding, formal=formal, confidence=arguments.confidence),
+        "notes": list(NOTES[arguments.artefact]),
+    }
+    heading = title(f"Audit of {document['hospital']} in {chosen.simulation.name}", document["data_source"])
+    verdict = Text(document["explanation"], style="bold red" if refuted else "")
+    lines = [verdict, *map(Text, document["notes"])]
+    show(document, [audit_table(document, heading), *lines], as_json=arguments.json)
+    return 1 if refuted else 0
+
+
+def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Finding, dict[str, Any]]:
     # Imported here: these take seconds, and a mistake should be reported at once.
     from fl_ppae.data.deal import Deal, hospital_names, make_deal
     from fl_ppae.data.sources import resolve
@@ -45,7 +82,7 @@ def command(arguments: argparse.Namespace) -> int:
 
     config, scope = chosen.config, SCOPES[chosen.config.dp_scope]
     encoding_shape_of(config)
-    canaries = _canaries(arguments, chosen)
+    canaries = _canaries(arguments, _room(chosen), f"numbers that dp-scope {scope.name} noises")
     dataset = resolve(config)
     names = hospital_names(arguments.hospitals)
     name = names[arguments.hospital]
@@ -61,7 +98,7 @@ def command(arguments: argparse.Namespace) -> int:
         arguments.hospital, arguments.hospitals, Deal(dataset, {name: own}, deal.seed, deal.shift_seed), plan
     )
     with (
-        _progress(plan.rounds * arguments.trainings, console) as after_round,
+        _progress("round", plan.rounds * arguments.trainings, console) as after_round,
         warnings.catch_warnings(),
     ):
         # torch warns of every module whose input needs no gradient, such as images.
@@ -75,42 +112,64 @@ def command(arguments: argparse.Namespace) -> int:
             claim=arguments.claim,
             after_round=after_round,
         )
-    finding = found.sums
-    document: dict[str, Any] = {
-        "simulation": chosen.simulation.name,
+    document = _described(arguments, chosen, canaries) | {
         "data_source": dataset.source.label,
-        "hospital": name,
         "dp_scope": scope.name,
         "formal": scope.formal,
         "records": len(own),
-        "canaries": canaries,
-        "trainings": arguments.trainings,
         "rounds": plan.rounds,
         "steps": plan.rounds * plan.steps_per_round,
         "sample_rate": plan.sample_rate,
         "noise_multiplier": plan.noise_multiplier,
-        "delta": plan.delta,
-        "confidence": arguments.confidence,
-        "claimed": finding.claimed,
-        "claimed_by": "ledger" if arguments.claim is None else "--claim",
-        "lower_bound": finding.lower_bound,
         "lower_bound_from_weights": found.weights,
-        "largest_possible": finding.largest_possible,
-        "guesses": list(finding.made),
-        "correct": list(finding.right),
-        "controls": finding.control_verdicts,
-        "control_bounds": dict(finding.controls),
         "checks": found.checks,
-        "verdict": finding.verdict,
-        "explanation": _explanation(finding, formal=scope.formal, confidence=arguments.confidence),
-        "seed": config.seed,
-        "notes": list(NOTES),
     }
-    heading = title(f"Audit of {name} in {chosen.simulation.name}", dataset.source.label)
-    refuted = finding.verdict == "refuted"
-    verdict = Text(document["explanation"], style="bold red" if refuted else "")
-    show(document, [audit_table(document, heading), verdict, *map(Text, NOTES)], as_json=arguments.json)
-    return 1 if refuted else 0
+    return found.sums, document
+
+
+def _audit_upload(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Finding, dict[str, Any]]:
+    from fl_ppae.epsilon_audit.canaries import MOST_CANARIES
+    from fl_ppae.epsilon_audit.uploads import audit_encodings, audit_labels, upload_canaries
+    from fl_ppae.models.build import encoding_shape_of
+
+    config = chosen.config
+    encoding_shape_of(config)
+    canaries = MOST_CANARIES if arguments.canaries is None else arguments.canaries
+    if canaries < FEWEST_CANARIES:
+        raise UserError(f"--canaries {canaries}: must be at least {FEWEST_CANARIES}")
+    made = []
+    count = arguments.trainings if arguments.artefact == ENCODINGS else 1
+    with _progress("upload", count, notes()) as after_upload:
+        for number in range(count):
+            made.append(upload_canaries(config, arguments.hospital, arguments.hospitals, canaries, number))
+            after_upload()
+    if arguments.artefact == ENCODINGS:
+        finding = audit_encodings(made, arguments.confidence, config.target_delta, arguments.claim)
+    else:
+        finding = audit_labels(made[0], arguments.confidence, config.seed, arguments.claim)
+    document = _described(arguments, chosen, canaries) | {
+        "data_source": "canaries alone",
+        "dp_scope": config.dp_scope,
+        "formal": True,
+        "records": canaries,
+        "trainings": count,
+        "delta": config.target_delta if arguments.artefact == ENCODINGS else 0.0,
+        "checks": {},
+    }
+    return finding, document
+
+
+def _described(arguments: argparse.Namespace, chosen: Chosen, canaries: int) -> dict[str, Any]:
+    return {
+        "simulation": chosen.simulation.name,
+        "hospital": f"hospital-{arguments.hospital}",
+        "artefact": arguments.artefact,
+        "canaries": canaries,
+        "trainings": arguments.trainings,
+        "delta": chosen.config.target_delta,
+        "confidence": arguments.confidence,
+        "seed": chosen.config.seed,
+    }
 
 
 def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
@@ -125,25 +184,40 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
         raise UserError(f"--confidence {arguments.confidence:g}: must be at least 0.5 and below 1")
     if arguments.claim is not None and not (math.isfinite(arguments.claim) and arguments.claim >= 0):
         raise UserError(f"--claim {arguments.claim:g}: must be an epsilon of at least 0")
-    if chosen.config.adversary != "none":
+    config = chosen.config
+    if config.adversary != "none":
         raise UserError('the audit covers an honest hospital\'s training; use adversary = "none"')
-    if chosen.config.dp_scope == "none":
+    if arguments.artefact == UPDATES and config.dp_scope == "none":
         noised = ", ".join(scope.name for scope in SCOPES.values() if scope.noised)
         raise UserError(f"dp-scope none adds no noise and claims no epsilon; audit one of {noised}")
+    for artefact, key, budget in (
+        (ENCODINGS, "encoding-noise-epsilon", config.encoding_noise_epsilon),
+        (LABELS, "label-epsilon", config.label_epsilon),
+    ):
+        if arguments.artefact == artefact and not (config.shares_encodings and budget):
+            raise UserError(
+                f"this run claims no epsilon for {artefact}; set {key}, and share = encodings or "
+                "updates+encodings"
+            )
 
 
-def _canaries(arguments: argparse.Namespace, chosen: Chosen) -> int:
-    """The number of canaries, which must fit into the noised parameters."""
-    from fl_ppae.epsilon_audit.canaries import COORDINATES, MOST_CANARIES, room
+def _room(chosen: Chosen) -> int:
+    from fl_ppae.epsilon_audit.canaries import room
     from fl_ppae.epsilon_audit.updates import noised_shapes
 
-    most = room(noised_shapes(chosen.config))
+    return room(noised_shapes(chosen.config))
+
+
+def _canaries(arguments: argparse.Namespace, most: int, what: str) -> int:
+    """The number of canaries in the updates, at most `most`."""
+    from fl_ppae.epsilon_audit.canaries import COORDINATES, MOST_CANARIES
+
     if arguments.canaries is None:
         return min(most, MOST_CANARIES)
     if not FEWEST_CANARIES <= arguments.canaries <= most:
         raise UserError(
             f"--canaries {arguments.canaries}: must be from {FEWEST_CANARIES} to {most}, because each takes "
-            f"{COORDINATES} of the numbers that dp-scope {chosen.config.dp_scope} noises"
+            f"{COORDINATES} of the {what}"
         )
     return int(arguments.canaries)
 
@@ -167,18 +241,18 @@ def _explanation(finding: Finding, *, formal: bool, confidence: float) -> str:
 
 
 @contextmanager
-def _progress(rounds: int, console: Console) -> Iterator[Callable[[], None]]:
+def _progress(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
     """Show a bar on a terminal, lines elsewhere."""
     bar, say = rounds_bar(console), timed(console)
-    task = bar.add_task("auditing", total=rounds)
+    task = bar.add_task("auditing", total=total)
     done = 0
 
-    def after_round() -> None:
+    def after_one() -> None:
         nonlocal done
         done += 1
         bar.update(task, completed=done)
         if not console.is_terminal:
-            say(f"round {done}/{rounds}" if done < rounds else f"round {done}/{rounds}, now the bounds")
+            say(f"{what} {done}/{total}{', now the bounds' if done == total else ''}")
 
     with bar:
-        yield after_round
+        yield after_one

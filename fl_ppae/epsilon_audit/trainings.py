@@ -9,30 +9,26 @@ drawn beside them and counted nowhere.
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import RecordDict
 from torch import Tensor
 
-from fl_ppae import client_app, message_arrays, messages
+from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal
 from fl_ppae.epsilon_audit.canaries import CanaryRows, Layout, gradients
 from fl_ppae.epsilon_audit.checks import Checks
+from fl_ppae.epsilon_audit.hostile_server import hostile_server
 from fl_ppae.epsilon_audit.scores import SumScores, WeightScores, flattened
-from fl_ppae.errors import UserError
-from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.hospital.watch import Watch, watched
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.events import PoissonGaussian, by_kind
 from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Stream, seeded_stream
-from fl_ppae.simulation.in_process import InProcessGrid
 
 HOSTILE = 1e4  # times the initial weights: activations saturate, and no record has a gradient left
 REAL = "real"
@@ -90,7 +86,7 @@ def train_with_canaries(
     Raises:
         UserError: the hospital declined or failed.
     """
-    coins, own_seed = _draw(config, subject.index, number, len(layout.coordinates))
+    coins, own_seed = draw_coins(config, subject.index, number, len(layout.coordinates))
     scratch = config.model_copy(update={"seed": own_seed, "device": "cpu"})  # canaries are made there
     plan = subject.plan
     releases = {REAL: 1.0, **controls}
@@ -109,14 +105,11 @@ def train_with_canaries(
             scores[name].add(clean + share * (noisy - clean))
 
     watch = Watch(len(coins), canaries, observe)
-    with tempfile.TemporaryDirectory(prefix="fl-ppae-audit-") as folder:
-        write_deal(subject.deal, Path(folder))
-        node = {"partition-id": subject.index, "num-partitions": subject.hospitals}
-        grid = InProcessGrid(client_app.app, scratch.to_flat(), [node])
-        sent = _hostile_encoder(scratch)
+    sent = _hostile_encoder(scratch)
+    with hostile_server(subject.deal, scratch, subject.index, subject.hospitals) as server:
         for server_round in range(1, plan.rounds + 1):
             with watched(watch):
-                content = _ask(grid, folder, sent, server_round)
+                content = server.train(sent, server_round)
             if weights is not None:
                 weights.add(_moved(sent, content))
             after_round()
@@ -130,7 +123,7 @@ def train_with_canaries(
     )
 
 
-def _draw(config: RunConfig, hospital: int, number: int, canaries: int) -> tuple[np.ndarray, int]:
+def draw_coins(config: RunConfig, hospital: int, number: int, canaries: int) -> tuple[np.ndarray, int]:
     """The coins (m,) bool of a training, and a seed for the hospital's own streams."""
     if config.seed == FROM_ENTROPY:
         return Stream(secrets.token_bytes(32)).bernoulli(canaries, 0.5), FROM_ENTROPY
@@ -141,27 +134,6 @@ def _draw(config: RunConfig, hospital: int, number: int, canaries: int) -> tuple
 def _hostile_encoder(config: RunConfig) -> dict[str, Tensor]:
     encoder = OBJECTIVES[config.objective].shared(local_model_of(config))
     return {name: HOSTILE * value for name, value in encoder.state_dict().items()}
-
-
-def _ask(grid: InProcessGrid, folder: str, encoder: Mapping[str, Tensor], server_round: int) -> RecordDict:
-    """What the hospital replies to the order to train a round.
-
-    Raises:
-        UserError: it failed or declined.
-    """
-    order: dict[str, ArrayRecord | ConfigRecord] = {
-        messages.ARRAYS: message_arrays.to_arrays(encoder),
-        messages.CONFIG: ConfigRecord({"run-directory": folder, "server-round": server_round}),
-    }
-    (node,) = grid.get_node_ids()
-    message = Message(RecordDict(dict(order)), dst_node_id=node, message_type=messages.TRAIN)
-    (reply,) = grid.send_and_receive([message])
-    if reply.has_error():
-        raise UserError(f"the hospital failed in round {server_round}: {reply.error.reason}")
-    claim = messages.read_claim(reply.content)
-    if claim.status != messages.TRAINED:
-        raise UserError(f"the hospital declined round {server_round}: {claim.reason}")
-    return reply.content
 
 
 def _moved(sent: Mapping[str, Tensor], content: RecordDict) -> np.ndarray:

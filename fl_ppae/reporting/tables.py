@@ -109,23 +109,31 @@ def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
     table = _table(heading, "", "value")
     stands = audit["formal"] or audit["claimed_by"] != "ledger"
     claimed = written(audit["claimed"], FORMAL if stands else NOMINAL)
+    trained = "rounds" in audit
     rows = {
         "hospital": audit["hospital"],
+        "artefact": audit["artefact"],
         "dp-scope": audit["dp_scope"],
         "records": f"{audit['records']:,}",
-        "canaries, each included by a fair coin": f"{audit['canaries']:,} in {audit['trainings']} trainings",
-        "noise multiplier": _number(audit["noise_multiplier"]),
-        "steps observed": f"{audit['steps']} in {audit['rounds']} rounds of each training",
+        "canaries, each by a fair coin": f"{audit['canaries']:,}",
+        "independent trainings" if trained else "independent uploads": str(audit["trainings"]),
+    }
+    if trained:
+        rows |= {
+            "noise multiplier": _number(audit["noise_multiplier"]),
+            "steps observed in each": f"{audit['steps']} in {audit['rounds']} rounds",
+        }
+    rows |= {
         f"epsilon claimed ({audit['claimed_by']}), delta {audit['delta']:g}": claimed,
         f"epsilon is at least (confidence {audit['confidence']:g})": _number(audit["lower_bound"], 2),
-        "from the returned weights alone": _number(audit["lower_bound_from_weights"], 2),
         "largest lower bound possible": _number(audit["largest_possible"], 2),
-        **{
-            f"with {name}: at least": f"{audit['control_bounds'][name]:.2f}, {verdict}"
-            for name, verdict in audit["controls"].items()
-        },
-        **{f"test: {name}": outcome for name, outcome in audit["checks"].items()},
     }
+    if trained:
+        rows["from the returned weights alone: at least"] = _number(audit["lower_bound_from_weights"], 2)
+    for name, verdict in audit["controls"].items():
+        rows[f"control, {name}: at least"] = f"{audit['control_bounds'][name]:.2f}, {verdict}"
+    for name, outcome in audit["checks"].items():
+        rows[f"test, {name}"] = outcome
     for label, value in rows.items():
         table.add_row(label, value)
     return table

@@ -56,7 +56,7 @@ def test_the_command_shows_claim_bound_controls_and_what_it_does_not_prove(
     text = " ".join(out.split())
     for words in ("hospital-0", "file tiny.npz", "Consistent", "proves nothing", "Nothing left this machine"):
         assert words in text
-    for words in ("with no noise", "with half the noise", "with noise for one round only", "fresh noise"):
+    for words in ("control, no noise", "half the noise", "noise for one round only", "test, fresh noise"):
         assert words in text
     assert "round 4/4" in err
     assert "round 4/4" in err
@@ -123,6 +123,8 @@ def test_a_nominal_epsilon_is_called_so(
         (("--confidence", "95"), "--confidence 95"),
         (("--claim", "-1"), "--claim -1"),
         (("-c", "dp-scope=none"), "dp-scope none adds no noise"),
+        (("--artefact", "encodings"), "set encoding-noise-epsilon, and share = encodings"),
+        (("--artefact", "labels", "-c", "share=encodings"), "set label-epsilon, and share = encodings"),
         (("-c", "noise-multiplier=1.5", "-c", "target-epsilon=0.01"), "does not last one round"),
         (("-c", "target-delta=0.1"), "1/records"),
     ],
@@ -135,3 +137,20 @@ def test_a_mistake_is_one_line(
     assert words in err
     assert err.count("\n") == 1
     assert not out
+
+
+@pytest.mark.parametrize("artefact", ["encodings", "labels"])
+def test_encodings_and_labels_are_audited_by_name(
+    artefact: str, data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"share": "encodings", "encoding-noise-epsilon": "4", "label-epsilon": "2"}
+    noised = arguments(data_file, **keys)
+    assert run(*noised, "--artefact", artefact, "--json") == cli.OK
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["artefact"] == artefact
+    assert document["claimed"] == pytest.approx({"encodings": 4, "labels": 2}[artefact], rel=0.01)
+    assert document["lower_bound"] < document["claimed"]
+    assert document["verdict"] == "consistent"
+    assert set(document["controls"].values()) == {"refuted"}
+    assert "now the bounds" in err
