@@ -144,16 +144,19 @@ def test_every_unprotected_release_is_on_the_disk_before_its_reply(
     ]
 
 
-def test_a_loss_that_was_asked_for_out_of_turn_is_an_event_too(federate: Callable[..., Run]) -> None:
-    """A server that asks for the loss of a round that was never trained."""
+def test_the_loss_of_a_round_that_the_run_does_not_have_is_declined(federate: Callable[..., Run]) -> None:
+    """Otherwise a server could ask for as many losses as it likes; each that is given is an event."""
+    answers = []
 
     class AsksMore(InProcessGrid):
         def _deliver(self, message: Message) -> Message:
             if message.metadata.message_type == "evaluate":
                 message.content["config"]["server-round"] = 77
-                super()._deliver(message)
+                answers.append(set(super()._deliver(message).content))
+                message.content["config"]["server-round"] = 1
             return super()._deliver(message)
 
     run = federate("run", grid=AsksMore, nodes=simulated_nodes(1), num_server_rounds=1, diagnostics=True)
     own = read_ledger(run.path / "hospitals" / "hospital-0" / "ledger.jsonl")
-    assert [event.round for event in unprotected(own.events)] == [1, 77]
+    assert [event.round for event in unprotected(own.events)] == [1]
+    assert answers == [{"claim"}], "no loss"
