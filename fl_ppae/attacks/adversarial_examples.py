@@ -13,7 +13,7 @@ from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.needs import classifier_missing, known_encoder_missing
 from fl_ppae.attacks.scenes import through_known_encoder
-from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.intervals import share
 from fl_ppae.leakage.inversion import Encode
 from fl_ppae.server.classification import FittedClassifier
 
@@ -38,6 +38,7 @@ class _EncoderAndClassifier(nn.Module):
 def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     """Accuracy on perturbed images by radius; chance is a perturbation of that radius with random signs.
 
+    The attacker sees whether an image is still recognised, so it also tries random signs and no change.
     Radius 4/255 is the result; the other radii are details.
     """
     scene = through_known_encoder(audited)
@@ -49,19 +50,28 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     attacks = _attacks(model, victims.images.shape[1:], audited.dataset.spec.num_classes)
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)
 
-    def right(changed: np.ndarray) -> int:
+    def right(changed: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             guesses = torch.cat([model(part).argmax(1) for part in torch.from_numpy(changed).split(256)])
-        return int((guesses.numpy() == labels).sum())
+        recognised: np.ndarray = guesses.numpy() == labels
+        return recognised
 
-    shown = [result(NAME, threat, "accuracy", wilson(right(images), len(labels)), variant="unchanged")]
+    unchanged = right(images)
+    shown = [result(NAME, threat, "accuracy", share(unchanged.sum(), len(labels)), variant="unchanged")]
     details: list[Result] = []
     for radius in _RADII:
-        control = right(np.clip(images + radius / 255 * signs, 0, 1)) / len(labels)
+        random = right(np.clip(images + radius / 255 * signs, 0, 1))
         for name, attack in attacks.items():
-            hits = right(attack(images, labels, radius / 255))
+            still = unchanged & random & right(attack(images, labels, radius / 255))
             variant = f"{name}, {radius}/255"
-            row = result(NAME, threat, "accuracy", wilson(hits, len(labels)), chance=control, variant=variant)
+            row = result(
+                NAME,
+                threat,
+                "accuracy",
+                share(still.sum(), len(labels)),
+                chance=float(random.mean()),
+                variant=variant,
+            )
             (shown if radius == _SHOWN else details).append(row)
     return Findings(tuple(shown), tuple(details))
 

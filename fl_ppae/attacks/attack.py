@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,8 @@ class Result:
 
     Attributes:
         threat_model: as printed: its name, and what the attacker knew in this run.
-        low, high: 95 % confidence interval over images.
+        low, high: 95 % confidence interval over images, or over hospitals; None if there is none. Those of
+            several attackers, classes or hospitals in one attack hold together.
         chance: what an attacker reaches who sees nothing; for inversion, the mean image. None if undefined.
         class_chance: what one reaches who knows only the class; for inversion, the class-mean image.
         undefended: the same attack without defence: on plain encodings of the run's random initial encoder;
@@ -114,11 +116,15 @@ def result(
     group: str = "all",
 ) -> Result:
     """A `Result` of an estimate."""
+    known = not math.isnan(estimate.low)
     return Result(
         attack,
         threat_model,
         metric,
-        **vars(estimate),
+        estimate.value,
+        estimate.low if known else None,
+        estimate.high if known else None,
+        n=estimate.n,
         chance=chance,
         undefended=undefended,
         class_chance=class_chance,

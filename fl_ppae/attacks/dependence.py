@@ -46,15 +46,17 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
         for metric, (matrix, combine) in _METRICS.items()
     }
 
-    def rows(positions: Tensor, group: str) -> list[Result]:
+    def rows(positions: Tensor, group: str, among: int) -> list[Result]:
         if len(positions) < _LEAST:
             return []
-        return [_row(metric, each, positions, scene.threat, group) for metric, each in compared.items()]
+        return [
+            _row(metric, each, positions, scene.threat, group, among) for metric, each in compared.items()
+        ]
 
     return overall_and_by_class(audited, scene, rows)
 
 
-def _row(metric: str, compared: _Compared, positions: Tensor, threat: str, group: str) -> Result:
+def _row(metric: str, compared: _Compared, positions: Tensor, threat: str, group: str, among: int) -> Result:
     images, encodings, plain = (
         matrix[positions][:, positions] for matrix in (compared.images, compared.encodings, compared.plain)
     )
@@ -67,7 +69,7 @@ def _row(metric: str, compared: _Compared, positions: Tensor, threat: str, group
         NAME,
         threat,
         metric,
-        jackknife(statistic, len(images)),
+        jackknife(statistic, len(images), among),
         chance=compared.combine(images, encodings[wrong][:, wrong]),
         undefended=compared.combine(images, plain),
         group=group,

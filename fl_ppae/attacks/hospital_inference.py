@@ -13,7 +13,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.needs import two_hospitals_missing
 from fl_ppae.attacks.scenes import sample_positions
 from fl_ppae.leakage.attribute import infer_attribute
-from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.intervals import share
 from fl_ppae.models.encoding import encode
 
 NAME = "hospital-inference"
@@ -26,18 +26,20 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     plain = _hits(_encodings(audited, audited.initial_encoder))
     names = audited.hospitals
 
-    def row(hits: np.ndarray, undefended: np.ndarray, group: str) -> Result:
+    def row(hits: np.ndarray, undefended: np.ndarray, group: str, among: int = 1) -> Result:
         return result(
             NAME,
             threat_model.name,
             "accuracy",
-            wilson(hits.sum(), hits.size),
+            share(hits.sum(), hits.size, among),
             chance=1 / len(names),
             undefended=float(undefended.mean()),
             group=group,
         )
 
-    details = [row(own, own_plain, name) for name, own, own_plain in zip(names, hits, plain, strict=True)]
+    details = [
+        row(own, own_plain, name, len(names)) for name, own, own_plain in zip(names, hits, plain, strict=True)
+    ]
     return Findings((row(hits, plain, "all"),), tuple(details))
 
 

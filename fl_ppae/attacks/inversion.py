@@ -7,16 +7,26 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fl_ppae.attacks.attack import Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.groups import by_class
-from fl_ppae.attacks.scenes import Scene, black_box
+from fl_ppae.attacks.scenes import Scene, black_box, released
+from fl_ppae.attacks.shadows import SEED, digest, shadow_encoder
+from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.image_quality import ImageQuality, class_mean_images, image_quality, mean_images
-from fl_ppae.leakage.intervals import bootstrap_mean
-from fl_ppae.leakage.inversion import Inverter, Pairs, fit_inverters
+from fl_ppae.leakage.intervals import t_mean
+from fl_ppae.leakage.inversion import (
+    Inverter,
+    Pairs,
+    best_inverter,
+    fit_inverters,
+    measured_on,
+    split_own,
+)
 from fl_ppae.plotting import plot_image_rows
 
 _METRICS = ("ssim", "psnr", "mse")
@@ -25,7 +35,7 @@ _DRAWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A scene and the black-box attackers fitted to it, the best on its own held-out pairs first."""
+    """A scene and the attackers fitted to it, the best on its own held-out pairs first."""
 
     scene: Scene
     inverters: tuple[Inverter, ...]
@@ -42,8 +52,15 @@ def fitted_black_box(audited: AuditedRun, threat_model: ThreatModel) -> tuple[Fi
 
 
 def fit_attackers(audited: AuditedRun, scene: Scene) -> Fitted:
-    """Black-box attackers fitted to what the attacker holds."""
-    return Fitted(scene, fit_inverters(known_pairs(scene), audited.effort.network_steps))
+    """Black-box attackers fitted to what the attacker holds.
+
+    If the victims' encoders are not its own, it chooses by encodings of one that is not its own either.
+    """
+    known = known_pairs(scene)
+    inverters = fit_inverters(known, audited.effort.network_steps)
+    if scene.foreign:
+        inverters = measured_on(inverters, _through_another_encoder(audited, known))
+    return Fitted(scene, inverters)
 
 
 def known_pairs(scene: Scene) -> Pairs:
@@ -52,32 +69,60 @@ def known_pairs(scene: Scene) -> Pairs:
     return scene.known
 
 
-def inversion_findings(
-    audited: AuditedRun, attack: str, scene: Scene, inverters: tuple[Inverter, ...], undefended: Tensor
-) -> Findings:
-    """Score attackers on the victims: the first is the result, the others are details.
+def _through_another_encoder(audited: AuditedRun, known: Pairs) -> Pairs:
+    """The attacker's held-out images, as a hospital with half of its records would have released them."""
+    assert audited.deal is not None
+    name = audited.hospitals[0]
+    records = audited.deal.train[name]
+    half = np.sort(np.random.default_rng(SEED).permutation(records.indices)[: len(records) // 2])
+    other = HospitalRecords(records.split, half, records.shift)
+    encoder = shadow_encoder(audited, audited.config, other, digest(half), index=0)
+    own = split_own(known)[1]
+    return released(audited, own.images, own.labels, encoder)
 
-    `undefended`: reconstructions (N, C, H, W) of the same victims without defence.
+
+def inversion_findings(audited: AuditedRun, attack: str, attacked: Fitted, plain: Fitted) -> Findings:
+    """Score the attackers on the victims: by each metric the best on its own pairs, the others as details.
+
+    `plain`: the same without defence.
     """
+    scene, inverters = attacked.scene, attacked.inverters
     victims, known = scene.victims, known_pairs(scene)
-    images = {inverter.name: inverter.decode(victims.encodings) for inverter in inverters}
+    images = {each.name: each.decode(victims.encodings) for each in inverters}
+    unprotected = {best_inverter(plain.inverters, metric).name for metric in _METRICS}
+    undefended = {
+        each.name: each.decode(plain.scene.victims.encodings)
+        for each in plain.inverters
+        if each.name in unprotected
+    }
     mean = mean_images(known.images, len(victims))
     class_mean = class_mean_images(known.images, known.labels, victims.labels)
     qualities = {name: image_quality(victims.images, made) for name, made in images.items()}
-    floors = tuple(image_quality(victims.images, guess) for guess in (mean, class_mean, undefended))
+    floors = [image_quality(victims.images, guess) for guess in (mean, class_mean)]
+    plain_qualities = {name: image_quality(victims.images, made) for name, made in undefended.items()}
 
-    def rows(name: str) -> Callable[[Tensor, str], list[Result]]:
-        return partial(_rows, attack, scene.threat, name, qualities[name], floors)
+    def rows(metric: str, name: str) -> Callable[[Tensor, str, int], list[Result]]:
+        without = plain_qualities[best_inverter(plain.inverters, metric).name]
+        return partial(_rows, attack, scene.threat, metric, name, (qualities[name], *floors, without))
 
-    best, *others = images
-    everyone = torch.arange(len(victims))
-    details = [row for name in others for row in rows(name)(everyone, "all")]
+    best = {metric: best_inverter(inverters, metric).name for metric in _METRICS}
+    everyone, others = torch.arange(len(victims)), len(inverters)
+
+    def of_best(positions: Tensor, group: str, among: int) -> list[Result]:
+        return [row for metric in _METRICS for row in rows(metric, best[metric])(positions, group, among)]
+
+    details = [
+        row
+        for name in images
+        for metric in _METRICS
+        if name != best[metric]
+        for row in rows(metric, name)(everyone, "all", others)
+    ]
     shown: Mapping[str, Tensor] = {
         "original": victims.images,
-        **{f"{name}{' (best)' if name == best else ''}": made for name, made in images.items()},
-        "without defence": undefended,
+        **{f"{name}{' (best)' if name == best['ssim'] else ''}": made for name, made in images.items()},
+        "without defence": undefended[best_inverter(plain.inverters, "ssim").name],
         "class-mean image": class_mean,
-        "mean image": mean,
     }
     drawn = torch.linspace(0, len(victims) - 1, min(_DRAWN, len(victims))).long()
     title = f"{attack}: {scene.threat}"
@@ -87,8 +132,8 @@ def inversion_findings(
         plot_image_rows(panels, path, title, audited.stored.data_label)
 
     return Findings(
-        tuple(rows(best)(everyone, "all")),
-        (*details, *by_class(audited, scene, rows(best))),
+        tuple(of_best(everyone, "all", 1)),
+        (*details, *by_class(audited, scene, of_best)),
         {f"{attack}_{scene.threat.split(',')[0]}.png": draw},
     )
 
@@ -96,26 +141,26 @@ def inversion_findings(
 def _rows(
     attack: str,
     threat: str,
+    metric: str,
     name: str,
-    quality: ImageQuality,
-    floors: tuple[ImageQuality, ...],
+    qualities: tuple[ImageQuality, ...],
     positions: Tensor,
     group: str,
+    among: int,
 ) -> list[Result]:
-    rows = []
-    for metric in _METRICS:
-        chance, class_chance, undefended = (float(floor.of(metric)[positions].mean()) for floor in floors)
-        rows.append(
-            result(
-                attack,
-                threat,
-                metric,
-                bootstrap_mean(quality.of(metric)[positions.numpy()]),
-                chance=chance,
-                undefended=undefended,
-                class_chance=class_chance,
-                variant=name,
-                group=group,
-            )
+    """The row of one attacker; `qualities`: its own, the mean image's, the class mean's, without defence."""
+    own, *compared = (quality.of(metric)[positions.numpy()] for quality in qualities)
+    chance, class_chance, undefended = (float(values.mean()) for values in compared)
+    return [
+        result(
+            attack,
+            threat,
+            metric,
+            t_mean(own, among),
+            chance=chance,
+            undefended=undefended,
+            class_chance=class_chance,
+            variant=name,
+            group=group,
         )
-    return rows
+    ]

@@ -11,10 +11,9 @@ NAME = "inversion-black-box"
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """A linear and a convolutional attacker; the better on the attacker's held-out pairs is the result."""
+    """A linear and a convolutional attacker and the mean image; the best on held-out pairs is the result."""
     attackers, plain = fitted_black_box(audited, threat_model)
-    undefended = plain.inverters[0].decode(plain.scene.victims.encodings)
-    return inversion_findings(audited, NAME, attackers.scene, attackers.inverters, undefended)
+    return inversion_findings(audited, NAME, attackers, plain)
 
 
 ATTACK = Attack(

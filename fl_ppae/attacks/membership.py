@@ -108,20 +108,22 @@ def membership_findings(
         plot_roc(_curves(attackers), path, title, audited.stored.data_label)
 
     rows, detail_rows = (
-        tuple(row for name, scores in found.items() for row in _rows(attack, threat, name, scores))
+        tuple(
+            row for name, scores in found.items() for row in _rows(attack, threat, name, scores, len(found))
+        )
         for found in (attackers, details)
     )
     return Findings(rows, detail_rows, {f"{attack}.png": draw})
 
 
-def _rows(attack: str, threat: str, variant: str, scores: Scores) -> list[Result]:
-    """AUC and true-positive rates of one attacker."""
+def _rows(attack: str, threat: str, variant: str, scores: Scores, among: int) -> list[Result]:
+    """AUC and true-positive rates of one attacker of `among`, from which a reader may pick the best."""
     members, others, undefended = scores.members, scores.others, scores.undefended
 
     def row(metric: str, chance: float, statistic: object) -> Result:
         assert callable(statistic)
         without = None if undefended is None else statistic(*undefended).value
-        estimate = statistic(members, others)
+        estimate = statistic(members, others, among=among)
         return result(attack, threat, metric, estimate, chance=chance, undefended=without, variant=variant)
 
     rows = [row("auc", 0.5, membership_auc)]

@@ -11,7 +11,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.needs import black_box_missing, classifier_missing
 from fl_ppae.attacks.scenes import black_box
 from fl_ppae.leakage.extraction import extract
-from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.intervals import share
 from fl_ppae.plotting import plot_extraction
 
 NAME = "model-extraction"
@@ -19,7 +19,7 @@ _QUERIES = (30, 100, 300, 1000, 3000)
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Train surrogates on 30 answers and more; chance is the most frequent class.
+    """Train surrogates on 30 answers and more; chance is to guess the most frequent answer every time.
 
     The most queries give the results; the others are details.
     """
@@ -31,6 +31,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     answers = torch.from_numpy(audited.classifier.probabilities(asked.numpy()))
     tested, labels = scene.victims.encodings, scene.victims.labels
     given = torch.from_numpy(audited.classifier.probabilities(tested.numpy())).argmax(1)
+    usual = int(answers.argmax(1).bincount().argmax())
     steps = sorted({count for count in _QUERIES if count < len(asked)} | {len(asked)})
     rows = []
     for count in steps:
@@ -41,12 +42,12 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
                     NAME,
                     f"{threat_model.name}, asks for probabilities",
                     metric,
-                    wilson((guesses == truth).sum().item(), len(truth)),
-                    chance=truth.bincount().max().item() / len(truth),
+                    share((guesses == truth).sum().item(), len(truth)),
+                    chance=(truth == usual).sum().item() / len(truth),
                     variant=f"{count} queries",
                 )
             )
-    copied = wilson((given == labels).sum().item(), len(labels))
+    copied = share((given == labels).sum().item(), len(labels))
     original = result(NAME, rows[-1].threat_model, "accuracy", copied, variant="of the classifier copied")
     by_queries = {
         metric: [row.value for row in rows if row.metric == metric] for metric in ("agreement", "accuracy")

@@ -13,7 +13,7 @@ from fl_ppae.attacks.shadows import SEED, without_dp
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.class_mix import draw_mix, fit_and_predict, random_mixes, total_variation
-from fl_ppae.leakage.intervals import bootstrap_mean
+from fl_ppae.leakage.intervals import t_mean
 
 NAME = "property-inference"
 SERVER = ThreatModel(
@@ -55,7 +55,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
             NAME,
             threat_model.name,
             "total variation",
-            bootstrap_mean(errors[positions]),
+            t_mean(errors[positions]),
             chance=float(chance[positions].mean()),
             undefended=float(plain[positions].mean()),
             group=group,
@@ -71,7 +71,8 @@ def _guesses(
     """Class shares (H, K) for features `seen`, learned from hospitals simulated under `config`."""
     split, count = audited.dataset.val, audited.effort.simulated
     labels = np.asarray(split.labels)
-    mixes = random_mixes(count, audited.dataset.spec.num_classes, SEED)
+    usual = _shares(labels, audited.dataset.spec.num_classes)
+    mixes = random_mixes(count, usual, SEED)
     size = int(np.median([audited.stored.config["records"][name] for name in names]))
     rng = np.random.default_rng(SEED)
     features, held = [], []
@@ -82,7 +83,7 @@ def _guesses(
         records = HospitalRecords(split, rows)
         features.append(_features(simulated_updates(config, records, size, rounds, len(names) + index)))
         held.append(_shares(labels[rows], len(mix)))
-    return fit_and_predict(np.array(features), np.array(held), seen)
+    return fit_and_predict(np.array(features), np.array(held), seen, usual)
 
 
 def _features(updates: list[torch.Tensor]) -> np.ndarray:

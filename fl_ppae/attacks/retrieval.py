@@ -9,7 +9,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.groups import overall_and_by_class
 from fl_ppae.attacks.needs import uploads_missing
 from fl_ppae.attacks.similarity import measured
-from fl_ppae.leakage.intervals import wilson
+from fl_ppae.leakage.intervals import share
 
 NAME = "retrieval"
 
@@ -18,13 +18,13 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     """Top-1 and top-5 by centred cosine; guessing gives 1 / N and 5 / N."""
     scene, pairs, undefended = measured(audited)
 
-    def rows(positions: torch.Tensor, group: str) -> list[Result]:
+    def rows(positions: torch.Tensor, group: str, among: int) -> list[Result]:
         return [
             result(
                 NAME,
                 scene.threat,
                 metric,
-                wilson(getattr(pairs, metric)[positions].sum().item(), len(positions)),
+                share(getattr(pairs, metric)[positions].sum().item(), len(positions), among),
                 chance=min(1.0, places / len(scene.victims)),
                 undefended=getattr(undefended, metric)[positions].mean().item(),
                 group=group,

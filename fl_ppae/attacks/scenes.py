@@ -32,12 +32,14 @@ class Scene:
         victims: what is attacked; their images and labels are for scoring alone.
         encode: the differentiable map that made the victims' encodings, but for the noise; None if each
             hospital has its own encoder.
+        foreign: the attacker's pairs were made by another encoder than the victims' encodings.
     """
 
     threat: str
     known: Pairs | None
     victims: Pairs
     encode: Encode | None
+    foreign: bool = False
 
     def through(self, encoder: nn.Module) -> Scene:
         """The same images through another encoder, without noise: the undefended case."""
@@ -57,7 +59,17 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
         known = _uploaded_pairs(audited, audited.hospitals[:1], audited.effort.pairs)
     else:
         known = _known(audited, threat_model, audited.encoder)
-    return Scene(threat_model.name, known, _victims(audited), encode_of(audited, audited.encoder))
+    encode = encode_of(audited, audited.encoder)
+    return Scene(threat_model.name, known, _victims(audited), encode, foreign=encode is None)
+
+
+def released(audited: AuditedRun, images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:
+    """Pairs as a hospital with this encoder releases them: noised, if the run noises encodings."""
+    own = _encoded(images, labels, encoder)
+    if audited.release is None:
+        return own
+    encodings = audited.release.draw(own.encodings.numpy(), seed=0)
+    return Pairs(images, torch.from_numpy(encodings), labels)
 
 
 def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
@@ -108,7 +120,9 @@ def _victims(audited: AuditedRun) -> Pairs:
     if audited.config.shares_encodings:
         return _uploaded_pairs(audited, audited.hospitals[1:] or audited.hospitals, count)
     assert audited.encoder is not None
-    return _some_encoded(_whole(audited.dataset.test), count, audited.encoder)
+    records = _whole(audited.dataset.test)
+    rows = sample_positions(len(records), count)
+    return _encoded(records.images(rows), records.labels(rows), audited.encoder)
 
 
 def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | None) -> Pairs:
@@ -116,11 +130,8 @@ def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | 
     assert encoder is not None
     server = threat_model == SERVER_SPLIT
     records = _whole(audited.dataset.val) if server else audited.records(audited.hospitals[0])
-    own = _some_encoded(records, audited.effort.pairs, encoder)
-    if audited.release is None:
-        return own
-    encodings = audited.release.draw(own.encodings.numpy(), seed=0)
-    return Pairs(own.images, torch.from_numpy(encodings), own.labels)
+    rows = sample_positions(len(records), audited.effort.pairs)
+    return released(audited, records.images(rows), records.labels(rows), encoder)
 
 
 def _uploaded_pairs(audited: AuditedRun, hospitals: tuple[str, ...], count: int) -> Pairs:
@@ -143,11 +154,6 @@ def _uploaded_pairs(audited: AuditedRun, hospitals: tuple[str, ...], count: int)
 
 def _whole(split: Split) -> Records:
     return HospitalRecords(split, np.arange(len(split)))
-
-
-def _some_encoded(records: Records, count: int, encoder: nn.Module) -> Pairs:
-    rows = sample_positions(len(records), count)
-    return _encoded(records.images(rows), records.labels(rows), encoder)
 
 
 def _encoded(images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:

@@ -9,7 +9,7 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.groups import overall_and_by_class
 from fl_ppae.attacks.needs import uploads_missing
 from fl_ppae.attacks.scenes import Scene, measurement
-from fl_ppae.leakage.intervals import bootstrap_mean
+from fl_ppae.leakage.intervals import t_mean
 from fl_ppae.leakage.similarity import PairSimilarity, similarity_by_pair
 
 NAME = "similarity"
@@ -20,13 +20,13 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     scene, pairs, undefended = measured(audited)
     chances = {"cosine": pairs.cosine_mismatched, "cosine_centred": pairs.cosine_centred_mismatched}
 
-    def rows(positions: torch.Tensor, group: str) -> list[Result]:
+    def rows(positions: torch.Tensor, group: str, among: int) -> list[Result]:
         return [
             result(
                 NAME,
                 scene.threat,
                 metric,
-                bootstrap_mean(getattr(pairs, metric)[positions].numpy()),
+                t_mean(getattr(pairs, metric)[positions].numpy(), among),
                 chance=chance[positions].mean().item(),
                 undefended=getattr(undefended, metric)[positions].mean().item(),
                 group=group,

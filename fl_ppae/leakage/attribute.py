@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -20,8 +21,8 @@ Array = NDArray[Any]
 def infer_attribute(known: Array, attributes: Array, encodings: Array) -> Array:
     """The attacker's guess of the attribute of each of `encodings`, (N,).
 
-    Of a linear classifier and a random forest, the better by cross-validation on the attacker's own encodings
-    makes the guesses.
+    The most frequent attribute, a linear classifier or a random forest, whichever does best by
+    cross-validation on the attacker's own encodings, makes the guesses.
 
     Args:
         known: encodings (M, *encoding) whose attribute the attacker knows.
@@ -34,6 +35,7 @@ def infer_attribute(known: Array, attributes: Array, encodings: Array) -> Array:
     check_finite(known=known, encodings=encodings)
     held, seen = (np.asarray(rows, np.float32).reshape(len(rows), -1) for rows in (known, encodings))
     attackers = (
+        DummyClassifier(strategy="most_frequent"),
         make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=200, tol=1e-3)),
         RandomForestClassifier(100, min_samples_leaf=2, random_state=0),
     )

@@ -15,17 +15,17 @@ from fl_ppae.leakage.finite import check_finite
 
 Array = NDArray[Any]
 
-_STRENGTHS = 10.0 ** np.arange(-6, 7)  # times the mean eigenvalue
+_STRENGTHS = (np.inf, *(10.0 ** np.arange(6, -7, -1)))  # times the mean eigenvalue; of equals the first
+_ALIKE = 2.0  # standard errors
+_LEAST_SHARE = 1e-3  # of a class, for Dirichlet's distribution
 _CONCENTRATIONS = (0.1, 0.5, 2.0, 20.0)
 
 
-def random_mixes(count: int, classes: int, seed: int) -> Array:
-    """Class shares (count, classes), from nearly one class to nearly even, Dirichlet distributed."""
+def random_mixes(count: int, usual: Array, seed: int) -> Array:
+    """Class shares (count, K) about `usual` (K,), from nearly one class to nearly `usual`; Dirichlet's."""
     rng = np.random.default_rng(seed)
-    rows = [
-        rng.dirichlet(np.full(classes, _CONCENTRATIONS[index % len(_CONCENTRATIONS)]))
-        for index in range(count)
-    ]
+    centre = np.maximum(usual, _LEAST_SHARE) * len(usual)
+    rows = [rng.dirichlet(_CONCENTRATIONS[index % len(_CONCENTRATIONS)] * centre) for index in range(count)]
     return np.array(rows)
 
 
@@ -42,30 +42,55 @@ def draw_mix(labels: Array, mix: Array, records: int, rng: np.random.Generator) 
     return np.concatenate(drawn)
 
 
-def fit_and_predict(known: Array, mixes: Array, seen: Array) -> Array:
+def fit_and_predict(known: Array, mixes: Array, seen: Array, usual: Array) -> Array:
     """Class shares (H, K), each row on the simplex, of updates `seen` (H, P).
 
-    Dual ridge regression of mixes (S, K) on known updates (S, P); the strength has the least leave-one-out
-    error on the simulated hospitals, in closed form. Updates of nearly pure noise give the mean mix.
+    Dual ridge regression of mixes (S, K), less `usual` (K,), on known updates (S, P); the strength has the
+    least leave-one-out error on the simulated hospitals, in closed form. Infinite strength is one of them:
+    it guesses `usual`. All hospitals also get `usual` if the regression is of no use to hospitals like them.
+
+    `mixes` are from `random_mixes`, in its order.
 
     Raises:
         ValueError: a number that is not finite.
     """
     check_finite(known=known, mixes=mixes, seen=seen)
-    mean, target = known.mean(0), mixes.mean(0)
-    centred, outputs = known - mean, mixes - target
+    mean = known.mean(0)
+    centred, outputs = known - mean, mixes - usual
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values = np.maximum(values, 0)
     level = max(values.mean(), 1e-30)
 
-    def error(strength: float) -> float:
-        hat = (vectors * (values / (values + strength * level))) @ vectors.T + 1 / len(known)
-        left_out = (outputs - hat @ outputs) / np.maximum(1 - np.diag(hat), 1e-6)[:, None]
-        return float(np.mean(left_out**2))
+    def left_out(strength: float) -> Array:
+        hat = (vectors * (values / (values + strength * level))) @ vectors.T
+        wrong: Array = (outputs - hat @ outputs) / np.maximum(1 - np.diag(hat), 1e-6)[:, None]
+        return outputs - wrong
 
-    strength = min(_STRENGTHS, key=error)
+    strength = min(_STRENGTHS, key=lambda strength: float(np.mean((outputs - left_out(strength)) ** 2)))
     weights = (vectors / (values + strength * level)) @ vectors.T @ outputs
-    return to_simplex((seen - mean) @ centred.T @ weights + target)
+    guesses = to_simplex((seen - mean) @ centred.T @ weights + usual)
+    practised = to_simplex(left_out(strength) + usual)
+    return guesses if _helps(guesses, practised, mixes, usual) else np.tile(usual, (len(seen), 1))
+
+
+def _helps(guesses: Array, practised: Array, mixes: Array, usual: Array) -> bool:
+    """Whether guesses about such hospitals are nearer to the truth than `usual`, as far as practice tells.
+
+    Practice are the left-out guesses for simulated hospitals. In every group of them that may be as uneven as
+    the real ones, by the guesses' distances from `usual`, the guesses must have been nearer to the truth.
+    """
+    seen, distances = total_variation(guesses, usual), total_variation(practised, usual)
+    gained = total_variation(mixes, usual) - total_variation(practised, mixes)
+    groups = [slice(first, None, len(_CONCENTRATIONS)) for first in range(len(_CONCENTRATIONS))]
+
+    def apart(group: slice) -> float:
+        """How many standard errors the group's distances are from those of the real hospitals."""
+        theirs = distances[group]
+        error = np.sqrt(seen.var() / len(seen) + theirs.var() / len(theirs))
+        return float(abs(theirs.mean() - seen.mean()) / max(error, 1e-12))
+
+    nearest = min(groups, key=apart)
+    return all(gained[group].mean() > 0 for group in groups if group == nearest or apart(group) < _ALIKE)
 
 
 def to_simplex(rows: Array) -> Array:

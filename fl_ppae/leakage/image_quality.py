@@ -42,6 +42,10 @@ class ImageQuality:
         values: Array = getattr(self, metric)
         return values
 
+    def goodness(self, metric: str) -> float:
+        """The mean of a metric, negative if lower is better: what an attacker maximises."""
+        return float(self.of(metric).mean()) * (-1 if metric == "mse" else 1)
+
 
 def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
     """Compare images (N, C, H, W) in [0, 1]; reconstructions are clipped to [0, 1].

@@ -2,26 +2,27 @@
 
 Black-box: a linear map and a convolutional network, fitted to the pairs. White-box: gradient descent on
 the image, from the black-box reconstruction, until its encoding is the one observed. An attacker tunes on
-its own pairs alone and is tested on images that it never had.
+its own pairs alone and is tested on images that it never had. One of its options is to look at no encoding
+and guess the mean image, so it does better than chance or as well.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fl_ppae.leakage.finite import check_finite
-from fl_ppae.leakage.image_quality import image_quality
+from fl_ppae.leakage.image_quality import ImageQuality, image_quality, mean_images
 from fl_ppae.leakage.inversion_network import fit_network
 from fl_ppae.leakage.linear_inversion import fit_linear
 
 Decode = Callable[[Tensor], Tensor]
 Encode = Callable[[Tensor], Tensor]
 
+MEAN_IMAGE = "mean image"
 HELD_OUT = 0.2  # of the attacker's own pairs, to choose the best attacker by
 TUNED_ON = 100  # of the held-out pairs, by the white-box attacker
 _STEP = 5e-3  # of Adam, pixels in [0, 1]
@@ -55,23 +56,40 @@ class Pairs:
 class Inverter:
     """A fitted attacker: `decode` takes encodings (N, *encoding) to images (N, C, H, W) in [0, 1].
 
-    `own_ssim` is its SSIM on its own held-out pairs, by which the best of several is chosen.
+    `own` is its quality on its own held-out pairs, by which the best of several is chosen.
     """
 
     name: str
     decode: Decode
-    own_ssim: float
+    own: ImageQuality
 
 
-def split_own(known: Pairs, seed: int) -> tuple[Pairs, Pairs]:
+def best_inverter(inverters: Sequence[Inverter], metric: str) -> Inverter:
+    """The one that did best by `metric` on the attacker's held-out pairs; of equals the first."""
+    return max(inverters, key=lambda inverter: inverter.own.goodness(metric))
+
+
+def measured_on(inverters: Sequence[Inverter], own: Pairs) -> tuple[Inverter, ...]:
+    """The same attackers with their quality on other pairs that they were not fitted to."""
+    return _measured({each.name: each.decode for each in inverters}, own)
+
+
+def split_own(known: Pairs, seed: int = 0) -> tuple[Pairs, Pairs]:
     """The attacker's pairs: those to fit, and a fifth that is held out."""
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
     held_out = max(1, int(HELD_OUT * len(known)))
     return known.rows(order[held_out:]), known.rows(order[:held_out])
 
 
+def own_pairs(known: Pairs, seed: int = 0) -> Pairs:
+    """Those of the held-out pairs that the white-box attacker tunes on."""
+    return split_own(known, seed)[1].rows(slice(TUNED_ON))
+
+
 def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ...]:
-    """Black-box attackers fitted to `known` pairs, the one that does best on held-out pairs first.
+    """Black-box attackers fitted to `known` pairs, the one with the best SSIM on held-out pairs first.
+
+    The last of equals is the mean image, which needs no encoding.
 
     Args:
         known: at least 10 pairs; encodings (k,) or (c, h, w), noised or not.
@@ -86,12 +104,12 @@ def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ..
     fit, own = split_own(known, seed)
     linear = fit_linear(fit.encodings, fit.images)
     network = fit_network(fit.encodings, fit.images, linear, steps, seed)
-    decoders: dict[str, Decode] = {"linear": linear.decode, "convolutional": network}
-    inverters = [
-        Inverter(name, decode, _mean_ssim(own.images, decode(own.encodings)))
-        for name, decode in decoders.items()
-    ]
-    return tuple(sorted(inverters, key=lambda inverter: -inverter.own_ssim))
+    decoders: dict[str, Decode] = {
+        "linear": linear.decode,
+        "convolutional": network,
+        MEAN_IMAGE: lambda encodings: mean_images(fit.images, len(encodings)),
+    }
+    return tuple(sorted(_measured(decoders, own), key=lambda inverter: -inverter.own.goodness("ssim")))
 
 
 def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int, seed: int = 0) -> Inverter:
@@ -109,29 +127,37 @@ def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int
         steps: at most.
         seed: the one `start` was fitted with.
     """
-    own = split_own(known, seed)[1].rows(slice(TUNED_ON))
+    own = own_pairs(known, seed)
     spread = known.encodings.var(0).sum().clamp(min=1e-12).item()
     begin = start.decode(own.encodings)
-    best = (_mean_ssim(own.images, begin), 0.0, 0)
+    options = [(image_quality(own.images, begin), 0.0, 0)]
     for weight in _TV_WEIGHTS:
         reached, images = 0, begin
         for stop in (steps // 4, steps // 2, steps):
             images = _descend(encode, own.encodings, images, spread, weight, stop - reached)
             reached = stop
-            best = max(best, (_mean_ssim(own.images, images), weight, stop))
-    own_ssim, weight, stop = best
+            if _finite(images):
+                options.append((image_quality(own.images, images), weight, stop))
+    quality, weight, stop = max(options, key=lambda option: option[0].goodness("ssim"))
 
     def decode(encodings: Tensor) -> Tensor:
         return _descend(encode, encodings, start.decode(encodings), spread, weight, stop)
 
-    return Inverter(f"gradient, from {start.name}", decode, own_ssim)
+    return Inverter(f"gradient, from {start.name}", decode, quality)
 
 
-def _mean_ssim(originals: Tensor, reconstructed: Tensor) -> float:
-    """An attempt that diverged loses to any other."""
-    if not bool(torch.isfinite(reconstructed).all()):
-        return -math.inf
-    return float(image_quality(originals, reconstructed).ssim.mean())
+def _measured(decoders: Mapping[str, Decode], own: Pairs) -> tuple[Inverter, ...]:
+    """Attackers with their quality on these pairs; one that diverges on them is left out."""
+    made = {name: decode(own.encodings) for name, decode in decoders.items()}
+    return tuple(
+        Inverter(name, decoders[name], image_quality(own.images, images))
+        for name, images in made.items()
+        if _finite(images)
+    )
+
+
+def _finite(images: Tensor) -> bool:
+    return bool(torch.isfinite(images).all())
 
 
 def _descend(

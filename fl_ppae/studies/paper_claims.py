@@ -8,16 +8,15 @@ one in twenty may be wrong by chance.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import spearmanr
 
+from fl_ppae.leakage.intervals import rank_correlation
 from fl_ppae.studies.summary import numbers
 from fl_ppae.studies.table import succeeded
-from fl_ppae.studies.verdict import UNDECIDED, Claim, Verdict, decide
+from fl_ppae.studies.verdict import Claim, Verdict, decide
 
 LITTLE = 0.02
 A_LOT = 0.05
@@ -25,7 +24,6 @@ NOTE = (
     "The paper's own tables are not public, so these verdicts are directional: they say whether this study's "
     "data agree with the abstract's claims, not whether the paper's numbers were reproduced."
 )
-_Z = 1.959964
 _WORDS = {"lr": "LR", "resnet18": "ResNet18"}
 # Name, scope and hospitals of the paper's setting, and of one with a guarantee.
 _SETTINGS = (
@@ -110,16 +108,8 @@ def _cosine_ranks_leakage(rows: pd.DataFrame, dataset: str) -> Verdict:
         }
     ).dropna()
     points = measured.groupby("configuration", sort=False).mean()
-    value = low = high = math.nan
-    verdict = UNDECIDED
-    if len(points) > 4:
-        value = float(spearmanr(points["cosine"], points["ssim"]).statistic)
-        if not math.isnan(value):
-            # Fieller, Hartley and Pearson 1957: Fisher's z of a rank correlation, variance 1.06 / (n - 3).
-            half = _Z * math.sqrt(1.06 / (len(points) - 3))
-            centre = math.atanh(max(-0.999999, min(0.999999, value)))
-            low, high = math.tanh(centre - half), math.tanh(centre + half)
-            verdict = decide(low, high, 0.0, at_least=True)
+    found = rank_correlation(points["cosine"].to_numpy(), points["ssim"].to_numpy())
+    verdict = decide(found.low, found.high, 0.0, at_least=True)
     text = f"rank correlation of |cosine| and inversion SSIM, {len(points)} configurations"
     where = ("3b", "the cosine tells which encoding leaks", dataset, "all trained encoders")
-    return Verdict(*where, text, verdict, value, low, high, len(points), 0.0)
+    return Verdict(*where, text, verdict, found.value, found.low, found.high, found.n, 0.0)

@@ -6,28 +6,19 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from fl_ppae.files import write_atomically
+from fl_ppae.leakage.intervals import Estimate, t_mean
 from fl_ppae.source_label import is_loud
 from fl_ppae.studies.columns import KEYS, METRICS, Column
 from fl_ppae.studies.table import succeeded
 
-CONFIDENCE = 0.95
-
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean of `n` values with its two-sided 95 % interval; the ends are NaN for fewer than two values."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+class Mean(Estimate):
+    """A mean over seeds, for display. The interval covers what the seeds change, not the choice of images."""
 
     @property
     def half(self) -> float | None:
@@ -86,24 +77,6 @@ class Group:
         return None if mean is None else mean.value
 
 
-def mean_interval(values: Sequence[float] | np.ndarray[Any, Any]) -> Mean:
-    """The mean and its Student's t-interval (n - 1 degrees of freedom). Assumes nearly normal values.
-
-    With 3 seeds the interval extends 2.5 standard deviations to each side. It covers variation between
-    seeds (initial weights, noise, sampling, data split), not the choice of images.
-
-    Raises:
-        ValueError: `values` is empty.
-    """
-    if not len(values):
-        raise ValueError("the mean of no values")
-    found, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return Mean(found, math.nan, math.nan, n)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Mean(found, found - half, found + half, n)
-
-
 def numbers(table: pd.DataFrame, metric: str) -> pd.Series:
     """A column as numbers; NaN where it is empty."""
     return pd.to_numeric(table[metric], errors="coerce")
@@ -123,7 +96,7 @@ def summarise(table: pd.DataFrame) -> list[Group]:
     groups = []
     for found, rows in measured.groupby(keys, sort=False):
         known = {name: rows[name].dropna().to_numpy() for name in metrics}
-        means = {name: mean_interval(values) for name, values in known.items() if len(values)}
+        means = {name: Mean(**vars(t_mean(values))) for name, values in known.items() if len(values)}
         groups.append(Group(dict(zip(keys, found, strict=True)), len(rows), means))
     return groups
 

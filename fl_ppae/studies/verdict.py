@@ -15,7 +15,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from fl_ppae.studies.summary import mean_interval, numbers
+from fl_ppae.leakage.intervals import paired_difference
+from fl_ppae.studies.summary import numbers
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 COLUMNS = ("claim", "data set", "verdict", "difference", "setting", "compared")
@@ -71,10 +72,10 @@ class Claim:
             text = f"no seed has both {sides[0]} and {sides[1]}"
             return self._verdict(text, UNDECIDED, math.nan, math.nan, math.nan, 0)
         one, other = both["accuracy_better"].to_numpy(), both["accuracy_worse"].to_numpy()
-        mean = mean_interval(one - other)
+        found = paired_difference(one, other)
         text = f"{sides[0]}: {one.mean():.3f}; {sides[1]}: {other.mean():.3f}"
-        verdict = decide(mean.low, mean.high, self.threshold, at_least=self.at_least)
-        return self._verdict(text, verdict, mean.value, mean.low, mean.high, mean.n)
+        verdict = decide(found.low, found.high, self.threshold, at_least=self.at_least)
+        return self._verdict(text, verdict, found.value, found.low, found.high, found.n)
 
     def _verdict(self, text: str, verdict: str, value: float, low: float, high: float, n: int) -> Verdict:
         where = (self.name, self.statement, self.dataset, self.setting)

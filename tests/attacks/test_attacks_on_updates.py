@@ -81,7 +81,7 @@ def test_evenly_dealt_hospitals_have_no_mix_to_find(federate: Callable[..., Run]
     run = federate("even", record_messages=True, data_file=str(file), **PLAIN)
     found = row(attacked(run, property_inference.ATTACK), "total variation")
     assert found.chance < 0.15
-    assert found.value > 0.5 * found.chance
+    assert 0.5 * found.chance < found.value <= found.chance + 0.01
 
 
 def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
@@ -93,10 +93,12 @@ def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
     private = attacked(federate("private", **work), gradient_inversion.ATTACK, searches=150)
     for metric in ("ssim", "psnr"):
         found = row(private, metric)
-        assert found.variant == "batch 1"
-        assert found.undefended > found.chance > found.value
-    assert {each.variant for each in private.details} == {"batch 2"}
+        assert found.variant == "batch 1, mean image"
+        assert found.undefended > found.chance
+        assert found.value == pytest.approx(found.chance)
+    assert all(each.variant.startswith("batch 2") for each in private.details)
     monkeypatch.setattr(gradient_inversion, "BATCHES", (1,))
     plain = attacked(federate("plain", **work, **PLAIN), gradient_inversion.ATTACK, searches=150)
     assert row(plain, "psnr").value == row(plain, "psnr").undefended
+    assert row(plain, "psnr").variant == "batch 1"
     assert row(plain, "psnr").value == pytest.approx(row(private, "psnr").undefended)

@@ -75,7 +75,7 @@ def test_small_hospitals_updates_give_real_cells_away_and_not_under_dp(
     }
     plain = attacked(federate("plain", **work, **PLAIN), membership_updates.ATTACK)
     assert row(plain, "auc", "whitened").low > 0.7  # 0.88 when measured
-    assert row(plain, "tpr at 1 % fpr", "whitened").low > 0.02
+    assert row(plain, "tpr at 1 % fpr", "whitened").value > 0.1  # 0.26 when measured
     private = attacked(
         federate("private", target_epsilon=8.0, noise_multiplier=0.0, **work), membership_updates.ATTACK
     )

@@ -35,19 +35,35 @@ def test_a_class_that_is_not_there_is_not_drawn():
     assert len(rows) == 100
 
 
-def test_mixes_are_told_from_updates_that_show_them_and_not_from_noise():
+USUAL = np.array([0.5, 0.2, 0.1, 0.1, 0.1])
+
+
+def guessed(mixes: np.ndarray, truth: np.ndarray, noise: float) -> np.ndarray:
+    """The guesses for hospitals with the mixes `truth`, whose updates show their mix behind this noise."""
     rng = np.random.default_rng(0)
-    mixes, truth = random_mixes(60, 5, seed=1), random_mixes(12, 5, seed=2)
     effect = rng.normal(size=(5, 400))
+    known, seen = (shares @ effect + noise * rng.normal(size=(len(shares), 400)) for shares in (mixes, truth))
+    guesses = fit_and_predict(known, mixes, seen, USUAL)
+    np.testing.assert_allclose(guesses.sum(1), 1)
+    return guesses
 
-    def error(noise: float) -> float:
-        known, seen = (
-            shares @ effect + noise * rng.normal(size=(len(shares), 400)) for shares in (mixes, truth)
-        )
-        guesses = fit_and_predict(known, mixes, seen)
-        np.testing.assert_allclose(guesses.sum(1), 1)
-        return total_variation(guesses, truth).mean()
 
-    usual = total_variation(np.tile(mixes.mean(0), (12, 1)), truth).mean()
-    assert error(0.1) < 0.05
-    assert error(1000.0) == pytest.approx(usual, abs=0.05)
+def test_mixes_are_told_from_updates_that_show_them_and_not_from_noise():
+    mixes, truth = random_mixes(60, USUAL, seed=1), random_mixes(12, USUAL, seed=2)
+    usual = total_variation(np.tile(USUAL, (12, 1)), truth).mean()
+    assert total_variation(guessed(mixes, truth, 0.1), truth).mean() < 0.05 < usual - 0.2
+    assert total_variation(guessed(mixes, truth, 1000.0), truth).mean() <= usual + 0.01
+
+
+@pytest.mark.parametrize("noise", [0.1, 3.0, 10.0, 1000.0])
+def test_hospitals_with_the_usual_mix_are_guessed_no_worse_than_blindly(noise: float):
+    rng = np.random.default_rng(3)
+    truth = rng.multinomial(400, USUAL, size=12) / 400
+    blind = total_variation(np.tile(USUAL, (12, 1)), truth).mean()
+    found = guessed(random_mixes(60, USUAL, seed=1), truth, noise)
+    assert total_variation(found, truth).mean() <= blind + 0.01
+
+
+def test_random_mixes_lie_about_the_usual_one():
+    np.testing.assert_allclose(random_mixes(4000, USUAL, seed=0).mean(0), USUAL, atol=0.02)
+    assert random_mixes(8, np.array([1.0, 0.0]), seed=0).min() >= 0  # a class that the server lacks

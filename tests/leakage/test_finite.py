@@ -106,14 +106,17 @@ MEASURES: dict[str, tuple[Callable[[Any], Any], Any]] = {
         lambda x: attribute.infer_attribute(OTHERS[:, None], np.arange(COUNT) % 2, x),
         SCORES[:, None],
     ),
-    "class mix": (lambda x: class_mix.fit_and_predict(x, drawn(3).numpy(), x[:2]), ENCODINGS.numpy()),
+    "class mix": (
+        lambda x: class_mix.fit_and_predict(x, drawn(3).numpy(), x[:2], np.ones(3) / 3),
+        ENCODINGS.numpy(),
+    ),
     "class mix, seen": (
-        lambda x: class_mix.fit_and_predict(ENCODINGS.numpy(), drawn(3).numpy(), x),
+        lambda x: class_mix.fit_and_predict(ENCODINGS.numpy(), drawn(3).numpy(), x, np.ones(3) / 3),
         ENCODINGS.numpy(),
     ),
     "gradient": (inverted_gradient, ENCODINGS),
     "reconstruction": (decoded_loss, ENCODINGS),
-    "mean": (intervals.bootstrap_mean, SCORES),
+    "mean": (intervals.t_mean, SCORES),
     "jackknife": (lambda x: intervals.jackknife(lambda rows: float(x[rows].mean()), COUNT), SCORES),
 }
 
