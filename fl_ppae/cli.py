@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--list", action="store_true", help="describe each attack in one line and stop")
     audit.add_argument("--quick", action="store_true", help="fewer images and weaker attackers: 2 minutes")
     audit.add_argument(
+        "--shadows",
+        type=int,
+        metavar="N",
+        help="shadow models of each membership attack, even (default 64, or fewer if they take long)",
+    )
+    audit.add_argument(
         "--threads", type=int, default=1, metavar="N", help="CPU threads (default 1: best on a busy machine)"
     )
     audit.add_argument("--data-file", default="", metavar="FILE", help="the run's data file, if it has moved")

@@ -107,8 +107,12 @@ def plot_roc(
     path: Path,
     title: str,
     source_label: str,
+    allowed: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None,
 ) -> None:
-    """Each attacker's true-positive rate by false-positive rate, on log axes, with the line of guessing."""
+    """Each attacker's true-positive rate by false-positive rate, on log axes, with the line of guessing.
+
+    `allowed`: the edge of what the guarantee allows; None if there is no guarantee.
+    """
     with figure_file(path, title, source_label, (5.5, 5)) as figure:
         axes = figure.subplots()
         styles = ("-", "--", "-.", ":")
@@ -116,6 +120,10 @@ def plot_roc(
             colour, style = OKABE_ITO[index % len(OKABE_ITO)], styles[index % len(styles)]
             axes.plot(false, true, style, color=colour, label=name, drawstyle="steps-post")
         axes.plot([1e-4, 1], [1e-4, 1], color="#777777", linewidth=0.8, label="guessing")
+        if allowed is None:
+            axes.plot([], [], " ", label="no guarantee: nothing is ruled out")
+        else:
+            axes.plot(*allowed, color="black", linewidth=1.2, label="most that the guarantee allows")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(1e-4, 1)

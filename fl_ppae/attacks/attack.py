@@ -37,6 +37,8 @@ class Result:
         class_chance: what one reaches who knows only the class; for inversion, the class-mean image.
         undefended: the same attack without defence: on plain encodings of the run's random initial encoder;
             for an attack on models or updates, without DP.
+        allowed: of a membership attack, the most that the guarantee allows any test for one record; None
+            without a guarantee.
         n: images (or encodings) attacked.
         variant: which of several attackers of one kind.
         group: "all", or the one class or hospital that it was measured on.
@@ -52,6 +54,7 @@ class Result:
     undefended: float | None
     n: int
     class_chance: float | None = None
+    allowed: float | None = None
     variant: str = ""
     group: str = "all"
 
@@ -112,6 +115,7 @@ def result(
     chance: float | None = None,
     undefended: float | None = None,
     class_chance: float | None = None,
+    allowed: float | None = None,
     variant: str = "",
     group: str = "all",
 ) -> Result:
@@ -128,6 +132,7 @@ def result(
         chance=chance,
         undefended=undefended,
         class_chance=class_chance,
+        allowed=allowed,
         variant=variant,
         group=group,
     )

@@ -37,8 +37,11 @@ class Effort:
         gradient_steps: steps of gradient descent through the encoder.
         queries: queries to the classifier, at most.
         origins: encodings per hospital, for telling hospitals apart.
-        shadows: shadow models of a membership attack; an even number. 0: the attack trains no models, not
-            even undefended ones.
+        shadows: shadow models of a membership attack, at most; an even number. 0: the attack trains no
+            models, not even undefended ones.
+        shadow_passes: records that all shadows of an attack may train on, each counted as often as it is
+            used; 200,000 take about 3 minutes with DP, on a core. If that is not enough, the attack trains
+            fewer shadows, but at least 4.
         update_rounds: rounds whose updates are attacked, at most.
         simulated: simulated hospitals that property inference learns from.
         searches: optimisation steps of gradient inversion.
@@ -51,12 +54,13 @@ class Effort:
     queries: int
     origins: int
     shadows: int = 0
+    shadow_passes: int = 200_000
     update_rounds: int = 1
     simulated: int = 12
     searches: int = 60
 
 
-FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=4, update_rounds=5, simulated=60, searches=600)
+FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=64, update_rounds=5, simulated=60, searches=600)
 QUICK = Effort(300, 1000, 100, 20, 1000, 100)
 
 

@@ -7,7 +7,7 @@ for membership.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fl_ppae.attacks.allowed import Allowed
 from fl_ppae.attacks.attack import Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.data.records import HospitalRecords, Positions
+from fl_ppae.leakage.intervals import Estimate
 from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
 from fl_ppae.plotting import plot_roc
 
 SHIFTED = ", members and non-members come from different centres: not every difference is membership"
 _FALSE_POSITIVES = (0.01, 0.001)  # 0.001 only with at least 1,000 non-members
 _SEED = 0
+
+Statistic = Callable[..., Estimate]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,36 +105,53 @@ def membership_findings(
     title: str,
     attackers: Mapping[str, Scores],
     details: Mapping[str, Scores],
+    allowed: Allowed | None,
 ) -> Findings:
-    """AUC and true-positive rates of each attacker by name; the figure shows the ROC of `attackers` alone."""
+    """AUC and true-positive rates of each attacker by name, beside what a guarantee allows.
+
+    The figure shows the ROC of `attackers` alone.
+    """
 
     def draw(path: Path) -> None:
-        plot_roc(_curves(attackers), path, title, audited.stored.data_label)
+        edge = None if allowed is None else allowed.edge()
+        plot_roc(_curves(attackers), path, title, audited.stored.data_label, edge)
 
     rows, detail_rows = (
         tuple(
-            row for name, scores in found.items() for row in _rows(attack, threat, name, scores, len(found))
+            row
+            for name, scores in found.items()
+            for row in _rows(attack, threat, name, scores, len(found), allowed)
         )
         for found in (attackers, details)
     )
     return Findings(rows, detail_rows, {f"{attack}.png": draw})
 
 
-def _rows(attack: str, threat: str, variant: str, scores: Scores, among: int) -> list[Result]:
+def _rows(
+    attack: str, threat: str, variant: str, scores: Scores, among: int, allowed: Allowed | None
+) -> list[Result]:
     """AUC and true-positive rates of one attacker of `among`, from which a reader may pick the best."""
     members, others, undefended = scores.members, scores.others, scores.undefended
 
-    def row(metric: str, chance: float, statistic: object) -> Result:
-        assert callable(statistic)
-        without = None if undefended is None else statistic(*undefended).value
-        estimate = statistic(members, others, among=among)
-        return result(attack, threat, metric, estimate, chance=chance, undefended=without, variant=variant)
+    def row(metric: str, chance: float, most: float | None, statistic: Statistic) -> Result:
+        without = None if undefended is None else statistic(*undefended, among=among).value
+        return result(
+            attack,
+            threat,
+            metric,
+            statistic(members, others, among=among),
+            chance=chance,
+            undefended=without,
+            allowed=most,
+            variant=variant,
+        )
 
-    rows = [row("auc", 0.5, membership_auc)]
+    rows = [row("auc", 0.5, allowed.area() if allowed else None, membership_auc)]
     for rate in _FALSE_POSITIVES:
         if rate * len(others) >= 1:
+            most = allowed.true_positive_rate(rate) if allowed else None
             statistic = partial(true_positive_rate, false_positives=rate)
-            rows.append(row(f"tpr at {100 * rate:g} % fpr", rate, statistic))
+            rows.append(row(f"tpr at {100 * rate:g} % fpr", rate, most, statistic))
     return rows
 
 

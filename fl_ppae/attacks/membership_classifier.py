@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from fl_ppae.attacks.allowed import allowed_on_classifier
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Scores, match_class_mix, membership_findings, threat_of
 from fl_ppae.attacks.needs import classifier_missing, uploads_missing
-from fl_ppae.attacks.shadows import SEED, cached, digest
+from fl_ppae.attacks.shadows import SEED, cached, digest, shadow_count
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.leakage.membership import balanced_halves, relative_likelihood
+from fl_ppae.leakage.membership import balanced_halves, relative_likelihood, with_shadows
 from fl_ppae.models.encoding import encode
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.server.classification import (
@@ -23,6 +24,7 @@ from fl_ppae.server.classification import (
 )
 
 NAME = "membership-classifier"
+_PASSES = {"lr": 1, "resnet18": 500}  # over an encoding, in the time of one record in an encoder's training
 CANDIDATE_HOLDER = ThreatModel(
     "candidate-holder",
     "has candidates with labels, their encodings and the classifier's probabilities; "
@@ -31,7 +33,7 @@ CANDIDATE_HOLDER = ThreatModel(
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Loss threshold and, if encodings and labels leave plain, RMIA; chance is guessing.
+    """Loss threshold and, if encodings and labels leave plain, RMIA and LiRA; chance is guessing.
 
     Nothing defends plain encodings, so undefended is the same number. A detail is RMIA on a classifier of the
     server's split, which saw no candidate. If that is away from chance, members and non-members differ by
@@ -44,8 +46,10 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     plain = not audited.config.encoding_noise_epsilon and not audited.config.label_epsilon
     unseen: dict[str, np.ndarray] = {}
     if plain and audited.effort.shadows:
-        shadows = _shadow_losses(audited, encodings, labels)
-        found[f"RMIA, {len(shadows)} shadows"] = relative_likelihood(losses, shadows)
+        count = shadow_count(audited, _PASSES[audited.config.classifier] * len(labels) // 2)
+        halves = balanced_halves(len(labels), count, SEED)
+        shadows = _shadow_losses(audited, encodings, labels, halves)
+        found |= with_shadows(losses, shadows, halves, nats=True)
         if audited.encoder is not None:
             control = _losses(_control(audited), encodings, labels)
             unseen["RMIA on a classifier of the server's split"] = relative_likelihood(control, shadows)
@@ -57,7 +61,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
         for scored in (found, unseen)
     )
     title = "Membership in the classifier's records"
-    return membership_findings(audited, NAME, threat, title, attackers, controls)
+    allowed = allowed_on_classifier(audited)
+    return membership_findings(audited, NAME, threat, title, attackers, controls, allowed)
 
 
 def members_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
@@ -110,10 +115,12 @@ def _split(scores: np.ndarray, members: int, *, undefended: bool) -> Scores:
     return Scores(inside, outside, (inside, outside) if undefended else None)
 
 
-def _shadow_losses(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _shadow_losses(
+    audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, halves: np.ndarray
+) -> np.ndarray:
     """Losses (shadows, N) of classifiers that each learned from half of the candidates."""
     rows = []
-    for index, inside in enumerate(balanced_halves(len(labels), audited.effort.shadows, SEED)):
+    for index, inside in enumerate(halves):
         shadow = _fitted(audited, encodings[inside], labels[inside], SEED + index)
         rows.append(_losses(shadow, encodings, labels))
     return np.array(rows)
@@ -156,8 +163,9 @@ def _losses(classifier: FittedClassifier, encodings: np.ndarray, labels: np.ndar
 
 ATTACK = Attack(
     NAME,
-    "whether the classifier learned from a record: its loss, and RMIA with shadow classifiers",
-    "Yeom et al. 2018 (arXiv:1709.01604); Zarifzadeh et al. 2024 (arXiv:2312.03262)",
+    "whether the classifier learned from a record: its loss, RMIA and LiRA with shadow classifiers",
+    "Yeom et al. 2018 (arXiv:1709.01604); Zarifzadeh et al. 2024 (arXiv:2312.03262); "
+    "Carlini et al. 2022 (arXiv:2112.03570)",
     run,
     (CANDIDATE_HOLDER,),
     (classifier_missing, members_missing, uploads_missing),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fl_ppae.attacks.allowed import allowed_on_updates
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
@@ -59,7 +60,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     names = (f"{COSINE}, {_span(len(rounds))}", f"{WHITENED}, {_span(1)}")
     shown = {name: attackers.pop(name) for name in names}
     threat, title = threat_of(audited, threat_model), "Membership in a hospital's updates"
-    return membership_findings(audited, NAME, threat, title, shown, attackers)
+    allowed = allowed_on_updates(audited, victim)
+    return membership_findings(audited, NAME, threat, title, shown, attackers, allowed)
 
 
 def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:

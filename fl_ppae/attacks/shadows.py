@@ -31,8 +31,20 @@ from fl_ppae.privacy.randomness import Streams, streams
 State = dict[str, Tensor]
 
 SEED = 1_618_033  # of the attacker's own draws, unlike any run's
+_FEWEST = 4
 _FORMAT = 3  # increase it when the training changes
 _PATHS = ("data-root", "data-file", "data-source", "output-dir")
+
+
+def shadow_count(audited: AuditedRun, passes: int) -> int:
+    """How many shadows, each trained on `passes` records in all, an attack trains: an even number, or 0."""
+    wanted = audited.effort.shadows
+    affordable = max(_FEWEST, 2 * int(audited.effort.shadow_passes / max(1, passes) / 2))
+    if wanted > affordable:
+        audited.say(
+            f"{affordable} shadow models, for {wanted} would take long; --shadows {wanted} trains them all"
+        )
+    return min(wanted, affordable)
 
 
 def cached(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) -> State:

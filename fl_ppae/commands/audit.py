@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from dataclasses import replace
 
 from fl_ppae.commands.output import notes, show, timed
 from fl_ppae.errors import UserError
@@ -18,6 +20,8 @@ def command(arguments: argparse.Namespace) -> int:
         raise UserError("audit needs a run: its folder, its name, or 'latest' (or --list)")
     if arguments.threads < 1:
         raise UserError(f"--threads {arguments.threads}: must be at least 1")
+    if arguments.shadows is not None and (arguments.shadows < 0 or arguments.shadows % 2):
+        raise UserError(f"--shadows {arguments.shadows}: must be even, since they come in pairs (0: none)")
     stored = find_run(arguments.run)
     # Imported here: these take seconds, and a wrong run should be reported at once.
     from fl_ppae.attacks import audited_run
@@ -30,6 +34,8 @@ def command(arguments: argparse.Namespace) -> int:
     attacks = ATTACKS if arguments.attacks is None else choose_attacks(arguments.attacks)
     console, named = notes(), arguments.attacks is not None
     effort = audited_run.QUICK if arguments.quick else audited_run.FULL
+    if arguments.shadows is not None:
+        effort = replace(effort, shadows=arguments.shadows, shadow_passes=sys.maxsize)
     start = time.perf_counter()
     with limited_threads(arguments.threads):
         audited = open_for_audit(stored, effort, timed(console), arguments.data_file)

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fl_ppae.epsilon_audit.trade_offs import Curve
+from fl_ppae.privacy.trade_offs import Curve
 
 # Shares of the canaries that are guessed about, and of the error that each number of guesses may use. Few
 # confident guesses tell most about a mechanism that keeps its promise, many about one without noise.

@@ -11,7 +11,6 @@ from fl_ppae.config import RunConfig
 from fl_ppae.epsilon_audit.bounds import guess
 from fl_ppae.epsilon_audit.canaries import Shapes, lay_out
 from fl_ppae.epsilon_audit.checks import PASSED
-from fl_ppae.epsilon_audit.trade_offs import INTERVAL, Curve, curve_of
 from fl_ppae.epsilon_audit.trainings import REAL, Subject, Training, train_with_canaries
 from fl_ppae.epsilon_audit.verdicts import Family, Finding, find
 from fl_ppae.models.build import local_model_of
@@ -19,6 +18,7 @@ from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon, loss
 from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.privacy.trade_offs import INTERVAL, Curve, curve_of
 
 NO_NOISE, HALF, ONE_ROUND = "no noise", "half the noise", "noise for one round only"
 _SUMS, _WEIGHTS = 0.9, 0.1  # shares of the error

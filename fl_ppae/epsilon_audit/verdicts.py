@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_ppae.epsilon_audit.bounds import Guessed, least_refuted, refutes
-from fl_ppae.epsilon_audit.trade_offs import Curve
+from fl_ppae.privacy.trade_offs import Curve
 
 REFUTED, CONSISTENT, CANNOT_TELL = "refuted", "consistent", "cannot-tell"
 

@@ -20,6 +20,9 @@ from fl_ppae.leakage.intervals import Estimate, share, tail
 
 Array = NDArray[Any]
 
+_FEWEST_OF_LIRA, _OWN_VARIANCE = 4, 64  # shadow models
+_LEAST_VARIANCE, _LEAST_LOSS, _MOST_NATS = 1e-6, 1e-12, 500.0
+
 
 def membership_auc(members: Array, others: Array, among: int = 1) -> Estimate:
     """The probability that a member (M,) scores above a non-member (N,), ties counted half.
@@ -122,6 +125,44 @@ def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0)
     shadows = -np.asarray(shadow_losses, np.float64) / scale
     ratio: Array = own - (logsumexp(shadows, axis=0) - np.log(len(shadows)))
     return ratio
+
+
+def with_shadows(losses: Array, shadow_losses: Array, inside: Array, *, nats: bool) -> dict[str, Array]:
+    """Scores (N,) by attacker, from losses (N,) and those of shadow models (S, N) trained on `inside`.
+
+    `nats`: the losses are cross-entropies. RMIA, and from 4 shadows LiRA.
+    """
+    scale = 1.0 if nats else float(np.mean(shadow_losses))
+    scores = {f"RMIA, {len(inside)} shadows": relative_likelihood(losses, shadow_losses, scale)}
+    if len(inside) >= _FEWEST_OF_LIRA:
+        ratio = likelihood_ratio(losses, shadow_losses, inside, nats=nats)
+        scores[f"LiRA, {len(inside)} shadows"] = ratio
+    return scores
+
+
+def likelihood_ratio(losses: Array, shadow_losses: Array, inside: Array, *, nats: bool) -> Array:
+    """LiRA's log likelihood ratio (N,) of a record being in or out (Carlini et al. 2022, arXiv:2112.03570).
+
+    The confidence, log(p / (1 - p)) with p = exp(-loss), or -log(loss) of a loss that is no cross-entropy, is
+    normal with a mean for each record, in and out; its variance is each record's with 64 shadows, else common
+    to all. Every record must be in half of the shadow models, `inside` (S, N) bool, S at least 4.
+    """
+    check_finite(losses=losses, shadow_losses=shadow_losses)
+    own, shadows = (_confidence(np.asarray(each, np.float64), nats=nats) for each in (losses, shadow_losses))
+    parts = []
+    for where in (inside, ~inside):
+        held = np.where(where, shadows, np.nan)
+        mean, variance = np.nanmean(held, axis=0), np.nanvar(held, axis=0, ddof=1)
+        each = variance if len(inside) >= _OWN_VARIANCE else np.full(len(own), variance.mean())
+        parts.append(norm.logpdf(own, mean, np.sqrt(np.maximum(each, _LEAST_VARIANCE))))
+    ratio: Array = parts[0] - parts[1]
+    return ratio
+
+
+def _confidence(losses: Array, *, nats: bool) -> Array:
+    bounded = np.clip(losses, _LEAST_LOSS, _MOST_NATS if nats else None)
+    confidence: Array = -np.log(np.expm1(bounded)) if nats else -np.log(bounded)
+    return confidence
 
 
 def _newcombe(value: float, members: int, others: int, z: float) -> tuple[float, float]:

@@ -20,7 +20,16 @@ from fl_ppae.files import csv_cell, finite, write_atomically, write_json
 from fl_ppae.reporting.tables import brief_number, title
 
 _NOTHING = "-"
-_COLUMNS = ("value", "95 % interval", "at\nchance", "knowing\nthe class", "without\ndefence", "n")
+_COLUMNS = (
+    "value",
+    "95 % interval",
+    "at\nchance",
+    "knowing\nthe class",
+    "allowed by\nthe guarantee",
+    "without\ndefence",
+    "n",
+)
+_MEMBERSHIP = "membership-"
 
 
 def write_audit(audited: AuditedRun, audit: Audit, *, quick: bool, seconds: float) -> dict[str, Any]:
@@ -99,7 +108,13 @@ def _metric(row: Result) -> str:
 
 def _numbers(row: Result) -> tuple[str, ...]:
     interval = _NOTHING if row.low is None else f"{brief_number(row.low)}..{brief_number(row.high)}"
-    compared = (brief_number(row.chance), brief_number(row.class_chance), brief_number(row.undefended))
+    unbounded = row.allowed is None and row.attack.startswith(_MEMBERSHIP)
+    compared = (
+        brief_number(row.chance),
+        brief_number(row.class_chance),
+        "no guarantee" if unbounded else brief_number(row.allowed),
+        brief_number(row.undefended),
+    )
     return brief_number(row.value), interval, *compared, str(row.n)
 
 

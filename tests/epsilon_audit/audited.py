@@ -9,10 +9,10 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal, hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.epsilon_audit.bounds import Guessed, guess
-from fl_ppae.epsilon_audit.trade_offs import Curve, curve_through
 from fl_ppae.epsilon_audit.trainings import Subject
 from fl_ppae.epsilon_audit.updates import UpdateFinding, audit_updates
 from fl_ppae.privacy.plan import plan_hospital
+from fl_ppae.privacy.trade_offs import Curve, curve_through
 
 # Calibrated noise; a sample rate of 1, for which accountants are quick.
 CALIBRATED: dict[str, Any] = {

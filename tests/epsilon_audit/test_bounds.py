@@ -8,7 +8,7 @@ from epsilon_audit.audited import gaussian_curve, gaussian_guesses
 from scipy.stats import binom, norm
 
 from fl_ppae.epsilon_audit.bounds import Guessed, guess, impossible, least_refuted, refutes
-from fl_ppae.epsilon_audit.trade_offs import curve_through
+from fl_ppae.privacy.trade_offs import curve_through
 
 REPETITIONS = 1000
 

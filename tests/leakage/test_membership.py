@@ -10,10 +10,12 @@ from sklearn.metrics import roc_auc_score
 from fl_ppae.leakage.intervals import share
 from fl_ppae.leakage.membership import (
     balanced_halves,
+    likelihood_ratio,
     membership_auc,
     relative_likelihood,
     roc,
     true_positive_rate,
+    with_shadows,
 )
 
 
@@ -124,6 +126,38 @@ def test_four_shadows_take_the_difficulty_out():
     ratio = relative_likelihood(losses, shadows)
     found = membership_auc(ratio[member], ratio[~member])
     assert found.low < 0.5 < found.high
+
+
+@pytest.mark.parametrize("shadows", [4, 16, 64])
+def test_lira_finds_members_and_nobody_where_there_is_nothing_to_find(shadows: int):
+    for edge, found in ((0.5, True), (0.0, False)):
+        losses, shadow_losses, member = world(0, shadows, edge)
+        inside = balanced_halves(2000, shadows, 0)
+        for nats in (True, False):
+            ratio = likelihood_ratio(losses + 2, shadow_losses + 2, inside, nats=nats)
+            area = membership_auc(ratio[member], ratio[~member])
+            assert (area.low > 0.75) if found else (area.low < 0.5 < area.high)
+
+
+def test_lira_is_the_ratio_of_two_normal_densities():
+    rng = np.random.default_rng(0)
+    losses, shadow_losses = rng.uniform(0.1, 3, 5), rng.uniform(0.1, 3, (64, 5))
+    inside = balanced_halves(5, 64, 1)
+    found = likelihood_ratio(losses, shadow_losses, inside, nats=True)
+    for record in range(5):
+        logits = [np.log(np.exp(-each) / (1 - np.exp(-each))) for each in (losses, shadow_losses[:, record])]
+        parts = [logits[1][inside[:, record]], logits[1][~inside[:, record]]]
+        one, other = (norm.logpdf(logits[0][record], part.mean(), part.std(ddof=1)) for part in parts)
+        assert found[record] == pytest.approx(one - other)
+
+
+def test_attackers_with_shadows_are_named_by_their_number():
+    losses, shadow_losses, _ = world(0, 2)
+    few = with_shadows(losses + 2, shadow_losses + 2, balanced_halves(2000, 2, 0), nats=True)
+    assert list(few) == ["RMIA, 2 shadows"]
+    losses, shadow_losses, _ = world(0, 4)
+    more = with_shadows(losses + 2, shadow_losses + 2, balanced_halves(2000, 4, 0), nats=False)
+    assert list(more) == ["RMIA, 4 shadows", "LiRA, 4 shadows"]
 
 
 def test_the_ratio_has_the_roc_of_rmias_pairwise_count():

@@ -7,9 +7,9 @@ import pytest
 from epsilon_audit.audited import gaussian_curve
 from scipy.stats import norm
 
-from fl_ppae.epsilon_audit.trade_offs import INTERVAL, curve_of, curve_through
 from fl_ppae.privacy.accounting import losses_of_encodings, losses_of_updates
 from fl_ppae.privacy.events import Gaussian, PoissonGaussian
+from fl_ppae.privacy.trade_offs import INTERVAL, curve_of, curve_through
 
 RIGHT = [1e-6, 1e-4, 0.01, 0.05, 0.3, 0.5, 0.8, 0.99, 1.0]
 
