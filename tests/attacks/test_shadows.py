@@ -67,7 +67,7 @@ def test_large_models_get_fewer_shadows_and_the_user_is_told(wanted: int, passes
 
 
 def test_shadows_come_in_pairs(capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["audit", "latest", "--shadows", "3"]) == 1
+    assert cli.main(["audit", "latest", "--shadows", "3"]) == 2
     assert "--shadows 3: must be even" in capsys.readouterr().err
 
 
