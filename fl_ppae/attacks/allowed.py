@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.files import read_json
 from fl_ppae.privacy.accounting import losses_of_updates, replace_one_epsilon
-from fl_ppae.privacy.events import Event, from_dict, updates
+from fl_ppae.privacy.events import Event, PoissonGaussian, from_dict, updates
 from fl_ppae.privacy.figures import FORMAL
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 from fl_ppae.privacy.trade_offs import INTERVAL, Curve, curve_of, curve_through
@@ -50,10 +50,14 @@ class Allowed:
 
 
 def allowed_on_updates(audited: AuditedRun, hospital: str) -> Allowed | None:
-    """What the guarantee of this hospital's updates allows on anything made from them; None without one."""
+    """What the guarantee of this hospital's updates allows on anything made from them.
+
+    None without one, or where only its epsilon is known: a declared cost has no curve.
+    """
     account = read_json(audited.path / "ledger.json")["hospitals"][hospital]
-    trained = updates(_events(account))
-    if not account["formal"] or not trained:
+    events = updates(_events(account))
+    trained = [event for event in events if isinstance(event, PoissonGaussian)]
+    if not account["formal"] or not trained or len(trained) < len(events):
         return None
     return Allowed(curve_of(losses_of_updates(trained, INTERVAL), SAMPLER_EPSILON))
 
@@ -67,8 +71,9 @@ def allowed_on_classifier(audited: AuditedRun) -> Allowed | None:
         return None
     accounts = read_json(audited.path / "ledger.json")["hospitals"].values()
     every = {_events(account) for account in accounts}
-    spent = [max(replace_one_epsilon(events, delta) for events in every) for delta in _DELTAS]
-    return Allowed(curve_through(np.array(spent), _DELTAS))
+    spent = np.array([max(replace_one_epsilon(events, delta) for events in every) for delta in _DELTAS])
+    known = np.isfinite(spent)
+    return Allowed(curve_through(spent[known], _DELTAS[known])) if known.any() else None
 
 
 def _events(account: dict[str, Any]) -> tuple[Event, ...]:
