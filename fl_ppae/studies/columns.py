@@ -29,6 +29,7 @@ _DATA = (
 _END = (
     Column("seconds", "of the whole cell", "metric"),
     Column("error", "what went wrong, in one line"),
+    Column("hits", "which test images the classifier recognised; see `studies.hits`"),
 )
 
 PAPER = (

@@ -22,6 +22,7 @@ from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server.classification import fit_and_score
 from fl_ppae.studies.baselines import pca_components, pca_encode, scatter_encode
 from fl_ppae.studies.federated_encoder import train_federated
+from fl_ppae.studies.hits import packed
 from fl_ppae.studies.paper_grid import CLASSIFIERS, TUNED, PaperCell, PaperScale
 from fl_ppae.studies.study_data import StudyData
 from fl_ppae.studies.workers import Rows
@@ -57,7 +58,7 @@ def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
     }
     rows = []
     for classifier in CLASSIFIERS:
-        _, score = fit_and_score(
+        fitted, score = fit_and_score(
             classifier,
             train,
             np.asarray(dataset.train.labels),
@@ -68,7 +69,8 @@ def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
             threads=1,
             resnet=scale.resnet,
         )
-        rows.append({"classifier": classifier, **asdict(score), **measured})
+        hits = fitted.probabilities(test).argmax(1) == np.asarray(dataset.test.labels)
+        rows.append({"classifier": classifier, **asdict(score), **measured, "hits": packed(hits)})
     return rows
 
 

@@ -30,6 +30,7 @@ from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.server.classification import FittedClassifier, fit_and_score
 from fl_ppae.studies.federated_encoder import train_federated
+from fl_ppae.studies.hits import packed
 from fl_ppae.studies.partition_grid import ALONE, CENTRAL, DATASET, PARTITIONS, SHARED, PartitionCell
 from fl_ppae.studies.study_data import StudyData
 from fl_ppae.studies.workers import Rows
@@ -130,7 +131,10 @@ def _common(config: RunConfig, deal: Deal) -> dict[str, Any]:
         if records.shift not in recalls:
             recalls[records.shift] = _recall(classifier, found.encoder, deal.dataset, records.shift)
         own_accuracies.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
-    return _columns(found.measured.score.accuracy, own_accuracies, list(found.epsilon.values()), found.basis)
+    guesses = classifier.probabilities(_test(found.encoder, deal.dataset, NO_SHIFT)).argmax(1)
+    spent = list(found.epsilon.values())
+    columns = _columns(found.measured.score.accuracy, own_accuracies, spent, found.basis)
+    return {**columns, "hits": packed(guesses == np.asarray(deal.dataset.test.labels))}
 
 
 def _alone(config: RunConfig, deal: Deal) -> dict[str, Any]:

@@ -24,11 +24,15 @@ _NEEDED = ("cell", "error")
 
 
 def append(path: Path, columns: tuple[Column, ...], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add `rows` to the table and wait until they are on the disk. Missing values stay empty."""
+    """Add `rows` to the table and wait until they are on the disk. Missing values stay empty.
+
+    A table that an earlier version began keeps its columns.
+    """
     new = not path.exists() or path.stat().st_size == 0
     _end_last_line(path)
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names(columns), restval="", lineterminator="\n")
+        header = names(columns) if new else _header(path)
+        writer = csv.DictWriter(file, header, restval="", extrasaction="ignore", lineterminator="\n")
         if new:
             writer.writeheader()
         for row in rows:
@@ -91,6 +95,11 @@ def _end_last_line(path: Path) -> None:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":
             file.write(b"\n")
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file))
 
 
 def _cell(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 A claim about a difference holds if the whole 95 % interval of the difference is on the claimed side of the
 threshold, and fails if it is entirely on the other; otherwise it is undecided. Differences are paired by
-seed.
+seed and, where both sides say which test images they recognised, by image: then the interval also covers the
+choice of images.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_ppae.leakage.intervals import paired_difference
+from fl_ppae.studies.hits import stacked
 from fl_ppae.studies.summary import numbers
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -73,6 +75,9 @@ class Claim:
             return self._verdict(text, UNDECIDED, math.nan, math.nan, math.nan, 0)
         one, other = both["accuracy_better"].to_numpy(), both["accuracy_worse"].to_numpy()
         found = paired_difference(one, other)
+        hits, others_hits = stacked(both["hits_better"]), stacked(both["hits_worse"])
+        if hits is not None and others_hits is not None and hits.shape == others_hits.shape:
+            found = paired_difference(hits, others_hits)
         text = f"{sides[0]}: {one.mean():.3f}; {sides[1]}: {other.mean():.3f}"
         verdict = decide(found.low, found.high, self.threshold, at_least=self.at_least)
         return self._verdict(text, verdict, found.value, found.low, found.high, found.n)
@@ -127,5 +132,6 @@ def verdict_markdown(verdicts: Sequence[Verdict], note: str) -> list[str]:
 
 
 def _accuracy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Known accuracies by seed."""
-    return rows[["seed"]].assign(accuracy=numbers(rows, "accuracy")).dropna().set_index("seed")
+    """Known accuracies, and which images were recognised, by seed."""
+    found = rows[["seed"]].assign(accuracy=numbers(rows, "accuracy"), hits=rows.get("hits", ""))
+    return found.dropna().set_index("seed")

@@ -66,3 +66,10 @@ def test_a_cell_s_columns_are_in_its_table_and_no_column_has_two_roles() -> None
     split = PartitionCell("iid", "central", "calibrated", 1, 0).columns()
     assert set(paper) <= set(names(PAPER)) and set(split) <= set(names(PARTITIONS))
     assert not KEYS & METRICS  # also across the two tables
+
+
+def test_a_table_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text("cell,accuracy,error\nold,0.5,\n")
+    table.append(path, PAPER, [{"cell": "new", "accuracy": 0.75, "hits": "8:ff"}])
+    assert path.read_text() == "cell,accuracy,error\nold,0.5,\nnew,0.75,\n"
