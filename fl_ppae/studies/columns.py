@@ -75,7 +75,7 @@ PARTITIONS = (
     Column("seed", "of the split, initial weights, noise and sampling"),
     Column("accuracy", "on all test images, 0 to 1", "metric"),
     Column("accuracy_hospitals", "mean over hospitals, each on its own mix of test images", "metric"),
-    Column("accuracy_worst", "that of the worst hospital", "metric"),
+    Column("accuracy_worst", "that of the worst hospital; its mean is over each seed's own worst", "metric"),
     Column("epsilon_min", "smallest over hospitals, of the encoder updates alone", "metric"),
     Column("epsilon_max", "largest over hospitals, of the encoder updates alone", "metric"),
     Column("delta", "of both epsilons"),

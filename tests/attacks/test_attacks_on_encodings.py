@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +67,14 @@ def test_changed_images_stay_within_radius_and_range():
         assert changed.min() >= 0
         assert changed.max() <= 1
         assert np.mean(network(torch.from_numpy(changed)).argmax(1).numpy() == labels) < 0.7
+
+
+def test_a_colluder_practises_on_another_encoder_and_does_no_worse_than_the_mean_image(
+    federate: Callable[..., Run], tmp_path: Path
+):
+    run = federate("run", share="encodings", dp_scope="none", noise_multiplier=0.0, num_server_rounds=4)
+    options = ("--attacks", "inversion-black-box", "--attacker", "colluding-hospital")
+    for row in audited(run, *options)["results"]:
+        above = row["value"] - row["chance"]
+        assert (-above if row["metric"] == "mse" else above) >= -0.01
+    assert len([*(tmp_path / "home" / "shadows").glob("encoder-*")]) == 1

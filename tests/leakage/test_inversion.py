@@ -147,6 +147,20 @@ def test_the_attacker_chooses_by_its_own_pairs_and_repeats_under_a_seed():
     assert torch.equal(first[1].decode(z), again[1].decode(z))
 
 
+def test_an_attacker_whose_map_fits_no_other_encoder_guesses_the_mean_image():
+    x, labels = smooth_images(260)
+    basis = orthogonal(784)
+    own, other = x.flatten(1) @ basis, x.flatten(1) @ basis.flip(1)
+    inverters = fit_inverters(Pairs(x[:200], own[:200], labels[:200]), steps=2)
+    practised = measured_on(inverters, Pairs(x[200:230], other[200:230], labels[200:230]))
+    for metric in ("ssim", "psnr", "mse"):
+        best = best_inverter(practised, metric)
+        guess = image_quality(x[230:], mean_images(x[:200], 30)).goodness(metric)
+        assert image_quality(x[230:], best.decode(other[230:])).goodness(metric) >= guess - 0.02
+        misled = best_inverter(inverters, metric)  # the control: chosen by its own encoder
+        assert image_quality(x[230:], misled.decode(other[230:])).goodness(metric) < guess - 0.02
+
+
 def test_the_gradient_improves_a_poor_start_and_keeps_a_good_one():
     x, labels = smooth_images(200)
     basis = orthogonal(784)
