@@ -29,7 +29,6 @@ from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.epsilon_audit.bounds import Guessed, guess
 from fl_ppae.epsilon_audit.hostile_server import hostile_server
-from fl_ppae.epsilon_audit.trade_offs import INTERVAL, Curve, curve_of
 from fl_ppae.epsilon_audit.trainings import draw_coins
 from fl_ppae.epsilon_audit.verdicts import Family, Finding, find
 from fl_ppae.hospital.simulated import in_dealt_order
@@ -41,6 +40,7 @@ from fl_ppae.privacy.events import TRAIN_PART, Event, Gaussian, RandomisedRespon
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 from fl_ppae.privacy.randomness import Stream, seeded_stream
+from fl_ppae.privacy.trade_offs import INTERVAL, Curve, curve_of
 
 NO_NOISE, HALF = "no noise", "half the noise"
 CLEAR, TWICE = "labels in the clear", "twice the epsilon"
