@@ -151,7 +151,7 @@ def test_a_planted_fault_is_refuted(fault: str, small: Small, monkeypatch: Patch
     "changes",
     [
         {"target_epsilon": 1.0},
-        {"target_epsilon": 8.0, **SAMPLED},
+        {"target_epsilon": 8.0, "num_server_rounds": 15, **SAMPLED},
         {"dp_scope": "frozen-decoder", "canaries": 3000},
         {"objective": "task", "canaries": 3000},
         {"share": "encodings"},
