@@ -50,9 +50,10 @@ from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.outgoing import Outgoing, check_outgoing
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import TRAIN_PART, Event, priced, unprotected, updates
-from fl_ppae.privacy.ledger import Ledger, Terms
+from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
+from fl_ppae.privacy.terms import Terms
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: ordinary networks and proxies let it through
 

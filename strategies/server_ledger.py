@@ -31,7 +31,7 @@ from fl_ppae.privacy.events import (
 )
 from fl_ppae.privacy.figures import REFUTED, Figure
 from fl_ppae.privacy.guarantees import Spending, spending_of, updates_figure
-from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.terms import Terms
 from strategies.chains import SeenChain
 
 ACTIVE, STOPPED, EXCLUDED = "active", "stopped", "excluded"

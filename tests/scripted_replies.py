@@ -11,7 +11,7 @@ from fl_ppae import client_app, messages
 from fl_ppae.messages import ARRAYS, CLAIM, METRICS, Claim
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import Event, PoissonGaussian, updates
-from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.terms import Terms
 from fl_ppae.simulation.in_process import InProcessGrid
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport

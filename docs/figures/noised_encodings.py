@@ -21,7 +21,7 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.plotting import OKABE_ITO
-from fl_ppae.privacy.accounting import calibrate_encoding_noise
+from fl_ppae.privacy.calibration import calibrate_encoding_noise
 from fl_ppae.privacy.encodings import noised, project_and_clip, public_projection
 from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.runs.stored import find_run

@@ -14,7 +14,8 @@ from fl_ppae.epsilon_audit.checks import PASSED
 from fl_ppae.epsilon_audit.trainings import REAL, Subject, Training, train_with_canaries
 from fl_ppae.epsilon_audit.verdicts import Family, Finding, find
 from fl_ppae.models.build import local_model_of
-from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon, losses_of_updates
+from fl_ppae.privacy.accounting import epsilon, losses_of_updates
+from fl_ppae.privacy.calibration import calibrate_noise_multiplier
 from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 from fl_ppae.privacy.scopes import SCOPES

@@ -15,8 +15,8 @@ from fl_ppae.data.records import Records
 from fl_ppae.message_arrays import MAX_WEIGHT
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.labels import randomised_response
-from fl_ppae.privacy.ledger import UploadTerms
 from fl_ppae.privacy.randomness import Stream
+from fl_ppae.privacy.terms import UploadTerms
 
 
 def encodings_to_release(

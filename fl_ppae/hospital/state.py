@@ -25,16 +25,8 @@ from fl_ppae.files import write_atomically
 from fl_ppae.hospital.training import Moments
 from fl_ppae.privacy.counter import ACCEPT, Counter
 from fl_ppae.privacy.events import Declared, Event
-from fl_ppae.privacy.ledger import (
-    Ledger,
-    Terms,
-    agreed_terms,
-    declare,
-    open_run,
-    read_ledger,
-    set_aside,
-    verify,
-)
+from fl_ppae.privacy.ledger import Ledger, agreed_terms, declare, open_run, read_ledger, set_aside, verify
+from fl_ppae.privacy.terms import Terms
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hospital.site import Hospital
 from fl_ppae.privacy.budget import over_ceiling, over_target
 from fl_ppae.privacy.events import Event
-from fl_ppae.privacy.ledger import Ledger, Terms
+from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital, planned_terms, upload_terms
+from fl_ppae.privacy.terms import Terms
 
 
 def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:

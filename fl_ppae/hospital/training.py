@@ -21,11 +21,11 @@ from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physic
 from fl_ppae.hospital.watch import current_watch
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import Rows, clipped_sum
-from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.noise import add_noise
 from fl_ppae.privacy.per_sample import PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import Stream, Streams, poisson_batch
 from fl_ppae.privacy.scopes import SCOPES, Scope
+from fl_ppae.privacy.terms import Terms
 
 
 @dataclass(frozen=True)

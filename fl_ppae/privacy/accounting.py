@@ -1,4 +1,4 @@
-"""What events cost: epsilon at a given delta by two independent accountants, and the noise for a budget.
+"""What events cost: epsilon at a given delta by two independent accountants.
 
 Guarantee computed here: (epsilon, delta)-differential privacy of one record, composed over *all*
 events given, assuming that each batch was drawn by Poisson sampling at the event's sample rate, and
@@ -17,27 +17,22 @@ PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import assert_never
 
 import numpy as np
-from dp_accounting.pld.common import DifferentialPrivacyParameters
 from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
     from_randomized_response,
 )
-from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from dp_accounting.privacy_accountant import NeighboringRelation
 from opacus.accountants import PRVAccountant
 from opacus.accountants.analysis.prv import Domain, PoissonSubsampledGaussianPRV
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
-from scipy.optimize import brentq
 
-from fl_ppae.config import MIN_NOISE_MULTIPLIER
-from fl_ppae.errors import UserError
 from fl_ppae.privacy.events import (
     PARTS,
     TRAIN_PART,
@@ -54,13 +49,9 @@ from fl_ppae.privacy.events import (
 from fl_ppae.privacy.labels import replacement_rate
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
-MAX_NOISE_MULTIPLIER = 1e4
-SMALLEST_EPSILON, LARGEST_EPSILON, SMALLEST_DELTA = 0.01, 100.0, 1e-12  # of a calibration
-_TOLERANCE = 2.5e-4  # of a noise multiplier, before the search among its neighbours
 _PRV_ERROR, _PRV_RELATIVE_ERROR = 1e-3, 2e-3  # allowed for in its grid
 _INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; at epsilon 8 a fifth of it gains 0.0005
 _FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid below epsilon
-_HOPELESS = 30.0  # times the target: a Renyi bound above it (and 30 more) is not looked into
 _ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
@@ -95,7 +86,7 @@ def epsilon(events: Iterable[Update], delta: float) -> Epsilon:
     if left <= 0:
         return Epsilon(math.inf, math.inf)
     besides = sum(event.epsilon for event in declared)
-    return Epsilon(prv=_prv(merged, left) + besides, pld=_pld(merged, left) + besides)
+    return Epsilon(prv=prv(merged, left) + besides, pld=pld(merged, left) + besides)
 
 
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
@@ -156,12 +147,13 @@ def _part(event: Event) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _prv(merged: Merged, delta: float) -> float:
+def prv(merged: Merged, delta: float) -> float:
+    """PRV's estimate for these updates, add or remove one record; 0 for none."""
     if not merged:
         return 0.0
     accountant = _CachedDomainPRV()
     accountant.history = list(merged)
-    error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * _renyi_bound(merged, delta))
+    error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * renyi_bound(merged, delta))
     return float(accountant.get_epsilon(delta, eps_error=error)) - error + SAMPLER_EPSILON
 
 
@@ -199,7 +191,7 @@ def _renyi_epsilon(divergences: np.ndarray, delta: float) -> float:
     return float(get_privacy_spent(orders=_ORDERS, rdp=divergences, delta=delta)[0])
 
 
-def _renyi_bound(merged: Merged, delta: float) -> float:
+def renyi_bound(merged: Merged, delta: float) -> float:
     """An upper bound on epsilon (arXiv:1702.07476), quick and not tight."""
     if not merged:
         return 0.0
@@ -212,7 +204,7 @@ def _interval(merged: Merged, delta: float) -> float:
 
     Few different grids are few one-step distributions, which take most of the time.
     """
-    bound = _renyi_bound(merged, delta)
+    bound = renyi_bound(merged, delta)
     if not bound:
         return _INTERVAL
     wanted = min(max(_INTERVAL, bound / _MOST_CELLS), bound / _FEWEST_CELLS)
@@ -220,7 +212,8 @@ def _interval(merged: Merged, delta: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _pld(merged: Merged, delta: float) -> float:
+def pld(merged: Merged, delta: float) -> float:
+    """PLD's upper bound for these updates, add or remove one record; 0 for none."""
     if not merged:
         return 0.0
     interval = _interval(merged, delta)
@@ -278,87 +271,4 @@ def _one_step(
         sampling_prob=rate,
         use_connect_dots=True,
         neighboring_relation=relation,
-    )
-
-
-@lru_cache(maxsize=4096)
-def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: float, delta: float) -> float:
-    """The smallest four-digit noise multiplier at which `steps` steps cost at most `target_epsilon`.
-
-    Both accountants confirm it: `epsilon(...).spent <= target_epsilon`. Server and hospital calibrate
-    separately and must reach the same number even if their processors and threads differ in the last
-    digits, hence four digits.
-
-    Raises:
-        UserError: no noise multiplier up to 10,000 is enough; or the target is outside epsilon 0.01 to 100,
-            or delta below 1e-12.
-    """
-
-    if not SMALLEST_EPSILON <= target_epsilon <= LARGEST_EPSILON or not delta >= SMALLEST_DELTA:
-        raise UserError(
-            f"target-epsilon = {target_epsilon:g} at target-delta = {delta:g}: noise is calibrated for "
-            f"epsilon {SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g} and delta from {SMALLEST_DELTA:g}"
-        )
-
-    def spent(sigma: float) -> float:
-        merged = ((sigma, sample_rate, steps),)
-        bound = _renyi_bound(merged, delta)
-        return bound if bound > _HOPELESS * target_epsilon + 30 else _prv(merged, delta)
-
-    def fits(sigma: float) -> bool:
-        return spent(sigma) <= target_epsilon
-
-    def both_fit(sigma: float) -> bool:
-        return fits(sigma) and _pld(((sigma, sample_rate, steps),), delta) <= target_epsilon
-
-    def excess(log_sigma: float) -> float:
-        return math.log(spent(math.exp(log_sigma)) / target_epsilon)
-
-    high = 1.0
-    while not fits(high):
-        high = 2 * high if high == MAX_NOISE_MULTIPLIER else min(2 * high, MAX_NOISE_MULTIPLIER)
-        if high > MAX_NOISE_MULTIPLIER:
-            raise UserError(
-                f"target-epsilon = {target_epsilon} can't be reached in {steps} steps at sample rate "
-                f"{sample_rate:.3g}, delta {delta:.3g}; ask for more epsilon or fewer rounds"
-            )
-    low = high / 2
-    # In small steps, because accounting is slow at low noise.
-    while high <= 1.0 and low > MIN_NOISE_MULTIPLIER and fits(low):
-        high, low = low, max(MIN_NOISE_MULTIPLIER, low / 1.5)
-    near = low
-    if not fits(low):
-        # Brent's method: epsilon is nearly linear on logarithmic scales.
-        near = math.exp(brentq(excess, math.log(low), math.log(high), xtol=_TOLERANCE))
-    return _smallest(both_fit, near, at_least=MIN_NOISE_MULTIPLIER)
-
-
-def _smallest(fits: Callable[[float], bool], near: float, at_least: float = 0.0) -> float:
-    """The smallest number of four significant digits that fits, searched for from `near`."""
-    sigma = _four_digits(near)
-    while not fits(sigma):
-        sigma = _four_digits(sigma, 1)
-    while (less := _four_digits(sigma, -1)) >= at_least and fits(less):
-        sigma = less
-    return sigma
-
-
-def _four_digits(value: float, step: int = 0) -> float:
-    """`value` rounded to four significant digits, then moved by `step` units of the last digit."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return float(f"{value + step * unit:.3e}")
-
-
-@lru_cache(maxsize=128)
-def calibrate_encoding_noise(target_epsilon: float, delta: float) -> float:
-    """The smallest four-digit noise multiplier at which one release of clipped encodings costs at most
-    `target_epsilon`.
-
-    Replace-one: two encodings of norm C are at most 2 C apart. By the analytic Gaussian mechanism
-    (Balle and Wang 2018, arXiv:1805.06530), valid for every epsilon; PLD confirms the result.
-    """
-    wanted = DifferentialPrivacyParameters(target_epsilon, delta)
-    near = GaussianPrivacyLoss.from_privacy_guarantee(wanted, sensitivity=2.0).standard_deviation
-    return _smallest(
-        lambda sigma: replace_one_epsilon([Gaussian(sigma, TRAIN_PART, 1)], delta) <= target_epsilon, near
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.events import Event, by_kind, priced, unprotected
-from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.terms import Terms
 
 
 def over_target(spent: Sequence[Event], asked: Sequence[Event], terms: Terms) -> str:

@@ -11,8 +11,8 @@ from fl_ppae.config import RunConfig
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.events import ENCODINGS, LABELS, UPDATES, Event, Unprotected, by_kind, unprotected
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, largest
-from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.scopes import SCOPES, Guarantee, Scope
+from fl_ppae.privacy.terms import Terms
 
 _NOTHING = Guarantee(0.0, 0.0, FORMAL, "not shared: it never left a hospital")
 

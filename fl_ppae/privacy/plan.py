@@ -10,13 +10,12 @@ from fl_ppae.config import MIN_NOISE_MULTIPLIER, RunConfig
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.accounting import (
-    calibrate_encoding_noise,
-    calibrate_noise_multiplier,
     epsilon,
     replace_one_epsilon,
 )
+from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_noise_multiplier
 from fl_ppae.privacy.events import TRAIN_PART, Event, PoissonGaussian
-from fl_ppae.privacy.ledger import Terms, UploadTerms
+from fl_ppae.privacy.terms import Terms, UploadTerms
 
 HIGH_SAMPLE_RATE = 0.5
 _RATES = 64  # a mantissa is in [1/2, 1): half as many values per octave

@@ -10,7 +10,8 @@ from support import write_npz
 from fl_ppae.hospital.ledgers import MAIN, Site, site_of
 from fl_ppae.privacy.accounting import replace_one_epsilon
 from fl_ppae.privacy.events import Declared, PoissonGaussian
-from fl_ppae.privacy.ledger import Ledger, Terms
+from fl_ppae.privacy.ledger import Ledger
+from fl_ppae.privacy.terms import Terms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 EVENT = PoissonGaussian(1.5, 0.25, 4, 1)

@@ -20,7 +20,8 @@ from typing import Any
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.ledgers import MAIN, site_of
 from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.ledger import Terms, read_ledger
+from fl_ppae.privacy.ledger import read_ledger
+from fl_ppae.privacy.terms import Terms
 
 TERMS = Terms("run-0", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 REFUSED = 3

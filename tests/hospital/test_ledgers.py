@@ -19,7 +19,8 @@ from fl_ppae.hospital.ledgers import MAIN, Site, site_of
 from fl_ppae.hospital.record_sets import keyed_digests
 from fl_ppae.privacy import ledger as ledger_module
 from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.ledger import Ledger, Terms, read_ledger
+from fl_ppae.privacy.ledger import Ledger, read_ledger
+from fl_ppae.privacy.terms import Terms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 

@@ -18,7 +18,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.hospital import state as hospital_state
 from fl_ppae.hospital.state import HospitalState, TrainingState
 from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.ledger import Terms
+from fl_ppae.privacy.terms import Terms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 

@@ -13,7 +13,8 @@ from support import Run, simulated_nodes
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.privacy import accounting
-from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon, replace_one_epsilon
+from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
+from fl_ppae.privacy.calibration import calibrate_noise_multiplier
 from fl_ppae.privacy.events import Declared, Gaussian, PoissonGaussian, merge
 from fl_ppae.privacy.plan import plan_hospital
 

@@ -16,7 +16,8 @@ from fl_ppae.privacy.events import (
     RandomisedResponse,
     Unprotected,
 )
-from fl_ppae.privacy.ledger import Terms, UploadTerms, open_run, read_ledger
+from fl_ppae.privacy.ledger import open_run, read_ledger
+from fl_ppae.privacy.terms import Terms, UploadTerms
 
 UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3, UPLOAD)

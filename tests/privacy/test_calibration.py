@@ -7,7 +7,8 @@ from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.accounting import calibrate_noise_multiplier, epsilon
+from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.calibration import calibrate_noise_multiplier
 from fl_ppae.privacy.events import PoissonGaussian
 
 

@@ -10,7 +10,8 @@ from fl_ppae.privacy import ledger as ledger_module
 from fl_ppae.privacy.chain import read_chain
 from fl_ppae.privacy.counter import Counter
 from fl_ppae.privacy.events import PoissonGaussian
-from fl_ppae.privacy.ledger import Ledger, Terms, open_run
+from fl_ppae.privacy.ledger import Ledger, open_run
+from fl_ppae.privacy.terms import Terms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 EVENT = PoissonGaussian(1.5, 0.25, 4, 1)

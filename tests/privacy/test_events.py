@@ -25,8 +25,8 @@ from fl_ppae.privacy.events import (
     updates,
 )
 from fl_ppae.privacy.guarantees import spending_of, updates_figure
-from fl_ppae.privacy.ledger import Terms, UploadTerms
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.privacy.terms import Terms, UploadTerms
 from strategies.server_ledger import Account, ServerLedger
 
 UPLOAD = UploadTerms(4.0, 2.0, 1.5, 10)

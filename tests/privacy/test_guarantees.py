@@ -11,8 +11,8 @@ from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.events import Declared, Event, PoissonGaussian, Unprotected
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED
 from fl_ppae.privacy.guarantees import Spending, guarantees, is_formal, spending_of
-from fl_ppae.privacy.ledger import Terms
 from fl_ppae.privacy.plan import plan_hospital, planned_terms
+from fl_ppae.privacy.terms import Terms
 
 EARLIER = PoissonGaussian(2.0, 0.25, 4, 1)
 

@@ -15,7 +15,8 @@ from fl_ppae.hospital import training
 from fl_ppae.privacy import ledger as ledger_module
 from fl_ppae.privacy.counter import Counter
 from fl_ppae.privacy.events import PoissonGaussian, Unprotected, as_dict, unprotected, updates
-from fl_ppae.privacy.ledger import Ledger, Terms, UploadTerms, agreed_terms, read_ledger
+from fl_ppae.privacy.ledger import Ledger, agreed_terms, read_ledger
+from fl_ppae.privacy.terms import Terms, UploadTerms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
 

@@ -6,7 +6,8 @@ import pytest
 from privacy.oracles import DELTA, UPLOAD, replace_one_oracle
 from scipy.stats import norm
 
-from fl_ppae.privacy.accounting import calibrate_encoding_noise, epsilon, replace_one_epsilon
+from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
+from fl_ppae.privacy.calibration import calibrate_encoding_noise
 from fl_ppae.privacy.events import Event, Gaussian, PoissonGaussian
 
 
