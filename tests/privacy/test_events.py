@@ -162,7 +162,7 @@ def test_terms_announce_every_release(
     assert {(event.artefact, event.part) for event in unprotected(events)} == without
     assert {(event.scope, event.run, event.round) for event in unprotected(events)} <= {(scope, "run-a", 2)}
     assert terms.formal == (not without)
-    training, encodings, labels, _ = by_kind(events)
+    training, encodings, labels, *_ = by_kind(events)
     assert [bool(training), bool(encodings), bool(labels)] == [
         scope != "none",
         bool(noise),
