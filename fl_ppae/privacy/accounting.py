@@ -205,7 +205,7 @@ def _interval(merged: Merged, delta: float) -> float:
     Few different grids are few one-step distributions, which take most of the time.
     """
     bound = renyi_bound(merged, delta)
-    if not bound:
+    if bound <= 0:  # no updates, or a delta so large that the conversion falls below 0
         return _INTERVAL
     wanted = min(max(_INTERVAL, bound / _MOST_CELLS), bound / _FEWEST_CELLS)
     return _INTERVAL * 2.0 ** math.floor(math.log2(wanted / _INTERVAL))

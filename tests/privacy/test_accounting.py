@@ -190,3 +190,11 @@ def test_prv_is_opacus_own_to_a_ten_thousandth(parts: list[tuple[float, float, i
     found = epsilon([PoissonGaussian(*part, 1) for part in parts], DELTA).prv
     with_its_error = float(accountant.get_epsilon(DELTA, eps_error=0.01))
     assert found == pytest.approx(with_its_error - 0.01, abs=1e-4)
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.5, 0.9])
+def test_epsilon_is_known_at_a_large_delta_too(delta: float) -> None:
+    events = [PoissonGaussian(1.5, 0.25, 8, 1)]
+    large, small = (replace_one_epsilon(events, at) for at in (delta, 1e-3))
+    assert 0 <= large < small
+    assert 0 <= epsilon(events, delta).pld < epsilon(events, 1e-3).pld
