@@ -12,7 +12,7 @@ from support import Run, simulated_nodes
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.privacy import accounting
+from fl_ppae.privacy import calibration
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.calibration import calibrate_noise_multiplier
 from fl_ppae.privacy.events import Declared, Gaussian, PoissonGaussian, merge
@@ -96,8 +96,9 @@ def test_server_and_hospital_come_to_one_noise_whatever_their_last_digits(
 ) -> None:
     """Another processor or number of threads moves the root that Brent's method finds by about 1e-12."""
     expected = calibrate_noise_multiplier(0.2578125, 40, target, 1e-5)
-    honest = accounting.brentq
-    monkeypatch.setattr(accounting, "brentq", lambda *given, **more: honest(*given, **more) + math.log(nudge))
+    honest = calibration.brentq
+    moved = math.log(nudge)
+    monkeypatch.setattr(calibration, "brentq", lambda *given, **more: honest(*given, **more) + moved)
     calibrate_noise_multiplier.cache_clear()
     assert calibrate_noise_multiplier(0.2578125, 40, target, 1e-5) == expected
     assert float(f"{expected:.3e}") == expected

@@ -69,3 +69,8 @@ def test_what_no_noise_up_to_the_limit_reaches_is_refused() -> None:
 
 def test_a_large_target_gets_the_smallest_noise_that_is_allowed() -> None:
     assert calibrate_noise_multiplier(0.01, 1, 100.0, 1e-5) == MIN_NOISE_MULTIPLIER
+
+
+def test_nothing_is_printed_about_orders(recwarn: pytest.WarningsRecorder) -> None:
+    calibrate_noise_multiplier(0.02, 120, 50.0, 1e-5)
+    assert not [warning for warning in recwarn if "order" in str(warning.message)]
