@@ -52,7 +52,7 @@ from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
 _PRV_ERROR, _PRV_RELATIVE_ERROR = 1e-3, 2e-3  # allowed for in its grid
 _INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; at epsilon 8 a fifth of it gains 0.0005
-_FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid below epsilon
+_FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid, below epsilon or the largest loss of a step
 _ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
@@ -211,8 +211,15 @@ def _interval(merged: Merged, delta: float) -> float:
     bound = renyi_bound(merged, delta)
     if bound <= 0:  # no updates, or a delta so large that the conversion falls below 0
         return _INTERVAL
-    wanted = min(max(_INTERVAL, bound / _MOST_CELLS), bound / _FEWEST_CELLS)
+    widest = max(_largest_loss(sigma, rate) for sigma, rate, _ in merged)
+    finest = max(bound / _FEWEST_CELLS, widest / _MOST_CELLS)
+    wanted = max(min(_INTERVAL, finest), bound / _MOST_CELLS)
     return _INTERVAL * 2.0 ** math.floor(math.log2(wanted / _INTERVAL))
+
+
+def _largest_loss(sigma: float, rate: float) -> float:
+    """Of one step, at ten standard deviations: rare losses can be far above epsilon."""
+    return math.log1p(rate * math.expm1(min((20 * sigma + 1) / (2 * sigma**2), 700.0)))
 
 
 @lru_cache(maxsize=4096)
@@ -231,6 +238,8 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
     if unprotected:
         return math.inf
     interval = _interval(merge(training), delta)
+    if encodings or labels:
+        interval = max(interval, _INTERVAL)  # their losses don't shrink with those of the training
     parts = [_steps(*part, _REPLACE, interval) for part in merge(training)]
     parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE, interval) for event in encodings]
     parts += [

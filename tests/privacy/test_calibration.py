@@ -7,9 +7,9 @@ from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.accounting import epsilon
+from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
 from fl_ppae.privacy.calibration import calibrate_noise_multiplier
-from fl_ppae.privacy.events import PoissonGaussian
+from fl_ppae.privacy.events import TRAIN_PART, Gaussian, PoissonGaussian
 
 
 def gaussian_delta(sigma: float, steps: int, epsilon: float) -> float:
@@ -74,3 +74,14 @@ def test_a_large_target_gets_the_smallest_noise_that_is_allowed() -> None:
 def test_nothing_is_printed_about_orders(recwarn: pytest.WarningsRecorder) -> None:
     calibrate_noise_multiplier(0.02, 120, 50.0, 1e-5)
     assert not [warning for warning in recwarn if "order" in str(warning.message)]
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1e-4, 1e-2])
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 100.0])
+def test_rare_losses_far_above_epsilon_take_no_gigabytes(sigma: float, rate: float) -> None:
+    began = time.monotonic()
+    spent = epsilon([PoissonGaussian(sigma, rate, 3, 1)], 1e-5)
+    encoded = Gaussian(0.6, TRAIN_PART, 1)
+    total = replace_one_epsilon([PoissonGaussian(sigma, rate, 3, 1), encoded], 1e-5)
+    assert total >= max(spent.pld, replace_one_epsilon([encoded], 1e-5) - 1e-3)
+    assert time.monotonic() - began < 60
