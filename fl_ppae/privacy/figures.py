@@ -9,6 +9,7 @@ FORMAL, NOMINAL, NONE, REFUTED = BASES = ("formal", "nominal", "none", "refuted"
 """From strongest to weakest: a guarantee; a number that guarantees nothing; no number, because something left
 without noise; a number that its hospital's own claim contradicts."""
 
+_UNKNOWN = " of unknown basis"  # in a run of another version
 _MARKS = {FORMAL: "", NOMINAL: " nominal", NONE: " nominal", REFUTED: " refuted"}
 
 
@@ -50,5 +51,5 @@ def written(
 
 def mark(basis: str, *, brief: bool = False) -> str:
     """What must follow a number that is no guarantee; empty for one that is."""
-    word = _MARKS[basis]
+    word = _MARKS.get(basis, _UNKNOWN)
     return word if brief or not word else f"{word}, not a guarantee"

@@ -29,7 +29,7 @@ def finished(path: Path, scope: str = "autoencoder", **summary: object) -> Path:
     rows = [row | {"status": "trained"}, row | {"round": 2, "status": "declined", "reason": "budget spent"}]
     lines = [",".join(str(row.get(column, "")) for column in HOSPITAL_COLUMNS) for row in rows]
     (path / "hospitals.csv").write_text("\n".join([",".join(HOSPITAL_COLUMNS), *lines]) + "\n")
-    (path / "rounds.csv").write_text(",".join(ROUND_COLUMNS) + "\n1,1,0,0,7.5,,,,,,,\n")
+    (path / "rounds.csv").write_text(",".join(ROUND_COLUMNS) + "\n1,1,0,0,7.5,formal,,,,,,\n")
     values: dict[str, object] = {
         "status": "completed",
         "phase": "done",

@@ -29,3 +29,8 @@ def test_together_hospitals_have_the_largest_number_on_the_weakest_basis() -> No
     assert largest([formal, none]) == Figure(None, NONE), "one without a number has no bound"
     assert largest([none, refuted]) == Figure(None, REFUTED)
     assert largest([]) == Figure(None, NONE)
+
+
+@pytest.mark.parametrize("basis", ["", "certain", "FORMAL"])
+def test_an_unknown_basis_is_never_shown_as_formal(basis: str) -> None:
+    assert written(4.0, basis) == "4.00 of unknown basis, not a guarantee"
