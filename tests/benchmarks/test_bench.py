@@ -12,8 +12,9 @@ from fl_ppae.benchmarks.results import TINY, Aim, Line, Size
 from fl_ppae.commands.bench import SECTIONS
 
 
+@pytest.mark.slow
 def test_the_private_step_is_well_ahead_of_opacus_in_every_scope() -> None:
-    """The bound is loose, because other processes share the machine; a quiet one reaches 2.3 to 3."""
+    """On a quiet machine, where the ratio is 2.3 to 3; beside other tests it is anything from 1.1 to 2.3."""
     found = step.measure(TINY).numbers
     for scope in ("autoencoder", "encoder", "frozen-decoder"):
         assert found[scope]["ratio_to_opacus"] > 1.3, (scope, found)
