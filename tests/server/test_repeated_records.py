@@ -129,6 +129,7 @@ def test_a_deployed_hospitals_repeats_stay_in_its_own_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="flwr")  # whatever a study left behind
     server = medmnist_file(tmp_path / "server.npz")
     said, sent, cards = {}, {}, {}
     for name, change in {"twice": repeat, "once": lambda _: None}.items():
