@@ -11,10 +11,6 @@ MODULES = ENCODER, PARTNER = ("encoder", "partner")
 """The modules of a hospital's model. The partner, a decoder or task head, is trained with the encoder."""
 
 
-class NoGuarantee(Exception):
-    """A release was asked for a guarantee that it does not have."""
-
-
 @dataclass(frozen=True)
 class Guarantee:
     """What may be printed about one artefact.
@@ -61,16 +57,6 @@ class Scope:
     def formal(self) -> bool:
         """True if every function of the records that the update depends on is clipped and noised."""
         return bool(self.noised) and not self.plain
-
-    def sensitivity(self, max_grad_norm: float) -> float:
-        """L2 sensitivity of one step's clipped gradient sum: add or remove one record.
-
-        Raises:
-            NoGuarantee: one record can move all per-sample gradients, or none are clipped.
-        """
-        if not self.formal:
-            raise NoGuarantee(f"dp-scope {self.name!r}: {self.note}")
-        return max_grad_norm
 
     @property
     def basis(self) -> str:
