@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
-import socket
+import tarfile
 import tempfile
-import threading
-import urllib.parse
-import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from filelock import FileLock
 
 from fl_ppae.data.checksums import file_md5, md5_of
+from fl_ppae.data.download import DEFAULT_LIMITS, DownloadError, Limits, fetch
 from fl_ppae.data.npz import Arrays, carve_val, check_images, check_labels, read_npz
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home
+from fl_ppae.steps import step
 
 State = Literal["present", "missing", "wrong MD5"]
 
@@ -77,60 +79,36 @@ def combined_md5(spec: DatasetSpec) -> str:
     return spec.md5 or md5_of(" ".join(file.md5 for file in spec.files))
 
 
-def host_answers(host: str, seconds: float = 5.0) -> bool:
-    """Whether `host`, or the proxy on the way to it, accepts a connection within `seconds`."""
-    proxy = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https", "")
-    target = urllib.parse.urlsplit(proxy if "://" in proxy else f"https://{proxy or host}")
-    answered = threading.Event()
-
-    def connect() -> None:
-        try:
-            port = target.port or (80 if target.scheme == "http" else 443)
-            with socket.create_connection((target.hostname or host, port), timeout=seconds):
-                answered.set()
-        except (OSError, ValueError):
-            return
-
-    # In a thread, because a name lookup has no timeout.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return answered.is_set()
-
-
-def download(spec: DatasetSpec, root: Path) -> None:
+def download(spec: DatasetSpec, root: Path, limits: Limits = DEFAULT_LIMITS) -> None:
     """Download what is missing under `root`, with progress. Overwrites nothing.
 
     The files are downloaded into a temporary folder, checked, and only then moved into place. A lock lets
     one process download while others wait.
 
     Raises:
-        UserError: names the file, its MD5 and where to put it.
+        UserError: names the cause, the file, its MD5 and where to put it.
     """
     locks = home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
+    step(f"waiting for another process that downloads {spec.title}")
     with FileLock(locks / f"download-{md5_of(f'{root} {spec.name}')}.lock"):
         if inspect_files(spec, root).state != "missing":
             return
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
-                _fetch(spec, Path(folder))
+                _fetch(spec, Path(folder), limits)
                 fetched = inspect_files(spec, Path(folder))
                 if fetched.state != "present":
-                    raise RuntimeError(f"the downloaded files are not the official ones: {fetched.detail}")
+                    raise DownloadError(f"{spec.host} sent another file than the official one")
                 for file in spec.files:
                     (root / file.name).parent.mkdir(parents=True, exist_ok=True)
                     if not (root / file.name).exists():
                         shutil.move(Path(folder) / file.name, root / file.name)
-        except (RuntimeError, OSError, EOFError) as error:
-            # medmnist turns every exception into a RuntimeError, even the user's Ctrl-C.
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise error.__context__ from None
-            cause = error.__context__ or error
-            reason = " ".join(str(cause).split())[:160]
+        except (DownloadError, OSError) as error:
+            cause = f"{root} can't be written: {error.strerror}" if isinstance(error, OSError) else error
             raise UserError(
-                f"{spec.title} could not be downloaded ({reason}); {_by_hand(spec, root)}"
+                f"{spec.title} could not be downloaded ({cause}); {_by_hand(spec, root)}"
             ) from None
 
 
@@ -139,18 +117,26 @@ def _by_hand(spec: DatasetSpec, root: Path) -> str:
     return f"fetch it from {spec.host} and put under {root}: {files}"
 
 
-def _fetch(spec: DatasetSpec, folder: Path) -> None:
-    # Imported here: importing medmnist creates ~/.medmnist, and torchvision takes a second.
-    if spec.publisher == "medmnist":
-        import medmnist
-
-        dataset = getattr(medmnist, spec.title)
-        dataset(split="test", download=True, root=str(folder))
-    else:
-        from torchvision import datasets
-
-        dataset = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}[spec.name]
-        dataset(folder, download=True)
+def _fetch(spec: DatasetSpec, folder: Path, limits: Limits) -> None:
+    """Fetch the official files into `folder`, unpacked."""
+    for url in spec.urls:
+        archive = folder / Path(urlsplit(url).path).name
+        fetch(url, archive, spec.title, limits)
+        step(f"unpacking {archive.name}")
+        try:
+            if archive.name.endswith(".tar.gz"):
+                with tarfile.open(archive) as packed:
+                    for file in spec.files:
+                        packed.extract(file.name, folder, filter="data")
+            elif archive.suffix == ".gz":
+                target = folder / next(
+                    file.name for file in spec.files if Path(file.name).name == archive.stem
+                )
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with gzip.open(archive) as zipped, target.open("wb") as unpacked:
+                    shutil.copyfileobj(zipped, unpacked)
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, KeyError, zlib.error):
+            raise DownloadError(f"{spec.host} sent a damaged {archive.name}") from None
 
 
 def read_official(spec: DatasetSpec, root: Path) -> Arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class DatasetSpec:
     """What is known of a dataset before any file is read. Images are `size` x `size` pixels, uint8.
 
     Attributes:
+        urls: where the official files are: the file itself, each file gzipped, or one .tar.gz of them all.
         tested_elsewhere: the official test split was acquired at other centres than the train split.
     """
 
@@ -28,9 +30,14 @@ class DatasetSpec:
     size: int
     class_names: tuple[str, ...]
     publisher: Literal["medmnist", "torchvision"]
-    host: str
+    urls: tuple[str, ...]
     files: tuple[OfficialFile, ...]
     tested_elsewhere: bool = False
+
+    @property
+    def host(self) -> str:
+        """The publisher's host."""
+        return urlsplit(self.urls[0]).hostname or ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -53,7 +60,8 @@ def _medmnist(
 ) -> DatasetSpec:
     """One of MedMNIST's sets of 28 x 28 colour images."""
     files = (OfficialFile(f"{name}.npz", md5),)
-    return DatasetSpec(name, title, 3, 28, class_names, "medmnist", "zenodo.org", files, tested_elsewhere)
+    urls = (f"https://zenodo.org/records/10519652/files/{name}.npz?download=1",)
+    return DatasetSpec(name, title, 3, 28, class_names, "medmnist", urls, files, tested_elsewhere)
 
 
 _TISSUES = (
@@ -87,7 +95,12 @@ _SPECS = (
         size=28,
         class_names=tuple("0123456789"),
         publisher="torchvision",
-        host="ossci-datasets.s3.amazonaws.com",
+        urls=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+            "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-labels-idx1-ubyte.gz",
+        ),
         files=(
             OfficialFile("MNIST/raw/train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
             OfficialFile("MNIST/raw/train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
@@ -113,7 +126,7 @@ _SPECS = (
             "truck",
         ),
         publisher="torchvision",
-        host="www.cs.toronto.edu",
+        urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
         files=(
             OfficialFile("cifar-10-batches-py/data_batch_1", "c99cafc152244af753f735de768cd75f"),
             OfficialFile("cifar-10-batches-py/data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),

@@ -12,12 +12,12 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data import standin
 from fl_ppae.data.cache import Dataset, DataSource, obtain
 from fl_ppae.data.checksums import file_md5, md5_of
+from fl_ppae.data.download import DEFAULT_LIMITS, Limits, host_answers
 from fl_ppae.data.npz import Arrays, read_npz
 from fl_ppae.data.official import (
     combined_md5,
     data_root,
     download,
-    host_answers,
     inspect_files,
     read_official,
 )
@@ -32,8 +32,10 @@ def print_warning(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> Dataset:
-    """The dataset that `config` asks for, cached and memory-mapped; may download.
+def resolve(
+    config: RunConfig, warn: Callable[[str], None] = print_warning, limits: Limits = DEFAULT_LIMITS
+) -> Dataset:
+    """The dataset that `config` asks for, cached and memory-mapped; may download, within `limits`.
 
     Call it once per run and pass on its `path` for `open_cache(path)`: a second `auto` could find a
     different source.
@@ -53,21 +55,21 @@ def resolve(config: RunConfig, warn: Callable[[str], None] = print_warning) -> D
     if config.data_source == "stand-in":
         return _from_stand_in(spec)
     if config.data_source == "auto":
-        return _auto(spec, root, warn)
+        return _auto(spec, root, warn, limits)
     if inspect_files(spec, root).state == "missing":
-        download(spec, root)
+        download(spec, root, limits)
     return _from_official(spec, root)
 
 
-def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None]) -> Dataset:
+def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None], limits: Limits) -> Dataset:
     """The official files, downloaded if missing; or the stand-in if that fails."""
     found = inspect_files(spec, root)
     if found.state == "missing":
-        if not host_answers(spec.host):
+        if not host_answers(spec.urls[0]):
             warn(stand_in_warning(spec, f"{found.detail}, and {spec.host} does not answer", root))
             return _from_stand_in(spec)
         try:
-            download(spec, root)
+            download(spec, root, limits)
         except UserError as error:
             warn(stand_in_warning(spec, str(error), root))
             return _from_stand_in(spec)

@@ -17,6 +17,7 @@ from support import REAL_DATA, real_data
 from fl_ppae.config import RunConfig
 from fl_ppae.data import official, sources
 from fl_ppae.data.cache import DataSource
+from fl_ppae.data.download import DownloadError, Limits
 from fl_ppae.data.official import describe_available
 from fl_ppae.data.registry import DATASETS, DatasetSpec, OfficialFile
 from fl_ppae.errors import UserError
@@ -27,7 +28,7 @@ BLOOD = DATASETS["bloodmnist"]
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    monkeypatch.setattr(sources, "host_answers", lambda host: False)
+    monkeypatch.setattr(sources, "host_answers", lambda url: False)
 
 
 def config(**keys: object) -> RunConfig:
@@ -92,8 +93,8 @@ def test_a_file_with_a_different_md5_is_refused_and_unchanged(source: str, tmp_p
 
 
 def test_a_failed_download_names_file_md5_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(spec: DatasetSpec, folder: Path) -> None:
-        raise RuntimeError("no route to host")
+    def refuses(spec: DatasetSpec, folder: Path, limits: Limits) -> None:
+        raise DownloadError("no route to host")
 
     monkeypatch.setattr(official, "_fetch", refuses)
     root = tmp_path / "data"
@@ -103,7 +104,7 @@ def test_a_failed_download_names_file_md5_and_place(tmp_path: Path, monkeypatch:
         assert part in str(refusal.value)
     assert list(root.iterdir()) == []
     said: list[str] = []
-    monkeypatch.setattr(sources, "host_answers", lambda host: True)
+    monkeypatch.setattr(sources, "host_answers", lambda url: True)
     assert sources.resolve(config(data_root=str(root)), warn=said.append).source.kind == "stand-in"
     assert "no route to host" in said[0]
 
@@ -111,19 +112,15 @@ def test_a_failed_download_names_file_md5_and_place(tmp_path: Path, monkeypatch:
 def test_a_download_is_used_only_with_the_right_md5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     official_spec(tmp_path / "there", monkeypatch)
     content = (tmp_path / "there" / "bloodmnist.npz").read_bytes()
-    monkeypatch.setattr(sources, "host_answers", lambda host: True)
+    monkeypatch.setattr(sources, "host_answers", lambda url: True)
     for arrives, kind in ((content[:-1], "stand-in"), (content, "medmnist")):
         monkeypatch.setattr(
-            official, "_fetch", lambda spec, to, c=arrives: (to / "bloodmnist.npz").write_bytes(c)
+            official, "_fetch", lambda spec, to, limits, c=arrives: (to / "bloodmnist.npz").write_bytes(c)
         )
         root = tmp_path / kind
         keys = config(dataset="bloodmnist", data_root=str(root))
         assert sources.resolve(keys, warn=lambda text: None).source.kind == kind
         assert [path.name for path in root.iterdir()] == (["bloodmnist.npz"] if kind == "medmnist" else [])
-
-
-def test_a_host_that_does_not_exist_does_not_answer() -> None:
-    assert not official.host_answers("no-such-host.invalid", seconds=1.0)
 
 
 def test_official_mnist_files_are_checked_and_read(tmp_path: Path) -> None:
@@ -180,7 +177,7 @@ def test_the_md5s_are_those_of_the_medmnist_package() -> None:
     for name in ("pathmnist", "bloodmnist"):
         assert DATASETS[name].md5 == INFO[name]["MD5"]
         assert DATASETS[name].num_classes == len(INFO[name]["label"])
-        assert DATASETS[name].host in INFO[name]["url"]
+        assert DATASETS[name].urls == (INFO[name]["url"],)
 
 
 def test_meta_names_the_source() -> None:
