@@ -11,9 +11,12 @@ from pydantic_core import ErrorDetails
 
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.keys import Keys, kebab
+from fl_ppae.protection import check_protection
 
 Scalar = bool | int | float | str
 MIN_NOISE_MULTIPLIER = 0.2  # below it, a few steps cost more than epsilon 100 and PLD takes minutes
+
+MIN_SAMPLE_RATE = 1e-5  # a pass then takes 100,000 steps
 
 
 class RunConfig(Keys):
@@ -30,6 +33,11 @@ class RunConfig(Keys):
                 f"noise-multiplier = {self.noise_multiplier:g}: must be 0 (calibrated to target-epsilon) or "
                 f'at least {MIN_NOISE_MULTIPLIER}; for no noise at all use dp-scope = "none"'
             )
+        if 0 < self.sample_rate < MIN_SAMPLE_RATE:
+            raise ValueError(
+                f"sample-rate = {self.sample_rate:g}: must be 0 (each hospital's own, from batch-size) or at "
+                f"least {MIN_SAMPLE_RATE:g}"
+            )
         if "@" in urlsplit(self.mlflow_tracking_uri).netloc:
             raise ValueError(
                 "mlflow-tracking-uri holds a user name or password, and every key is written to config.json; "
@@ -37,6 +45,7 @@ class RunConfig(Keys):
             )
         _check_noised_upload(self)
         _check_adversary(self)
+        check_protection(self)
         if self.aggregation != "average" and not self.shares_updates:
             raise ValueError(
                 f'aggregation = "{self.aggregation}" combines encoder updates, but with share = "encodings" '

@@ -59,11 +59,24 @@ class Keys(BaseModel):
     local_epochs: int = Field(
         1, ge=1, le=1_000, description="expected passes over a hospital's records per round"
     )
+    local_steps: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="0: a round is local-epochs passes with the hospital's own optimiser; 1: a round is one "
+        "step: hospitals send the clipped sum of one Poisson batch, and the server's Adam steps",
+    )
     batch_size: int = Field(
         256,
         ge=1,
         le=65_536,
         description="expected batch size: sample rate = batch-size / records, rounded up slightly, at most 1",
+    )
+    sample_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0: each hospital's own, from batch-size; otherwise one public rate for all hospitals",
     )
     learning_rate: float = Field(4e-3, gt=0, le=10, description="Adam's learning rate in every round")
     objective: Literal["reconstruction", "task"] = Field(
@@ -93,6 +106,18 @@ class Keys(BaseModel):
         ge=0,
         le=1e4,
         description="0: calibrated for each hospital to target-epsilon; otherwise used by all, >= 0.2",
+    )
+    noise: Literal["own", "joint"] = Field(
+        "own",
+        description="own: each hospital adds all the noise that its epsilon takes; joint: the noise of "
+        "honest-hospitals together makes up one epsilon's worth",
+    )
+    honest_hospitals: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="hospitals assumed honest among the min-hospitals of a round; 0: all of them, which "
+        "noise = joint does not take for granted",
     )
     max_grad_norm: float = Field(
         0.001,
@@ -127,6 +152,16 @@ class Keys(BaseModel):
     # Sharing, server
     share: Literal["updates", "encodings", "updates+encodings"] = Field(
         "updates", description="what leaves a hospital"
+    )
+    protection: Literal["none", "secagg"] = Field(
+        "none",
+        description="how updates travel; secagg: masked, so that the server sees only their sum",
+    )
+    min_hospitals: int = Field(
+        0,
+        ge=0,
+        le=1_000,
+        description="fewest hospitals whose updates a round under protection = secagg is made of; 0: all",
     )
     classifier: Literal["lr", "resnet18"] = Field("lr", description="the server's classifier")
     evaluate_every: int = Field(

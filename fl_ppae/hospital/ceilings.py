@@ -10,6 +10,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.hardware import device_of
 from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.protection import not_there_yet
 
 LARGEST_DELTA = 1e-5
 _FORMAL = tuple(scope.name for scope in SCOPES.values() if scope.formal)
@@ -73,6 +74,8 @@ def refusal(limits: Limits, config: RunConfig) -> str:
     """
     if limits.deployed and config.adversary != "none":
         return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
+    if missing := not_there_yet(config):
+        return missing
     ceiling = math.inf if limits.max_epsilon is None else limits.max_epsilon
     plain = _plain(config)
     for forbidden, asked, limit in (

@@ -26,7 +26,7 @@ class HospitalPlan:
     """One hospital's training, fixed before round 1.
 
     Attributes:
-        sample_rate: of Poisson sampling, from `sample_rate`.
+        sample_rate: of Poisson sampling, from `sample_rate` or the key of that name.
         noise_multiplier: None for dp-scope none.
         steps_per_round: noised sums per round.
         rounds: how many fit the budget; fewer than num-server-rounds only with a fixed noise multiplier.
@@ -92,8 +92,11 @@ def sample_rate(records: int, batch_size: int) -> float:
 
 
 def steps_per_round(records: int, config: RunConfig) -> int:
-    """Noised sums per round: local-epochs passes of ceil(records / batch-size) steps."""
-    return config.local_epochs * math.ceil(records / config.batch_size)
+    """Noised sums per round: one, or local-epochs expected passes over the records."""
+    if config.local_steps:
+        return config.local_steps
+    a_pass = 1 / config.sample_rate if config.sample_rate else records / config.batch_size
+    return config.local_epochs * math.ceil(a_pass)
 
 
 def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
@@ -102,7 +105,7 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     Raises:
         UserError: delta >= 1 / records, or no noise meets the budget.
     """
-    rate = sample_rate(records, config.batch_size)
+    rate = config.sample_rate or sample_rate(records, config.batch_size)
     steps = steps_per_round(records, config)
     rounds = config.num_server_rounds
     if config.dp_scope != "none" or config.encoding_noise_epsilon:

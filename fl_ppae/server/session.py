@@ -22,6 +22,7 @@ from fl_ppae.models.build import check_released
 from fl_ppae.plotting import plot_label_distributions
 from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
+from fl_ppae.protection import check_quorum, not_there_yet
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
@@ -71,12 +72,15 @@ def start_session(
     Raises:
         UserError: the data, the partition, the plan or a hospital is invalid.
     """
+    if missing := not_there_yet(config):
+        raise UserError(missing)
     dataset = resolve(config, warn=_warn) if deal is None else deal.dataset
     check_released(config, len(dataset.val))
     findings = examine(dataset)
     run.update(data_source=dataset.source.label, data_findings=findings.document())
     members = meet(grid)
     check_enough(config.aggregation, len(members))
+    check_quorum(config, len(members))
     if config.adversary != HONEST:
         _note_adversaries(run, config, members)
     if not any(member.deployed for member in members):

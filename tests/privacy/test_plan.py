@@ -72,6 +72,26 @@ def test_a_rounded_rate_is_drawn_at_and_accounted_as_it_is(federate: Callable[..
     assert set(drawn) == accounted
 
 
+def test_one_public_sample_rate_gives_every_hospital_the_same_noise_and_steps() -> None:
+    sizes = {"small": 100, "large": 800}
+    public, own = (
+        {
+            (plan.sample_rate, plan.steps_per_round, plan.noise_multiplier)
+            for plan in make_plan(config, sizes).hospitals
+        }
+        for config in (config_of(sample_rate=0.3, local_epochs=2), config_of(local_epochs=2))
+    )
+    assert len(own) == 2
+    ((rate, steps, _noise),) = public
+    assert (rate, steps) == (0.3, 8)
+
+
+def test_a_round_of_one_step_is_planned_and_paid_as_one_step() -> None:
+    plan = plan_hospital("hospital-0", 200, config_of(local_steps=1, dp_scope="frozen-decoder"))
+    assert (plan.sample_rate, plan.steps_per_round) == (0.25, 1)
+    assert plan_hospital("hospital-0", 200, config_of()).steps_per_round == 4
+
+
 def test_each_hospital_is_calibrated_to_the_target_for_its_own_records() -> None:
     plans = make_plan(config_of(), {"small": 100, "large": 800}).hospitals
     for plan in plans:

@@ -1,0 +1,145 @@
+"""The keys of one-step rounds, secure aggregation and joint noise: mistakes are explained in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fl_ppae import cli
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
+from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.protection import not_there_yet, quorum_of
+
+STEP = {"local-steps": 1, "dp-scope": "frozen-decoder"}
+MASKED = {"protection": "secagg"}
+JOINT = {**STEP, **MASKED, "noise": "joint", "sample-rate": 0.1, "honest-hospitals": 3, "min-hospitals": 4}
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "joint noise in the clear": ({**JOINT, "protection": "none"}, "only used with"),
+    "joint noise over many steps": ({**JOINT, "local-steps": 0}, "needs local-steps = 1"),
+    "joint noise at rates of their own": ({**JOINT, "sample-rate": 0.0}, "one rate for all, such as 0.1"),
+    "joint noise of nobody": ({**JOINT, "honest-hospitals": 0}, "needs honest-hospitals, at least 1"),
+    "joint noise on encodings": ({**JOINT, "share": "updates+encodings"}, 'needs share = "updates"'),
+    "one step of a decoder": ({**STEP, "dp-scope": "autoencoder"}, 'use "frozen-decoder"$'),
+    "one step with labels, nominal": (
+        {**STEP, "dp-scope": "encoder", "objective": "task"},
+        'use "frozen-decoder" or "autoencoder"',
+    ),
+    "one step without noise": ({**STEP, "dp-scope": "none"}, 'use "frozen-decoder"$'),
+    "one step of encodings": ({**STEP, "share": "encodings"}, 'needs share = "updates"'),
+    "one step in several passes": ({**STEP, "local-epochs": 2}, "use 1"),
+    "a robust rule over masked updates": ({**MASKED, "aggregation": "median"}, 'hides; use "average"'),
+    "an altered update, masked": (
+        {**MASKED, "adversary": "scaled", "adversary-hospitals": "0"},
+        'use protection = "none"',
+    ),
+    "diagnostics of masked hospitals": ({**MASKED, "diagnostics": True}, "hides; use false"),
+    "masked encodings": ({**MASKED, "share": "encodings"}, 'needs share = "updates"'),
+    "fewer than the honest": ({**MASKED, "min-hospitals": 2, "honest-hospitals": 3}, "at least honest"),
+    "honest ones in the clear": ({"honest-hospitals": 3}, "only used with protection"),
+    "a least number in the clear": ({"min-hospitals": 3}, "only used with protection"),
+    "a rate above 1": ({"sample-rate": 1.5}, "must be less than or equal to 1"),
+    "a rate of no record": ({"sample-rate": 1e-6}, "must be 0 .* or at least 1e-05"),
+    "two steps": ({"local-steps": 2}, "must be less than or equal to 1"),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_explained_in_one_line(kind: str) -> None:
+    values, words = MISTAKES[kind]
+    with pytest.raises(UserError, match=words) as mistake:
+        RunConfig.from_flat(values)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        STEP,
+        {**STEP, "objective": "task"},
+        {**STEP, "objective": "task", "dp-scope": "autoencoder"},
+        MASKED,
+        {**MASKED, "adversary": "backdoor", "adversary-hospitals": "0", "objective": "task"},
+        {"sample-rate": 0.1},
+        JOINT,
+        {**JOINT, "objective": "task", "dp-scope": "autoencoder"},
+    ],
+)
+def test_combinations_that_work_are_accepted(values: dict[str, Any]) -> None:
+    RunConfig.from_flat(values)
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "task"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_one_step_rounds_take_formal_scopes_only(scope: str, objective: str) -> None:
+    values = {**STEP, "dp-scope": scope, "objective": objective}
+    shared = scope == "frozen-decoder" or objective == "task"
+    if SCOPES[scope].formal and shared:
+        RunConfig.from_flat(values)
+    else:
+        with pytest.raises(UserError, match="dp-scope"):
+            RunConfig.from_flat(values)
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "values", "words"),
+    [
+        (3, {"min-hospitals": 4}, "the federation has only 3"),
+        (2, {"honest-hospitals": 3}, "may have only 2"),
+        (5, {"min-hospitals": 2, "honest-hospitals": 2}, "use at least 4"),
+        (5, {"min-hospitals": 2}, "use at least 3"),
+        (1, {}, "at least 2 hospitals, not 1"),
+    ],
+)
+def test_a_federation_too_small_for_its_quorum_is_refused(
+    hospitals: int, values: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words) as mistake:
+        quorum_of(RunConfig.from_flat({**MASKED, **values}), hospitals)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("hospitals", range(2, 41))
+def test_no_two_lists_of_survivors_can_both_be_unmasked(hospitals: int) -> None:
+    """Honest hospitals answer for one list each, colluders for both: two lists take 2 t - c honest ones."""
+    accepted = 0
+    for minimum in range(1, hospitals + 1):
+        for honest in range(1, minimum + 1):
+            keys = RunConfig.from_flat({**MASKED, "min-hospitals": minimum, "honest-hospitals": honest})
+            try:
+                quorum = quorum_of(keys, hospitals)
+            except UserError:
+                colluders = minimum - honest
+                assert 2 * minimum <= hospitals + colluders  # no threshold that survivors can meet would do
+                continue
+            accepted += 1
+            assert 2 * quorum.threshold > hospitals + quorum.colluders
+            assert quorum.threshold <= minimum
+    assert accepted
+
+
+def test_what_a_refusal_proposes_is_accepted() -> None:
+    refused = RunConfig.from_flat({**MASKED, "min-hospitals": 3, "honest-hospitals": 2})
+    with pytest.raises(UserError, match="use at least 9"):
+        quorum_of(refused, 10)
+    proposed = RunConfig.from_flat({**MASKED, "min-hospitals": 9, "honest-hospitals": 2})
+    assert quorum_of(proposed, 10).minimum == 9
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_quorum_that_cannot_be_met_is_refused_before_the_data_is_read(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = ("-c", "protection=secagg", "-c", "min-hospitals=4", "-c", "data-source=stand-in")
+    assert cli.main([command, "mnist_iid", "--hospitals", "3", *pairs]) == cli.USER_MISTAKE
+    err = capsys.readouterr().err
+    assert "the federation has only 3 hospitals" in err
+    assert err.count("\n") == 1
+
+
+def test_what_is_not_implemented_is_refused_by_value() -> None:
+    assert "local-steps = 1 is not implemented" in not_there_yet(RunConfig.from_flat(STEP))
+    assert "protection = secagg is not" in not_there_yet(RunConfig.from_flat(MASKED))
+    assert not not_there_yet(RunConfig.from_flat({}))
