@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fl_ppae.config import RunConfig, Scalar
-from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.errors import UserError, did_you_mean, printable
 from fl_ppae.keys import kebab
+from fl_ppae.paths import FILE, FOLDER, MISSING, file_problem, kind_of, os_reason, path_of, path_text
 
 PATH_KEYS = ("data-root", "data-file", "output-dir")
+_CONFIG = ("tool", "flwr", "app", "config")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Simulation:
         values = {**self.values, **overrides}
         for key in PATH_KEYS:
             if isinstance(path := values.get(key), str) and path:
-                values[key] = str(Path(path).expanduser().absolute())
+                values[key] = path_text(path_of(path, key))
         return RunConfig.from_flat(values)
 
     def check_listed(self, keys: Iterable[str]) -> None:
@@ -62,34 +64,56 @@ def find(name_or_directory: str) -> Simulation:
         UserError: neither exists.
     """
     packaged = available()
-    directory = packaged.get(name_or_directory) or Path(name_or_directory).expanduser()
-    if not directory.is_dir():
+    directory = packaged.get(name_or_directory) or path_of(name_or_directory, "simulation")
+    kind = kind_of(directory)
+    if kind == FILE:
+        raise UserError(f"{directory} is a file; give the folder that holds pyproject.toml")
+    if kind == MISSING:
         raise UserError(
             f"no simulation {name_or_directory!r}, and no folder of that name"
             + did_you_mean(name_or_directory, packaged)
         )
+    if kind != FOLDER:
+        raise UserError(f"{directory}: {kind}; give the folder of a simulation")
     directory = directory.resolve()
-    return Simulation(directory.name, directory, _values_of(directory))
+    return Simulation(printable(directory.name), directory, _values_of(directory))
 
 
 def _values_of(path: Path) -> dict[str, Any]:
     """The `[tool.flwr.app.config]` table of a simulation's `pyproject.toml`.
 
     Raises:
-        UserError: the file is missing, is no TOML, or has no such table.
+        UserError: the file can't be read, is no TOML, or has no such table.
     """
     file = path / "pyproject.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is no simulation: it has no pyproject.toml") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file} is not valid TOML: {error}") from None
-    try:
-        values: dict[str, Any] = table["tool"]["flwr"]["app"]["config"]
-    except KeyError:
-        raise UserError(f"{file} has no [tool.flwr.app.config] table") from None
+    problem = file_problem(file)
+    if problem == MISSING:
+        raise UserError(f"{path} is no simulation: it has no pyproject.toml")
+    if problem:
+        raise UserError(f"{file}: {problem}")
+    values: dict[str, Any] = _parsed(file)
+    for depth, key in enumerate(_CONFIG, 1):
+        if key not in values:
+            raise UserError(f"{file} has no [{'.'.join(_CONFIG)}] table")
+        values = values[key]
+        if not isinstance(values, dict):
+            raise UserError(f"{file}: {'.'.join(_CONFIG[:depth])} must be a table, not {values!r:.40}")
     return values
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin UTF-8 with a byte order mark
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8 text; save it again with that encoding") from None
+    except OSError as error:
+        raise UserError(f"{file} can't be read ({os_reason(error)})") from None
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UserError(f"{file} is not valid TOML: lists or tables are nested too deeply") from None
+    except ValueError as error:  # a TOMLDecodeError, or a number of too many digits
+        raise UserError(f"{file} is not valid TOML: {error}") from None
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Scalar]:

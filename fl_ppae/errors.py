@@ -9,9 +9,28 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in the input, explained in one line and shown without a traceback."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class PublicMistake(UserError):
     """A mistake whose text depends only on the configuration and on numbers of records, which are public."""
+
+
+def printable(text: str) -> str:
+    """`text` in one line of valid Unicode: what a terminal would obey or UTF-8 can't hold, as an escape.
+
+    A file may have any name: with a line break, a terminal's control sequence, or bytes that are not UTF-8,
+    which Python keeps as lone surrogates and which become `\\xe9`.
+    """
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    try:
+        return f"\\x{letter.encode('ascii', 'surrogateescape')[0]:02x}"
+    except UnicodeEncodeError:
+        return letter.encode("unicode_escape").decode("ascii")
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

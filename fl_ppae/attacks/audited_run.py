@@ -21,6 +21,7 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
 from fl_ppae.models.build import autoencoder_of
+from fl_ppae.paths import path_of, path_text
 from fl_ppae.privacy.events import TRAIN_PART
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.server.classification import FittedClassifier, restore_classifier
@@ -161,7 +162,7 @@ def open_for_audit(
     if data_file:
         if source["kind"] != "file":
             raise UserError(f"--data-file: the run used {source['label']}, not a data file")
-        changes["data-file"] = data_file
+        changes["data-file"] = path_text(path_of(data_file, "--data-file"))
     config = RunConfig.from_flat({**stored.values, **changes})
     say("data")
     dataset = resolve(config)

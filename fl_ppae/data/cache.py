@@ -17,12 +17,15 @@ from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
+from numpy.lib import format as npy_format
 
+from fl_ppae.data.archive import enough_memory
 from fl_ppae.data.identities import identities
 from fl_ppae.data.npz import SPLITS, Arrays
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
+from fl_ppae.paths import os_reason
 
 # Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
 _FORMAT = 2
@@ -91,7 +94,7 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
     Safe to call from several processes at once: one makes the cache, the others wait.
 
     Raises:
-        UserError: `read()` raised it, or the cache can't be written.
+        UserError: `read()` raised it, or the cache can't be written. `read` must raise no OSError.
     """
     path = _cache_path(spec, source)
     try:
@@ -101,11 +104,13 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
                 return _open(path, checksums=True)
             except _DamagedError:
                 shutil.rmtree(path, ignore_errors=True)
-            _write(path, spec, source, read())
+            arrays = read()
+            with enough_memory(source.label, sum(array.nbytes for array in arrays.values())):
+                _write(path, spec, source, arrays)
             return _open(path, checksums=False)
     except OSError as error:
         raise UserError(
-            f"{path}: the data cache can't be written ({error.strerror}); "
+            f"{path}: the data cache can't be written ({os_reason(error)}); "
             "set FL_PPAE_HOME to a writable folder with room"
         ) from None
 
@@ -135,7 +140,7 @@ def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) ->
     arrays = arrays | {f"{split}_identities": numbers[split] for split in SPLITS}
     try:
         for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+            _save(partial / f"{name}.npy", array)
         meta = {
             "format": _FORMAT,
             "dataset": spec.name,
@@ -149,6 +154,13 @@ def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) ->
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """As `numpy.save`, which loses the system's reason when a disk or a limit ends the writing."""
+    with path.open("wb") as file:
+        npy_format.write_array_header_1_0(file, npy_format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def _open(path: Path, checksums: bool) -> Dataset:

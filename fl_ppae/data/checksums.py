@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ _SETTLED_NS = 2_000_000_000
 
 def md5_of(text: str) -> str:
     """Hexadecimal MD5 of `text`: an identity, not a protection."""
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
 
 
 def file_md5(path: Path) -> str:
@@ -59,7 +60,8 @@ def _read_index() -> dict[str, object]:
 
 
 def _remember(path: Path, entry: dict[str, object]) -> None:
-    _index().parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(_index().with_name(".md5.lock")):
-        index = _read_index() | {str(path): entry}
-        write_json(_index(), index)
+    with contextlib.suppress(OSError):  # without this cache, the file is read again next time
+        _index().parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_index().with_name(".md5.lock")):
+            index = _read_index() | {str(path): entry}
+            write_json(_index(), index)

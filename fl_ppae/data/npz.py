@@ -1,4 +1,4 @@
-"""Reads an `.npz` of images and labels, without pickle and without trusting it.
+"""The images and labels of an `.npz`, checked.
 
 Two layouts of keys are accepted: MedMNIST's (`train_images` ... `test_labels`, three splits) and
 `x_train y_train x_test y_test`. The second has no validation split, so the server's split is taken from
@@ -7,12 +7,12 @@ train: always the same records.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from fl_ppae.data.archive import enough_memory, read_members
 from fl_ppae.data.registry import DatasetSpec
 from fl_ppae.errors import UserError
 
@@ -28,6 +28,8 @@ _XY_KEYS = {
     "test_labels": "y_test",
 }
 
+_NAMED = 8  # keys of a file that are named when they are the wrong ones
+
 # For a dataset without a validation split, the server's split is as fixed as an official one: it must not
 # depend on the run's seed.
 _CARVE_SEED = 20_250_101
@@ -39,19 +41,25 @@ def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
     Raises:
         UserError: one line naming the file, what is wrong and what would be right.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; it should be an .npz of {spec.title} images")
-    stored = _load(path)
+    stored = read_members(path, {*_MEDMNIST_KEYS, *_XY_KEYS.values()})
     if all(key in stored for key in _MEDMNIST_KEYS):
         names = {key: key for key in _MEDMNIST_KEYS}
     elif all(key in stored for key in _XY_KEYS.values()):
         names = _XY_KEYS
     else:
-        found = ", ".join(sorted(stored)) or "none"
+        more = [f"and {len(stored) - _NAMED} more"] if len(stored) > _NAMED else []
+        found = ", ".join([*sorted(stored)[:_NAMED], *more]) or "none"
         raise UserError(
             f"{path}: its keys are {found}; expected {' '.join(_MEDMNIST_KEYS)}, "
             f"or {' '.join(_XY_KEYS.values())}"
         )
+    size = sum(array.nbytes for array in stored.values() if isinstance(array, np.ndarray))
+    with enough_memory(str(path), 2 * size):
+        return _checked(path, stored, names, spec)
+
+
+def _checked(path: Path, stored: Mapping[str, object], names: Mapping[str, str], spec: DatasetSpec) -> Arrays:
+    """The six arrays from those of the file, where each has its name in `names`."""
     arrays = {}
     for split in SPLITS:
         images, labels = f"{split}_images", f"{split}_labels"
@@ -62,34 +70,6 @@ def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
                 stored[names[labels]], spec, f"{path}: {names[labels]}", len(arrays[images])
             )
     return arrays if "val_images" in arrays else carve_val(arrays, str(path))
-
-
-def _load(path: Path) -> dict[str, object]:
-    """Every known member of the archive; one that is not an `.npy` comes as bytes."""
-    wanted = {*_MEDMNIST_KEYS, *_XY_KEYS.values()}
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except PermissionError:
-        raise UserError(f"{path}: not readable; check the file's permissions") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{path}: not an .npz, or a damaged one; download or write it again") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise UserError(f"{path}: a single .npy array; expected an .npz, as numpy.savez writes it")
-    stored: dict[str, object] = {}
-    with archive:
-        for key in archive.files:
-            try:
-                stored[key] = archive[key] if key in wanted else None
-            except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-                if "Object arrays" in str(error):
-                    raise UserError(
-                        f"{path}: {key} is a pickled object array, which is never loaded; "
-                        "save it as an array of integers"
-                    ) from None
-                raise UserError(
-                    f"{path}: {key} is damaged or cut short; download or write the file again"
-                ) from None
-    return stored
 
 
 def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from fl_ppae.data.npz import Arrays, carve_val, check_images, check_labels, read
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home
+from fl_ppae.paths import FILE, FOLDER, MISSING, file_problem, kind_of, os_reason, path_of
 from fl_ppae.steps import step
 
 State = Literal["present", "missing", "wrong MD5"]
@@ -42,7 +43,7 @@ class Availability:
 def data_root(spec: DatasetSpec, chosen: str = "") -> Path:
     """The folder of the official files: `chosen` (the key data-root), or the publisher's default."""
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return path_of(chosen, "data-root")
     return Path.home() / ".medmnist" if spec.publisher == "medmnist" else home() / "torchvision"
 
 
@@ -55,17 +56,24 @@ def inspect_files(spec: DatasetSpec, root: Path) -> Availability:
     """Whether all official files are under `root` and have the right MD5.
 
     Raises:
-        UserError: a file can't be read.
+        UserError: `root` is no folder, or a file can't be read.
     """
+    if (kind := kind_of(root)) == FILE:
+        raise UserError(f"data-root {root} is a file; give its folder, {root.parent}")
+    if kind not in (FOLDER, MISSING):
+        raise UserError(f"data-root {root}: {kind}; give the folder of {spec.files[0].name}")
     path = root / spec.files[0].name if len(spec.files) == 1 else root
-    missing = [file.name for file in spec.files if not (root / file.name).is_file()]
+    missing = []
     for file in spec.files:
-        if file.name in missing:
+        if (problem := file_problem(root / file.name)) == MISSING:
+            missing.append(file.name)
             continue
         try:
-            found = file_md5(root / file.name)
+            found = "" if problem else file_md5(root / file.name)
         except OSError as error:
-            raise UserError(f"{root / file.name}: not readable ({error.strerror})") from None
+            problem = os_reason(error)
+        if problem:
+            raise UserError(f"{root / file.name}: {problem}")
         if found != file.md5:
             detail = f"{root / file.name} has MD5 {found}; the official file has {file.md5}"
             return Availability(spec, path, "wrong MD5", detail)

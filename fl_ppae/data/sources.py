@@ -22,7 +22,8 @@ from fl_ppae.data.official import (
     read_official,
 )
 from fl_ppae.data.registry import DATASETS, DatasetSpec
-from fl_ppae.errors import UserError
+from fl_ppae.errors import UserError, printable
+from fl_ppae.paths import file_problem, os_reason, path_of
 
 PUBLISHERS = ("medmnist", "torchvision")
 
@@ -51,7 +52,7 @@ def resolve(
         )
     root = data_root(spec, config.data_root)
     if config.data_source == "file":
-        return _from_file(spec, Path(config.data_file).expanduser().absolute())
+        return _from_file(spec, path_of(config.data_file, "data-file"))
     if config.data_source == "stand-in":
         return _from_stand_in(spec)
     if config.data_source == "auto":
@@ -86,12 +87,12 @@ def _from_official(spec: DatasetSpec, root: Path) -> Dataset:
 
 
 def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
-    if not path.is_file():
-        raise UserError(f"data-file: no such file: {path}; it should be an .npz of {spec.title} images")
+    if problem := file_problem(path):
+        raise UserError(f"data-file: {problem}: {path}; it should be an .npz of {spec.title} images")
     try:
-        source = DataSource(spec.title, "file", path.name, file_md5(path))
+        source = DataSource(spec.title, "file", printable(path.name), file_md5(path))
     except OSError as error:
-        raise UserError(f"data-file: {path} is not readable ({error.strerror})") from None
+        raise UserError(f"data-file: {path} can't be read ({os_reason(error)})") from None
 
     def read() -> Arrays:
         arrays = read_npz(path, spec)

@@ -21,6 +21,7 @@ from fl_ppae.files import home
 from fl_ppae.hospital.node_keys import NodeConfig
 from fl_ppae.hospital.simulated import directory_of
 from fl_ppae.messages import CONFIG, reason_text
+from fl_ppae.paths import path_of
 
 FAILED = "the hospital failed; its own log says why"
 LOG = "errors.log"
@@ -39,11 +40,14 @@ def failure(message: Message, node: NodeConfig, problem: Exception) -> Message:
 
 def _log_path(message: Message, node: NodeConfig) -> Path | None:
     """Beside the hospital's ledger; None if a simulated hospital was not told where the run is."""
-    if "data-file" in node:
-        return Path(str(node.get("state-dir", home() / "hospital"))).expanduser() / LOG
-    config = message.content.config_records.get(CONFIG, ConfigRecord())
-    run, name = config.get("run-directory"), node.get("hospital", f"hospital-{node.get('partition-id')}")
-    return directory_of(Path(run), str(name)) / LOG if isinstance(run, str) and run else None
+    try:
+        if "data-file" in node:
+            return path_of(str(node.get("state-dir", home() / "hospital")), "state-dir") / LOG
+        config = message.content.config_records.get(CONFIG, ConfigRecord())
+        run, name = config.get("run-directory"), node.get("hospital", f"hospital-{node.get('partition-id')}")
+        return directory_of(path_of(run, ""), str(name)) / LOG if isinstance(run, str) and run else None
+    except UserError:  # there is no such path: the server still gets the problem
+        return None
 
 
 def _append(path: Path, problem: Exception) -> None:

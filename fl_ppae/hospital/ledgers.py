@@ -17,6 +17,7 @@ from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import home, read_json, write_json
 from fl_ppae.hospital.record_sets import RecordSet
 from fl_ppae.hospital.state import HospitalState
+from fl_ppae.paths import path_of
 from fl_ppae.privacy.events import Declared
 
 MAIN = "main"
@@ -113,8 +114,8 @@ def site_of(state_dir: str | None, site_dir: str | None) -> Site:
         UserError: one directory is inside the other.
     """
     state, guard = (
-        Path(chosen or home() / default).expanduser().resolve()
-        for chosen, default in ((state_dir, "hospital"), (site_dir, "site"))
+        path_of(chosen or str(home() / default), what).resolve()
+        for chosen, default, what in ((state_dir, "hospital", "state-dir"), (site_dir, "site", "site-dir"))
     )
     if state == guard or state in guard.parents or guard in state.parents:
         raise UserError(

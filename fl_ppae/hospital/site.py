@@ -7,7 +7,6 @@ deployment, the node's own configuration names the data file, the directories an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from fl_ppae.hospital.ledgers import site_of
 from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.hospital.simulated import directory_of, read_dealt
 from fl_ppae.hospital.state import HospitalState
+from fl_ppae.paths import path_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
     """
     if identity.deployed:
         return _open_deployed(identity, node, config)
-    directory = directory_of(Path(run_directory), identity.name)
+    directory = directory_of(path_of(run_directory, "run-directory"), identity.name)
     train, test = read_dealt(directory, identity)
     return Hospital(
         identity,

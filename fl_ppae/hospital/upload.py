@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from flwr.app import RecordDict
 
@@ -17,6 +16,7 @@ from fl_ppae.hospital.simulated import leave_for_audit, leave_order_for_audit
 from fl_ppae.hospital.site import Hospital
 from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.terms import over_budget
+from fl_ppae.paths import path_of
 from fl_ppae.privacy.events import TRAIN_PART, priced, updates
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import Streams
@@ -61,7 +61,7 @@ def release(
         encoded = encodings_to_release(encoder, records, order, upload, inputs.projection, stream)
     labels = labels_to_release(records, order, upload, stream) if part == TRAIN_PART else None
     if not hospital.identity.deployed:
-        run_directory = Path(text_in(content, "run-directory"))
+        run_directory = path_of(text_in(content, "run-directory"), "run-directory")
         leave_order_for_audit(order, hospital.identity.name, part, run_directory)
         if not config.shares_updates:
             leave_for_audit(encoder, hospital.identity.name, run_directory)

@@ -155,7 +155,8 @@ def prv(merged: Merged, delta: float) -> float:
     accountant = _CachedDomainPRV()
     accountant.history = list(merged)
     error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * renyi_bound(merged, delta))
-    return float(accountant.get_epsilon(delta, eps_error=error)) - error + SAMPLER_EPSILON
+    with np.errstate(divide="ignore"):  # Opacus takes the logarithm of 0 where a batch holds every record
+        return float(accountant.get_epsilon(delta, eps_error=error)) - error + SAMPLER_EPSILON
 
 
 class _CachedDomainPRV(PRVAccountant):

@@ -19,6 +19,7 @@ from flwr.common.logger import log
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import csv_cell, finite, home, write_atomically, write_json
+from fl_ppae.paths import FILE, FOLDER, MISSING, check_can_hold_files, kind_of, path_of
 from fl_ppae.runs.tracking import Tracker
 
 ROUND_COLUMNS = (
@@ -135,19 +136,23 @@ class RunDirectory:
 def new_run_path(output_dir: str, simulation: str, run_id: str) -> Path:
     """The directory of a new run: `output_dir`, or a unique name under `~/.fl_ppae/runs`."""
     if output_dir:
-        return Path(output_dir).expanduser().resolve()
+        return path_of(output_dir, "output-dir").resolve()
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return home() / "runs" / f"{simulation}-{started}-{run_id}"
 
 
 def check_free(path: Path) -> None:
-    """Refuse a directory that is not empty: a run is never overwritten.
+    """Refuse a directory that is not empty, since a run is never overwritten, or that can't be written.
 
     Raises:
-        UserError: it is not empty.
+        UserError: it is one of them.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    kind = kind_of(path)
+    if kind == FILE or (kind == FOLDER and any(path.iterdir())):
         raise UserError(f"output-dir {path} is taken; name a new or empty directory")
+    if kind not in (FOLDER, MISSING):
+        raise UserError(f"output-dir {path}: {kind}; name a new or empty directory")
+    check_can_hold_files(path, "output-dir")
 
 
 def create_run_directory(path: Path, simulation: str) -> RunDirectory:

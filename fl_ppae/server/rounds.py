@@ -8,6 +8,7 @@ from torch import nn
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
+from fl_ppae.paths import path_text
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
@@ -54,7 +55,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,
     )
-    where = ConfigRecord({"run-directory": str(run.path)})
+    where = ConfigRecord({"run-directory": path_text(run.path)})
     strategy.start(
         session.grid,
         message_arrays.to_arrays(encoder.state_dict()),

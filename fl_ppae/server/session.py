@@ -19,6 +19,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
 from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
+from fl_ppae.paths import path_text
 from fl_ppae.plotting import plot_label_distributions
 from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
@@ -92,7 +93,7 @@ def start_session(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
             'can give to hospitals; in a deployment, use share = "updates" or "updates+encodings"'
         )
-    enrolments = enrol(grid, members, str(run.path))
+    enrolments = enrol(grid, members, path_text(run.path))
     records = {name: enrolment.records for name, enrolment in enrolments.items()}
     plan = make_plan(config, records)
     costs = [] if deal is None else planned_costs(repeated_in(deal, config), plan, config)

@@ -16,6 +16,7 @@ from fl_ppae.data.deal import pooled
 from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.models.build import public_seed, released_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.paths import path_text
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.privacy.labels import transition
@@ -133,7 +134,7 @@ def _ask(
         config.num_server_rounds,
         released_shape_of(config),
         session.dataset.spec.num_classes,
-        str(session.run.path),
+        path_text(session.run.path),
         message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
         message_arrays.projection_record(projection) if projection is not None else None,
     )

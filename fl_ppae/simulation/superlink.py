@@ -23,11 +23,13 @@ from pathlib import Path
 
 from fl_ppae.config import Scalar
 from fl_ppae.files import home
+from fl_ppae.paths import path_of
 from fl_ppae.runs.status import RunFailed, mark_failed, one_line
 from fl_ppae.simulation import guard
 
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.25
+_LOG_NAME = 60  # letters of a run directory's name: with four bytes each, still a name that a file may have
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -52,7 +54,7 @@ class Submission:
     @property
     def output_dir(self) -> Path:
         """The run directory."""
-        return Path(str(self.values["output-dir"]))
+        return path_of(str(self.values["output-dir"]), "output-dir")
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
         RunFailed: names the cause and the log.
     """
     output_dir = submission.output_dir
-    log = home() / "logs" / f"{output_dir.name}.log"
+    log = home() / "logs" / f"{output_dir.name[-_LOG_NAME:]}.log"
     cause: str | None = "interrupted"
     try:
         with superlink(log) as link:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from fl_ppae.errors import UserError
 from fl_ppae.files import finite, home, read_json, write_json
 from fl_ppae.hardware import processor_name, usable_cores
+from fl_ppae.paths import path_of
 from fl_ppae.runs.directory import versions
 from fl_ppae.studies import table
 from fl_ppae.studies.cells import StudyCell
@@ -61,7 +62,7 @@ class Study:
 
 def study_folder(output_dir: str, name: str) -> Path:
     """The folder of a study: `output_dir`, or its name under `~/.fl_ppae/studies`."""
-    return Path(output_dir).expanduser().absolute() if output_dir else home() / "studies" / name
+    return path_of(output_dir, "--output-dir") if output_dir else home() / "studies" / name
 
 
 def record_settings(study: Study, settings: Mapping[str, Any], command: str) -> None:

@@ -12,6 +12,7 @@ from fl_ppae.data.cache import Split
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
+from fl_ppae.paths import file_problem, path_of, path_text
 
 _SEED = 20_251_123  # of the choice of images: fixed, so that it does not depend on a run's seed
 
@@ -45,9 +46,9 @@ def parse_files(pairs: list[str]) -> dict[str, Path]:
         name, separator, file = pair.partition("=")
         if not separator or name not in DATASETS:
             raise UserError(f"--data {pair}: must be DATASET=FILE with DATASET one of {', '.join(DATASETS)}")
-        path = Path(file).expanduser().absolute()
-        if not path.is_file():
-            raise UserError(f"--data {pair}: no such file: {path}")
+        path = path_of(file, f"--data {name}")
+        if problem := file_problem(path):
+            raise UserError(f"--data {pair}: {problem}: {path}")
         files[name] = path
     return files
 
@@ -64,7 +65,7 @@ def study_data(
     """
     official = DATASETS[dataset].publisher
     found = resolve(
-        RunConfig.from_flat({"dataset": dataset, "data-source": "file", "data-file": str(file)})
+        RunConfig.from_flat({"dataset": dataset, "data-source": "file", "data-file": path_text(file)})
         if file is not None
         else RunConfig.from_flat({"dataset": dataset, "data-source": source or official})
     )

@@ -61,13 +61,13 @@ def test_an_interrupted_conversion_leaves_no_cache(monkeypatch: pytest.MonkeyPat
         obtain(BLOOD, SOURCE, stop_early)
     saved = []
 
-    def dies(path: Path, array: np.ndarray, **_: object) -> None:
+    def dies(path: Path, array: np.ndarray) -> None:
         saved.append(path)
         if len(saved) == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", dies)
+        patch.setattr(cache, "_save", dies)
         with pytest.raises(KeyboardInterrupt):
             obtain(BLOOD, SOURCE, flat)
     folder = cache.home() / "cache"

@@ -104,8 +104,8 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(UserError, match=r"a single \.npy"):
         read_npz(tmp_path / "single.npy", BLOOD)
-    for path in (tmp_path / "missing.npz", tmp_path):
-        with pytest.raises(UserError, match="no such file"):
+    for path, problem in ((tmp_path / "missing.npz", "no such file"), (tmp_path, "a folder, not a file")):
+        with pytest.raises(UserError, match=problem):
             read_npz(path, BLOOD)
 
 
