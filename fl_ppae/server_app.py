@@ -21,7 +21,9 @@ from fl_ppae.reporting.evidence import gather_from
 from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_report import write_run_report
-from fl_ppae.runs.directory import create_run_directory, new_run_path
+from fl_ppae.runs.directory import claim, new_run_path, start_run
+from fl_ppae.runs.liveness import held
+from fl_ppae.runs.status import cause_of
 from fl_ppae.runs.stored import open_run
 from fl_ppae.runs.tracking import check_trackers, open_trackers
 from fl_ppae.server.results import measure_baselines, write_results
@@ -59,18 +61,20 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     encoding_shape_of(config)
     check_trackers(config)
     path = new_run_path(config.output_dir, simulation, str(grid.run.run_id))
-    run = create_run_directory(path, simulation)
-    log(INFO, "artefacts: %s", path)
-    try:
-        with run.phase("starting"):
-            session = start_session(grid, config, simulation, run, deal)
-            run.trackers = open_trackers(config, path, simulation)
-        _carry_out(session)
-    except BaseException as problem:
-        run.update(status="failed", error=str(problem) or type(problem).__name__)
-        run.close_trackers()
-        raise
-    run.update(status="completed", phase="done")
+    claim(path)
+    with held(path):
+        run = start_run(path, simulation)
+        log(INFO, "artefacts: %s", path)
+        try:
+            with run.phase("starting"):
+                session = start_session(grid, config, simulation, run, deal)
+                run.trackers = open_trackers(config, path, simulation)
+            _carry_out(session)
+        except BaseException as problem:
+            run.update(status="failed", error=cause_of(problem))
+            run.close_trackers()
+            raise
+        run.update(status="completed", phase="done")
     run.close_trackers()
     _write_report(session)
     log(INFO, "artefacts: %s", path)

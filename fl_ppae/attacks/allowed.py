@@ -14,7 +14,6 @@ import numpy as np
 from scipy.optimize import brentq
 
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.files import read_json
 from fl_ppae.privacy.accounting import losses_of_updates, replace_one_epsilon
 from fl_ppae.privacy.events import Event, PoissonGaussian, from_dict, updates
 from fl_ppae.privacy.figures import FORMAL
@@ -54,7 +53,7 @@ def allowed_on_updates(audited: AuditedRun, hospital: str) -> Allowed | None:
 
     None without one, or where only its epsilon is known: a declared cost has no curve.
     """
-    account = read_json(audited.path / "ledger.json")["hospitals"][hospital]
+    account = audited.stored.ledger["hospitals"][hospital]
     events = updates(_events(account))
     trained = [event for event in events if isinstance(event, PoissonGaussian)]
     if not account["formal"] or not trained or len(trained) < len(events):
@@ -69,7 +68,7 @@ def allowed_on_classifier(audited: AuditedRun) -> Allowed | None:
     """
     if basis_of((audited.stored.summary.get("guarantees") or {}).get("classifier") or {}) != FORMAL:
         return None
-    accounts = read_json(audited.path / "ledger.json")["hospitals"].values()
+    accounts = audited.stored.ledger["hospitals"].values()
     every = {_events(account) for account in accounts}
     spent = np.array([max(replace_one_epsilon(events, delta) for events in every) for delta in _DELTAS])
     known = np.isfinite(spent)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
 from torch import nn
 
 from fl_ppae.adversary import used_records
@@ -23,6 +22,7 @@ from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.paths import path_of, path_text
 from fl_ppae.privacy.events import TRAIN_PART
+from fl_ppae.runs.arrays import read_array, read_tensors
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.server.classification import FittedClassifier, restore_classifier
 
@@ -128,7 +128,7 @@ class AuditedRun:
         if not (paths := self.uploads(hospital, part)):
             return None
         (path,) = paths
-        encodings = in_dealt_order(np.load(path, allow_pickle=False), hospital, part, self.path)
+        encodings = in_dealt_order(read_array(path), hospital, part, self.path)
         if not np.isfinite(encodings).all():
             raise UserError(f"{path} holds numbers that are not finite: nothing can be measured on them")
         return encodings
@@ -152,9 +152,8 @@ def open_for_audit(
     Raises:
         UserError: the run did not complete, or its data is missing or has changed.
     """
-    status = stored.summary.get("status")
-    if status != "completed":
-        raise UserError(f"{stored.name} has status {status!r}; only a completed run can be audited")
+    if stored.state != "completed":
+        raise UserError(f"{stored.name} has status {stored.state!r}; only a completed run can be audited")
     source = stored.config.get("data_source") or {}
     if "md5" not in source or "records" not in stored.config:
         raise UserError(f"{stored.path / 'config.json'} does not say which data the run used")
@@ -209,7 +208,7 @@ def _check_deal(deal: Deal, stored: StoredRun) -> None:
     """The rebuilt partition must match the record indices that the hospitals saved."""
     for name, records in deal.train.items():
         dealt = stored.path / "hospitals" / name / "train_records.npy"
-        if not dealt.exists() or not np.array_equal(np.load(dealt, allow_pickle=False), records.indices):
+        if not np.array_equal(read_array(dealt), records.indices):
             raise UserError(f"{dealt} is not what the run's configuration deals to {name}")
 
 
@@ -218,7 +217,7 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
         return None
     encoder = autoencoder_of(config).encoder
     try:
-        encoder.load_state_dict(load_file(path))
+        encoder.load_state_dict(read_tensors(path))
     except RuntimeError:
         raise UserError(f"{path} is not an encoder of autoencoder = {config.autoencoder}") from None
     return frozen(encoder)
@@ -229,7 +228,7 @@ def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
         return None
     classes = DATASETS[config.dataset].num_classes
     try:
-        return restore_classifier(config.classifier, load_file(path), classes)
+        return restore_classifier(config.classifier, read_tensors(path), classes)
     except (RuntimeError, KeyError):
         raise UserError(f"{path} is not a classifier = {config.classifier}") from None
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from fl_ppae.config import RunConfig
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.plan import upload_terms
 from fl_ppae.privacy.randomness import seeded_stream
+from fl_ppae.runs.arrays import read_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,6 @@ def noised_release(config: RunConfig, run: Path) -> NoisedRelease | None:
     path, terms = run / "projection.safetensors", upload_terms(config)
     if terms is None or terms.encoding_noise_multiplier is None or not path.exists():
         return None
-    arrays = load_file(path)
+    arrays = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
     projection = Projection(arrays["centre"], arrays["components"], float(arrays["clip_norm"][0]))
     return NoisedRelease(projection, terms.encoding_noise_multiplier)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
@@ -15,6 +14,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.hospital.rounds import LocalTraining, averaged
 from fl_ppae.models.build import autoencoder_of, local_model_of
+from fl_ppae.runs.arrays import read_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
         files = sorted((audited.path / "received" / f"round-{number}").glob("*.safetensors"))
         if not files:
             break
-        states = {file.stem: load_file(file) for file in files}
+        states = {file.stem: read_tensors(file) for file in files}
         updates = {name: _difference(encoder, state) for name, state in states.items()}
         rounds.append(ReceivedRound(number, encoder, updates))
         weights = [audited.stored.config["records"][name] for name in states]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+from rich.text import Text
 
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError
@@ -21,14 +24,17 @@ def command(arguments: argparse.Namespace) -> int:
     # Imported here: it takes seconds, and a wrong name should be reported at once.
     from fl_ppae.reporting.evidence import gather
     from fl_ppae.reporting.run_report import write_run_report
+    from fl_ppae.reporting.tables import notices
 
     path = write_run_report(run, gather(run, arguments.data_file), output)
-    return _show_path(path, {"run_directory": str(run.path)}, arguments)
+    return _show_path(path, {"run_directory": str(run.path)}, arguments, notices(run))
 
 
-def _show_path(path: Path, of: dict[str, str], arguments: argparse.Namespace) -> int:
-    document = {"report": str(path), **of, "bytes": path.stat().st_size}
-    show(document, [f"report: {path}"], as_json=arguments.json)
+def _show_path(
+    path: Path, of: dict[str, str], arguments: argparse.Namespace, first: Sequence[Text] = ()
+) -> int:
+    document = {"report": str(path), **of, "bytes": path.stat().st_size, "notices": [t.plain for t in first]}
+    show(document, [*first, f"report: {path}"], as_json=arguments.json)
     return 0
 
 

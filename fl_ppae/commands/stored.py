@@ -7,19 +7,22 @@ import argparse
 from fl_ppae.commands.output import show
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DatasetSpec
-from fl_ppae.reporting.tables import data_table, run_tables, runs_table
+from fl_ppae.reporting.tables import data_table, notices, run_tables, runs_table
 from fl_ppae.runs.stored import all_runs, find_run
 
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs under `FL_PPAE_HOME`."""
     found = all_runs()
-    summary_keys = ("status", "accuracy", "auc", "epsilon_max", "epsilon_max_basis", "formal")
+    summary_keys = ("accuracy", "auc", "epsilon_max", "epsilon_max_basis", "formal")
     document = {
         "runs": [
             {
                 "name": run.name,
                 "path": str(run.path),
+                "started": run.started,
+                "status": run.state,
+                "unreadable": run.problems,
                 "data_source": run.data_label,
                 **{key: run.summary.get(key) for key in summary_keys},
             }
@@ -33,7 +36,8 @@ def runs(arguments: argparse.Namespace) -> int:
 def show_run(arguments: argparse.Namespace) -> int:
     """Show one run's results."""
     run = find_run(arguments.run)
-    show(run.document(), [*run_tables(run), f"artefacts: {run.path}"], as_json=arguments.json)
+    tables = [*notices(run), *run_tables(run), f"artefacts: {run.path}"]
+    show(run.document(), tables, as_json=arguments.json)
     return 0
 
 

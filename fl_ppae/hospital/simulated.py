@@ -16,6 +16,7 @@ from fl_ppae.data.records import HospitalRecords
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_json
 from fl_ppae.hospital.identity import Identity
+from fl_ppae.runs.arrays import read_array
 
 
 def directory_of(run_directory: Path, name: str) -> Path:
@@ -72,7 +73,7 @@ def in_dealt_order(rows: np.ndarray, name: str, part: str, run_directory: Path) 
     path = _order_path(name, part, run_directory)
     if not knows_order(name, part, run_directory):
         raise UserError(f"{path} is missing: without it, uploaded rows can't be paired with their records")
-    order: np.ndarray = np.load(path, allow_pickle=False)
+    order = read_array(path)
     if not np.array_equal(np.sort(order), np.arange(len(rows))):
         raise UserError(f"{path} is not an order of the {len(rows)} rows that {name} uploaded")
     dealt = np.empty_like(rows)

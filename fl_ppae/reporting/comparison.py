@@ -32,7 +32,7 @@ def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
     def row(label: str, cell: Callable[[StoredRun], str | Text]) -> None:
         table.add_row(label, *(cell(run) for run in runs))
 
-    row("status", lambda run: str(run.summary.get("status", "unknown")))
+    row("status", lambda run: run.state)
     row("data", _marked)
     row("accuracy", lambda run: _number(run.summary.get("accuracy")))
     row("AUC", lambda run: _number(run.summary.get("auc")))

@@ -15,10 +15,10 @@ def grounds(artefact: str, guarantee: Mapping[str, Any], shared: Sequence[str]) 
     What counts training under replace-one neighbours is conjectured: encodings, a classifier that learned
     from them, and the total.
     """
-    if not guarantee["formal"]:
+    if not guarantee.get("formal"):
         return NONE
     from_updates = artefact == "classifier" and "encodings" not in shared
-    never_left = guarantee["epsilon"] == 0
+    never_left = guarantee.get("epsilon") == 0
     return PROVEN if artefact in _PROVEN_ALONE or from_updates or never_left else CONJECTURED
 
 

@@ -23,6 +23,9 @@ from rich.text import Text
 from fl_ppae import __version__
 from fl_ppae.files import write_atomically
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_BYTES = 2**25
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -64,6 +67,17 @@ def as_html(table: Table) -> HtmlTable:
 def embedded(png: bytes) -> str:
     """A PNG as a `data:` address."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether there is a PNG file of a size that a page can hold."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_PNG)) == _PNG
+    except OSError:
+        return False
 
 
 def picture(path: Path, description: str, caption: str = "") -> Picture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fl_ppae.reporting.evidence import Inversion
-from fl_ppae.reporting.page import Picture, embedded, picture
+from fl_ppae.reporting.page import Picture, embedded, is_picture, picture
 from fl_ppae.runs.stored import StoredRun
 
 _FIGURES = {
@@ -32,7 +32,7 @@ class Strip:
 def figure_of(run: StoredRun, name: str) -> Picture | None:
     """A figure drawn by the run itself, `label_distributions` or `encodings`; None if there is none."""
     path = run.path / "figures" / f"{name}.png"
-    return picture(path, *_FIGURES[name]) if path.is_file() else None
+    return picture(path, *_FIGURES[name]) if is_picture(path) else None
 
 
 def strips(inversion: Inversion, *, uploads: bool) -> list[Strip]:

@@ -111,7 +111,8 @@ def _doubt(run: StoredRun) -> str:
     rows = run.rows("rounds.csv")
     basis = run.summary.get("epsilon_max_basis") or (rows[-1].get("epsilon_basis") if rows else "")
     if not basis:  # a run of an earlier version
-        basis = SCOPES[run.values["dp-scope"]].basis if run.values else NOMINAL
+        scope = SCOPES.get(run.values.get("dp-scope", ""))
+        basis = scope.basis if scope else NOMINAL
     doubt = mark(basis)
     return f",{doubt}" if doubt else ""
 
@@ -119,6 +120,7 @@ def _doubt(run: StoredRun) -> str:
 def _target(run: StoredRun) -> float | None:
     """The budget that the noise was calibrated to; None if the noise was fixed or there was none."""
     values = run.values
-    if not values or values["noise-multiplier"] or not SCOPES[values["dp-scope"]].noised:
+    scope = SCOPES.get(values.get("dp-scope", ""))
+    if scope is None or not scope.noised or values.get("noise-multiplier") or "target-epsilon" not in values:
         return None
     return float(values["target-epsilon"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup
 from rich.table import Table
@@ -12,19 +13,20 @@ from rich.table import Table
 from fl_ppae.attacks.attack import Result
 from fl_ppae.attacks.runner import Audit, Skipped
 from fl_ppae.config import shared_artefacts
-from fl_ppae.files import read_json
 from fl_ppae.privacy.figures import written
 from fl_ppae.reporting.audit_report import audit_tables
 from fl_ppae.reporting.evidence import Evidence
-from fl_ppae.reporting.page import HtmlTable, as_html, markdown, picture, write_page
+from fl_ppae.reporting.page import HtmlTable, as_html, is_picture, markdown, picture, write_page
 from fl_ppae.reporting.report_images import figure_of, strips
 from fl_ppae.reporting.run_charts import budget_chart, round_charts
 from fl_ppae.reporting.tables import EPSILON, run_tables, verdict
+from fl_ppae.runs.reading import Unreadable, read_text
 from fl_ppae.runs.rerun import changed_keys, rerun_command
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
 NAME = "report.html"
+_Row = TypeVar("_Row", Result, Skipped)
 _NOT_YET = "The run ended before it wrote its privacy card."
 
 
@@ -41,7 +43,8 @@ def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = N
         source=marked_source(run.data_label),
         loud=is_loud(run.data_label),
         run_name=run.name,
-        status=str(run.summary.get("status", "unknown")),
+        status=run.state,
+        notices=run.notices,
         error=str(run.summary.get("error") or ""),
         verdict=verdict(run).plain,
         formal=bool(run.summary.get("formal")),
@@ -113,31 +116,37 @@ def _tables(run: StoredRun) -> dict[str, HtmlTable]:
 
 def _audit(run: StoredRun) -> dict[str, Any] | None:
     """The results and figures of an audit, from `audit/`; None if there was no audit."""
-    try:
-        document = read_json(run.path / "audit" / "results.json")
-    except (OSError, json.JSONDecodeError):
+    document = run.audit
+    if document is None:
         return None
-    results = tuple(Result(**row) for row in document["results"])
-    skipped = tuple(Skipped(**row) for row in document["skipped"])
+    results = tuple(_known(Result, row) for row in document["results"])
+    skipped = tuple(_known(Skipped, row) for row in document.get("skipped", ()))
     audit = Audit(results, (), skipped, {})
-    figures = [run.path / "audit" / name for name in document["figures"]]
+    figures = [run.path / "audit" / name for name in document.get("figures", ())]
     figures.sort(key=lambda path: (not path.name.startswith("inversion"), path.name))
     return {
-        "quick": document["quick"],
+        "quick": document.get("quick", False),
         "tables": [as_html(table) for table in audit_tables(run.name, run.data_label, audit, headed=False)],
         "pictures": [
             picture(path, f"Figure of the audit: {name}", name)
             for path in figures
-            if path.is_file()
+            if is_picture(path)
             for name in [path.stem.replace("_", ", ")]
         ],
     }
 
 
+def _known(kind: type[_Row], row: Mapping[str, Any]) -> _Row:
+    """A row of an audit, also of another version: without further keys, None for those it lacks."""
+    defaults = {one.name: None if one.default is MISSING else one.default for one in fields(kind)}
+    return kind(**{name: row.get(name, default) for name, default in defaults.items()})
+
+
 def _card(run: StoredRun) -> Markup:
     path = run.path / "privacy_card.md"
-    if not path.is_file():
-        return Markup("<p>{}</p>").format(_NOT_YET)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = read_text(path)
+    except Unreadable as problem:
+        return Markup("<p>{}</p>").format(f"{path} is unreadable: {problem}" if path.exists() else _NOT_YET)
     body = text.partition("\n")[2] if text.startswith("# ") else text
     return markdown(body.replace("\n## ", "\n### "))

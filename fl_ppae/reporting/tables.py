@@ -14,7 +14,8 @@ from rich.text import Text
 from fl_ppae.config import shared_artefacts
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, written
 from fl_ppae.reporting.grounds import grounds
-from fl_ppae.runs.stored import Row, StoredRun, basis_of
+from fl_ppae.runs.reading import Row
+from fl_ppae.runs.stored import UNREADABLE, StoredRun, basis_of
 from fl_ppae.source_label import ATTACK_MARK
 
 EPSILON = "epsilon (encoder updates)"
@@ -64,8 +65,13 @@ def brief_number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
+def notices(run: StoredRun) -> list[Text]:
+    """What a reader must know before the results; nothing if the run has ended and is whole."""
+    return [Text(text, style="bold red") for text in run.notices]
+
+
 def run_tables(run: StoredRun) -> list[RenderableType]:
-    """The results of a finished run: quality, each hospital's budget, guarantees, and the verdict."""
+    """The results of a run: quality, each hospital's budget, guarantees, and the verdict."""
     name = str(run.summary.get("simulation") or run.name)
     tables: list[RenderableType] = [_quality_table(name, run)]
     if hospitals := run.hospitals():
@@ -143,15 +149,23 @@ def runs_table(runs: Iterable[StoredRun]) -> Table:
     """One row per run directory."""
     table = _table(Text("Runs"), "run", "status", "data", "accuracy", EPSILON)
     for run in runs:
-        status = str(run.summary.get("status", "unknown"))
         table.add_row(
             run.name,
-            Text(status, style={"completed": "green", "failed": "red"}.get(status, "yellow")),
+            _standing(run),
             run.data_label,
             _number(run.summary.get("accuracy")),
             written(run.epsilon.epsilon, run.epsilon.basis),
         )
     return table
+
+
+def _standing(run: StoredRun) -> Text:
+    """How a run stands, and which of its files can't be read."""
+    style = {"completed": "green", "failed": "red"}.get(run.state, "yellow")
+    if not run.problems:
+        return Text(run.state, style=style)
+    files = f"{UNREADABLE}: {', '.join(run.problems)}"
+    return Text(files if run.state == UNREADABLE else f"{run.state}, {files}", style="red")
 
 
 def data_table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -231,13 +245,14 @@ def verdict(run: StoredRun) -> Text:
     """One line: whether everything that left a hospital has a guarantee, or how the run ended."""
     if run.summary.get("status") != "completed":
         cause = run.summary.get("error")
-        text = f"status: {run.summary.get('status', 'unknown')}" + (f": {cause}" if cause else "")
+        text = f"status: {run.state}" + (f": {cause}" if cause else "")
         return Text(text, style="bold red")
     total = (run.summary.get("guarantees") or {}).get("total") or {}
     if run.summary.get("formal") and total.get("formal", True):
         return Text("Everything that left a hospital has a formal guarantee.", style="green")
     if run.summary.get("formal"):
-        text = f"Everything that left a hospital in this run has a guarantee. Total: {total['note']}."
+        note = total.get("note", "none")
+        text = f"Everything that left a hospital in this run has a guarantee. Total: {note}."
         return Text(text, style="yellow")
     if refuted := run.summary.get("refuted"):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refuted.items())
@@ -249,7 +264,7 @@ def _spent(run: StoredRun, name: str, last: Row) -> str:
     """A hospital's epsilon: of the summary, which also counts uploads, or of its last round so far."""
     bases = run.summary.get("epsilon_basis")
     if bases and name in bases:
-        return written(run.summary["epsilon"][name], bases[name])
+        return written((run.summary.get("epsilon") or {}).get(name), bases[name])
     return written(last["epsilon"], last.get("epsilon_basis") or run.epsilon.basis)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from fl_ppae.files import read_json
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, REFUTED, mark
-from fl_ppae.runs.stored import StoredRun
+from fl_ppae.runs.stored import RUNNING, StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
 _OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where results go, not what the run is
@@ -47,9 +44,12 @@ def warnings(runs: Sequence[StoredRun]) -> list[str]:
             + "; ".join(f"{run.name}: {_source(run)}, MD5 {_md5(run)}" for run in runs)
         )
     found += [f"{run.name}: {marked_source(run.data_label)}" for run in runs if is_loud(run.data_label)]
+    found += [f"{run.name}: {file} is unreadable" for run in runs for file in run.problems]
     for run in runs:
-        if (status := run.summary.get("status")) != "completed":
-            found.append(f"{run.name} did not complete: status {status}")
+        if run.state == RUNNING:
+            found.append(f"{run.name} is still running: these are not its results")
+        elif run.state != "completed":
+            found.append(f"{run.name} did not complete: status {run.state}")
         elif run.epsilon.basis in (NOMINAL, REFUTED):
             found.append(f"{run.name}: epsilon is{mark(run.epsilon.basis)}")
     if len({run.values.get("target-delta") for run in runs}) > 1:
@@ -64,11 +64,11 @@ def audit_values(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
     """
 
     def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
-        one_of_several = row["variant"] and not row["attack"].startswith("inversion")
+        one_of_several = row.get("variant") and not row["attack"].startswith("inversion")
         variant = f" ({row['variant']})" if one_of_several else ""
         return row["attack"], row["threat_model"], row["metric"] + variant
 
-    found = [{key_of(row): row for row in _audit_results(run.path)} for run in runs]
+    found = [{key_of(row): row for row in (run.audit or {"results": ()})["results"]} for run in runs]
     keys = list(dict.fromkeys(key for rows in found for key in rows))
     return [
         {
@@ -76,7 +76,9 @@ def audit_values(runs: Sequence[StoredRun]) -> list[dict[str, Any]]:
             "threat_model": threat_model,
             "metric": metric,
             "values": [
-                None if row is None else {key: row[key] for key in ("value", "low", "high", "variant", "n")}
+                None
+                if row is None
+                else {key: row.get(key) for key in ("value", "low", "high", "variant", "n")}
                 for row in (rows.get((attack, threat_model, metric)) for rows in found)
             ],
         }
@@ -88,7 +90,7 @@ def _run(run: StoredRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "run_directory": str(run.path),
-        "status": run.summary.get("status"),
+        "status": run.state,
         "data_source": run.data_label,
         "md5": (run.config.get("data_source") or {}).get("md5"),
         **{measure: run.summary.get(measure) for measure in _MEASURES},
@@ -98,14 +100,6 @@ def _run(run: StoredRun) -> dict[str, Any]:
         "leakage": run.summary.get("leakage") or {},
         "baselines": run.summary.get("baselines") or {},
     }
-
-
-def _audit_results(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        results: list[Mapping[str, Any]] = read_json(path / "audit" / "results.json")["results"]
-    except (OSError, json.JSONDecodeError):
-        return []
-    return results
 
 
 def _source(run: StoredRun) -> str:

@@ -52,6 +52,8 @@ HOSPITAL_COLUMNS = (
     "clipped_fraction",
     "signal_to_noise",
 )
+TIMING_COLUMNS = ("phase", "seconds")
+TABLES = {"rounds.csv": ROUND_COLUMNS, "hospitals.csv": HOSPITAL_COLUMNS, "timing.csv": TIMING_COLUMNS}
 _PACKAGES = ("flwr", "torch", "opacus", "dp-accounting", "ray", "numpy", "scikit-learn")
 
 
@@ -84,16 +86,16 @@ class RunDirectory:
         finally:
             spent = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            self._append("timing.csv", ("phase", "seconds"), {"phase": name, "seconds": round(spent, 3)})
+            self._append("timing.csv", {"phase": name, "seconds": round(spent, 3)})
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """One row of `rounds.csv`; columns without a value stay empty."""
-        self._append("rounds.csv", ROUND_COLUMNS, row)
+        self._append("rounds.csv", row)
         self._notify(lambda tracker: tracker.log_round(row))
 
     def append_hospital(self, row: Mapping[str, Any]) -> None:
         """One row of `hospitals.csv`."""
-        self._append("hospitals.csv", HOSPITAL_COLUMNS, row)
+        self._append("hospitals.csv", row)
 
     def correct(self, name: str, applies: Callable[[dict[str, str]], bool], **values: str) -> None:
         """Change columns of the rows that `applies` accepts, in a table already written."""
@@ -123,11 +125,11 @@ class RunDirectory:
                 log(WARNING, "%s was dropped from this run: %s", type(tracker).__name__, problem)
                 self.trackers = tuple(other for other in self.trackers if other is not tracker)
 
-    def _append(self, name: str, columns: tuple[str, ...], row: Mapping[str, Any]) -> None:
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
         path = self.path / name
         new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer = csv.DictWriter(file, TABLES[name], restval="", lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow({key: csv_cell(value) for key, value in row.items()})
@@ -149,23 +151,46 @@ def check_free(path: Path) -> None:
     """
     kind = kind_of(path)
     if kind == FILE or (kind == FOLDER and any(path.iterdir())):
-        raise UserError(f"output-dir {path} is taken; name a new or empty directory")
+        raise _taken(path)
     if kind not in (FOLDER, MISSING):
         raise UserError(f"output-dir {path}: {kind}; name a new or empty directory")
     check_can_hold_files(path, "output-dir")
 
 
-def create_run_directory(path: Path, simulation: str) -> RunDirectory:
-    """Create `path`, with a summary that says that the run is under way.
+def _taken(path: Path) -> UserError:
+    return UserError(f"output-dir {path} is taken; name a new or empty directory")
+
+
+def claim(path: Path) -> None:
+    """Create `path` for one run, even if two ask for it at the same moment.
 
     Raises:
-        UserError: it is not empty.
+        UserError: it is not empty, or another run has just taken it.
     """
     check_free(path)
-    (path / "figures").mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        (path / "figures").mkdir()
+    except FileExistsError:
+        raise _taken(path) from None
+
+
+def start_run(path: Path, simulation: str) -> RunDirectory:
+    """Write a summary that says that the run is under way, into a directory that was claimed for it."""
     run = RunDirectory(path)
-    run.update(status="running", phase="starting", simulation=simulation)
+    started = datetime.now(UTC).isoformat(timespec="microseconds")
+    run.update(status="running", started=started, phase="starting", simulation=simulation)
     return run
+
+
+def create_run_directory(path: Path, simulation: str) -> RunDirectory:
+    """Claim `path` and start a run in it.
+
+    Raises:
+        UserError: as `claim`.
+    """
+    claim(path)
+    return start_run(path, simulation)
 
 
 def versions() -> dict[str, str]:

@@ -38,10 +38,11 @@ def changed_keys(run: StoredRun) -> list[Changed]:
 
 
 def rerun_command(run: StoredRun) -> str | None:
-    """The command line that repeats a simulation; None if its configuration was never written."""
-    if "config" not in run.config or run.config.get("deployed"):
+    """The command line that repeats a simulation; None if its configuration does not say how."""
+    known = all(run.config.get(key) for key in ("simulation", "hospitals", "config"))
+    if not known or run.config.get("deployed"):
         return None
-    name = shlex.quote(str(run.config["simulation"]))
+    name = shlex.quote(run.config["simulation"])
     parts = [f"fl-ppae run {name} --hospitals {run.config['hospitals']}"]
     for change in changed_keys(run):
         value = str(change.value).lower() if isinstance(change.value, bool) else change.value

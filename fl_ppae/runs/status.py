@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.files import read_json, write_json
+from fl_ppae.files import write_json
+from fl_ppae.runs.reading import Unreadable, read_document
+from fl_ppae.runs.shapes import SummaryShape
 
 
 class RunFailed(Exception):
@@ -14,12 +15,11 @@ class RunFailed(Exception):
 
 
 def summary_so_far(run_directory: Path) -> dict[str, Any]:
-    """A run's `summary.json`; empty if there is none yet."""
+    """A run's `summary.json`; empty if there is none yet, or none that can be read."""
     try:
-        summary: dict[str, Any] = read_json(run_directory / "summary.json")
-    except (OSError, json.JSONDecodeError):
+        return read_document(run_directory / "summary.json", SummaryShape)
+    except Unreadable:
         return {}
-    return summary
 
 
 def mark_failed(run_directory: Path, cause: str) -> str:
@@ -30,6 +30,13 @@ def mark_failed(run_directory: Path, cause: str) -> str:
     if summary.get("status") != "completed":
         write_json(run_directory / "summary.json", {**summary, "status": "failed", "error": cause})
     return cause
+
+
+def cause_of(error: BaseException) -> str:
+    """Why a run ended, in one line. Ctrl-C and signals interrupt it."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "interrupted"
+    return one_line(error) or type(error).__name__
 
 
 def one_line(text: object) -> str:
