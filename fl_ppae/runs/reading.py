@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from fl_ppae.errors import UserError
+from fl_ppae.paths import file_problem
 from fl_ppae.runs.shapes import Shape
 
 MAX_BYTES = 2**28
@@ -95,7 +95,7 @@ def check_arrays(path: Path) -> None:
     Raises:
         Unreadable: it is not.
     """
-    _check_regular(path)
+    _check_file(path)
     try:
         with safe_open(path, "numpy"):
             pass
@@ -103,18 +103,13 @@ def check_arrays(path: Path) -> None:
         raise Unreadable("not a safetensors file, or cut short") from None
 
 
-def _check_regular(path: Path) -> int:
-    """The size of `path` in bytes, if it is an ordinary file."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise Unreadable("missing" if missing else str(error.strerror)) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise Unreadable("a folder" if stat.S_ISDIR(found.st_mode) else "not an ordinary file")
-    if not found.st_size:
+def _check_file(path: Path) -> int:
+    """The size of `path` in bytes, if it is a file with something in it."""
+    if problem := file_problem(path):
+        raise Unreadable(problem)
+    if not (size := path.stat().st_size):
         raise Unreadable("empty")
-    return found.st_size
+    return size
 
 
 def read_text(path: Path) -> str:
@@ -123,12 +118,10 @@ def read_text(path: Path) -> str:
     Raises:
         Unreadable: it is missing, or no text, or far too long.
     """
-    if (size := _check_regular(path)) > MAX_BYTES:
+    if (size := _check_file(path)) > MAX_BYTES:
         raise Unreadable(f"{size:,} bytes long, more than a run writes")
     try:
         return path.read_bytes().decode()
-    except OSError as error:
-        raise Unreadable(str(error.strerror)) from None
     except UnicodeDecodeError:
         raise Unreadable("not text") from None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import home
+from fl_ppae.paths import path_of
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, Figure
 from fl_ppae.runs.directory import TABLES
 from fl_ppae.runs.liveness import is_alive
@@ -217,11 +218,19 @@ def find_run(name: str) -> StoredRun:
         if not runs:
             raise UserError(f"there are no runs under {runs_directory()} yet")
         return _readable(runs[-1])
-    for path in (Path(name).expanduser(), runs_directory() / name):
-        if name and _is_run(path):
-            return _readable(open_run(path.resolve()))
+    for place in (name, str(runs_directory() / name)):
+        if name and (path := _run_at(place)):
+            return _readable(open_run(path))
     known = [run.name for run in all_runs()]
     raise UserError(f"no run {name!r}{did_you_mean(name, [*known, 'latest'])}")
+
+
+def _run_at(place: str) -> Path | None:
+    try:
+        path = path_of(place, "RUN")
+    except UserError:  # it may still be a name
+        return None
+    return path.resolve() if _is_run(path) else None
 
 
 def _readable(run: StoredRun) -> StoredRun:

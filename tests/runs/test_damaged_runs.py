@@ -175,7 +175,7 @@ def test_a_run_without_a_file_is_shown_as_far_as_there_is_something(
     assert shown(capsys, "runs")[0] == shown(capsys, "show", "last")[0] == cli.OK
     code, _, err = shown(capsys, "show", "damaged")
     assert code == (cli.USER_MISTAKE if file in NEEDED else cli.OK)
-    assert (f"{file}: missing" in err) == (file in NEEDED)
+    assert (f"{file}: no such file" in err) == (file in NEEDED)
     assert fl_ppae("report", "damaged") == code
 
 
