@@ -15,6 +15,7 @@ from fl_ppae.protection import check_protection
 
 Scalar = bool | int | float | str
 MIN_NOISE_MULTIPLIER = 0.2  # below it, a few steps cost more than epsilon 100 and PLD takes minutes
+MIN_LABEL_EPSILON = 1e-6  # below it, float64 can't hold the weights that undo the randomisation of labels
 
 MIN_SAMPLE_RATE = 1e-5  # a pass then takes 100,000 steps
 
@@ -107,6 +108,11 @@ def _check_noised_upload(config: RunConfig) -> None:
                 f'{key} = {value:g} needs share = "encodings" or "updates+encodings"; '
                 'with "updates", no encodings or labels leave a hospital'
             )
+    if 0 < config.label_epsilon < MIN_LABEL_EPSILON:
+        raise ValueError(
+            f"label-epsilon = {config.label_epsilon:g}: must be 0 (labels are shared in the clear) or at "
+            f"least {MIN_LABEL_EPSILON:g}; with less, nothing can be learned from the labels"
+        )
     if config.encoding_noise_epsilon and config.classifier != "lr":
         raise ValueError(
             f'classifier = "{config.classifier}" can\'t learn from noised encodings, which are '

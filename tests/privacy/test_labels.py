@@ -1,15 +1,22 @@
 """Randomised response: its probabilities, its guarantee, and what undoes it on average."""
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from fl_ppae.config import RunConfig
+from fl_ppae.errors import UserError
 from fl_ppae.privacy.labels import randomised_response, replacement_rate, transition, unbiased_weights
 from fl_ppae.privacy.randomness import seeded_stream
 
 GRID = [(0.1, 2), (1.0, 8), (2.0, 10), (5.0, 9), (20.0, 3)]
+WHOLE_RANGE = list(
+    itertools.product([1e-6, 1e-3, 0.1, 1.0, 8.0, 40.0, 44.5, 50.0, 100.0], [2, 3, 10, 47, 100])
+)
 
 
 @pytest.mark.parametrize(("epsilon", "classes"), GRID)
@@ -60,3 +67,38 @@ def test_weighted_counts_estimate_the_class_mix_that_plain_counts_miss() -> None
     undone = unbiased_weights(released, 1.0, 4).mean(axis=0)
     assert np.abs(plain - truth).max() > 0.2
     assert np.abs(undone - truth).max() < 0.02
+
+
+@pytest.mark.parametrize(("epsilon", "classes"), WHOLE_RANGE)
+def test_weights_sum_to_one_and_undo_the_randomisation_over_the_whole_range(
+    epsilon: float, classes: int
+) -> None:
+    weights = unbiased_weights(np.arange(classes), epsilon, classes)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    undone = transition(epsilon, classes) @ weights
+    np.testing.assert_allclose(
+        undone, np.eye(classes), atol=1e-16 * np.abs(weights).sum(axis=1).max() + 1e-12
+    )
+
+
+@pytest.mark.parametrize("epsilon", [1e-300, 1e-15, 1e-9, 0.0, -1.0, math.nan])
+def test_an_epsilon_whose_weights_do_not_fit_into_float64_is_refused(epsilon: float) -> None:
+    with pytest.raises(ValueError, match="have no weights"):
+        unbiased_weights(np.arange(3), epsilon, 3)
+    if 0 < epsilon:
+        values = {"share": "encodings", "label-epsilon": epsilon}
+        with pytest.raises(UserError, match=r"label-epsilon = .* at least 1e-06"):
+            RunConfig.from_flat(values)
+        RunConfig.from_flat({**values, "label-epsilon": 1e-6})
+
+
+@pytest.mark.parametrize(("epsilon", "classes"), [*WHOLE_RANGE, (1e-300, 3), (1e4, 3)])
+def test_the_rate_that_is_drawn_never_falls_short_of_the_guarantee(epsilon: float, classes: int) -> None:
+    """Streams draw multiples of 2**-64, rounded down: 10 / e^50 would be 0, and labels never redrawn."""
+    parts = math.floor(math.ldexp(replacement_rate(epsilon, classes), 64))
+    other = Fraction(parts, 2**64 * classes)
+    ratio = (1 - Fraction(parts, 2**64) + other) / other
+    assert math.log(ratio) <= epsilon * (1 + 1e-9) + 1e-13
+    assert parts > 0
+    unrounded = classes / (math.exp(min(epsilon, 700.0)) + classes - 1)
+    assert (math.floor(math.ldexp(unrounded, 64)) == 0) == (epsilon > 48)  # the control: not rounded up
