@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from logging import INFO, WARNING
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -13,7 +14,7 @@ from flwr.serverapp.strategy import FedAvg
 from fl_ppae import message_arrays, messages
 from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
-from strategies.robust import AVERAGE, combine
+from strategies.robust import AVERAGE, combine, too_few
 from strategies.server_ledger import ServerLedger
 
 ReportFn = Callable[[RoundReport], None]
@@ -67,14 +68,22 @@ class PrivateFedAvg(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the updates of the hospitals that trained, as `aggregation` says.
 
-        Declined replies, errors, malformed updates and claims that don't hold are left out.
+        Declined replies, errors, malformed updates and claims that don't hold are left out. If fewer updates
+        are left than a robust rule needs, nothing is combined.
         """
         asked = self.server_ledger.active()
         sorted_replies = by_hospital(replies, self.nodes)
         judged = {name: self._judge(name, sorted_replies.get(name), server_round) for name in asked}
-        self.report(RoundReport(server_round, judged))
         accepted = [reply.content for reply in judged.values() if reply.content is not None]
-        if not accepted or not self.shares_updates:
+        reason = too_few(self.aggregation, len(accepted)) if accepted else ""
+        if reason:
+            log(WARNING, "round %s is not combined, the encoder stays as it is: %s", server_round, reason)
+            judged = {
+                name: reply if reply.content is None else replace(reply, reason=f"not combined: {reason}")
+                for name, reply in judged.items()
+            }
+        self.report(RoundReport(server_round, judged, reason))
+        if not accepted or reason or not self.shares_updates:
             return None, None
         arrays, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
         return (arrays if self.aggregation == AVERAGE else self._combined(accepted)), metrics

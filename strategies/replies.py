@@ -13,7 +13,7 @@ class TrainReply:
     """One hospital's result of a round.
 
     Attributes:
-        status: trained, stopped (declined), excluded or failed; `reason` if not trained.
+        status: trained, stopped (declined), excluded or failed; `reason` if not trained, or not combined.
         content: to be averaged; None if there is nothing to average.
     """
 
@@ -24,10 +24,14 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """The result of one round for each hospital that was asked, in the hospitals' order."""
+    """The result of one round for each hospital that was asked, in the hospitals' order.
+
+    `not_combined`: why the updates that came were not combined, and the encoder stayed as it was; else empty.
+    """
 
     server_round: int
     replies: Mapping[str, TrainReply]
+    not_combined: str = ""
 
 
 def by_hospital(replies: Iterable[Message], nodes: Mapping[str, int]) -> dict[str, Message]:

@@ -28,10 +28,10 @@ def median(updates: np.ndarray) -> np.ndarray:
 
 
 def trimmed_mean(updates: np.ndarray) -> np.ndarray:
-    """(n, d) to (d,): the mean of each coordinate without its largest and smallest values
-    (Yin et al. 2018, arXiv:1803.01498, definition 2). Fewer than three updates are not trimmed."""
+    """(n, d) to (d,), n at least 3: the mean of each coordinate without its largest and smallest values
+    (Yin et al. 2018, arXiv:1803.01498, definition 2)."""
     count = len(updates)
-    cut = max(1, int(TRIMMED_SHARE * count)) if count > 2 else 0
+    cut = max(1, int(TRIMMED_SHARE * count))
     kept: np.ndarray = np.sort(updates, axis=0)[cut : count - cut]
     return kept.mean(axis=0)
 
@@ -65,7 +65,12 @@ def combine(aggregation: str, updates: Sequence[Update]) -> dict[str, np.ndarray
 
     Krum compares whole updates; the other two rules treat each number by itself. The order of `updates`
     only decides ties in Krum.
+
+    Raises:
+        ValueError: too few updates, as `too_few` says.
     """
+    if reason := too_few(aggregation, len(updates)):
+        raise ValueError(reason)
     rule, _ = _RULES[aggregation]
     flat = np.stack([np.concatenate([array.ravel() for array in one.values()]) for one in updates])
     combined = rule(flat.astype(np.float64)).astype(np.float32)
@@ -76,17 +81,31 @@ def combine(aggregation: str, updates: Sequence[Update]) -> dict[str, np.ndarray
     }
 
 
+def too_few(aggregation: str, updates: int) -> str:
+    """Why this many updates of a round can't be combined; empty if they can.
+
+    With two, a median is a mean, nothing is left after trimming, and Krum takes the first: one wrong update
+    could win. A round may have so few if others were lost, declined or were excluded.
+    """
+    needed = _needed(aggregation)
+    if updates >= needed:
+        return ""
+    return f'aggregation = "{aggregation}" needs {needed} updates to outvote one, {updates} came'
+
+
 def check_enough(aggregation: str, hospitals: int) -> None:
     """Refuse a rule that needs more than `hospitals` to outvote one of them.
 
     Raises:
         UserError: says how many it needs.
     """
-    if aggregation == AVERAGE:
-        return
-    needed = _RULES[aggregation][1]
+    needed = _needed(aggregation)
     if hospitals < needed:
         raise UserError(
             f'aggregation = "{aggregation}" needs at least {needed} hospitals to outvote one, '
             f'there are {hospitals}; use "{AVERAGE}" or more hospitals'
         )
+
+
+def _needed(aggregation: str) -> int:
+    return 1 if aggregation == AVERAGE else _RULES[aggregation][1]

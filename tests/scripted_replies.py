@@ -1,5 +1,6 @@
-"""A strategy that receives scripted replies from four hospitals."""
+"""A strategy that receives scripted replies from four hospitals, or as many as a test needs."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,15 +30,18 @@ class Server:
 
     history: tuple[PoissonGaussian, ...] = ()
     noise: float | None = 1.5
+    hospitals: int = 4
     reports: list[RoundReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        nodes = {f"hospital-{index}": 1000 - index for index in range(4)}
-        InProcessGrid(client_app.app, {}, [{}] * 4)  # sets the task that Flower stamps messages with
+        nodes = {f"hospital-{index}": 1000 - index for index in range(self.hospitals)}
+        InProcessGrid(
+            client_app.app, {}, [{}] * self.hospitals
+        )  # sets the task that Flower stamps messages with
         scope = "autoencoder" if self.noise is not None else "none"
         accounts = {
             name: Account(Terms("run-a", scope, records, self.noise, 0.25, 4, 1.0, 8.0, DELTA), self.history)
-            for name, records in zip(nodes, RECORDS, strict=True)
+            for name, records in zip(nodes, itertools.cycle(RECORDS), strict=False)
         }
         self.server_ledger = ServerLedger(accounts)
         self.strategy = PrivateFedAvg(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from fl_ppae.data.records import Records
 from fl_ppae.hospital.rounds import LocalTraining, averaged
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.runs.arrays import read_tensors
+from strategies.robust import AVERAGE, combine, too_few
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +44,22 @@ def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
         states = {file.stem: read_tensors(file) for file in files}
         updates = {name: _difference(encoder, state) for name, state in states.items()}
         rounds.append(ReceivedRound(number, encoder, updates))
-        weights = [audited.stored.config["records"][name] for name in states]
         following = autoencoder_of(audited.config).encoder
-        following.load_state_dict(averaged(list(states.values()), weights))
+        following.load_state_dict(encoder.state_dict() | _combined(audited, states))
         encoder = frozen(following)
     return rounds
+
+
+def _combined(audited: AuditedRun, states: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The encoder that the run's aggregation made of those received; empty if they were too few for it."""
+    rule = audited.config.aggregation
+    if rule == AVERAGE:
+        weights = [audited.stored.config["records"][name] for name in states]
+        return averaged(list(states.values()), weights)
+    if too_few(rule, len(states)):
+        return {}
+    arrays = [{name: value.numpy() for name, value in state.items()} for state in states.values()]
+    return {name: torch.from_numpy(value) for name, value in combine(rule, arrays).items()}
 
 
 def simulated_updates(

@@ -14,7 +14,6 @@ import numpy as np
 from fl_ppae.config import MIN_LABEL_EPSILON
 from fl_ppae.privacy.randomness import Stream
 
-
 _DRAWN_IN = 2.0**64  # a probability is drawn as a whole number of these parts (`randomness.Stream.bernoulli`)
 _HIGHEST_RATE = 1 - 2.0**-53  # accountants take no 1
 

@@ -24,8 +24,8 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     `evaluate`: False skips the server's evaluations, to time the rounds alone.
 
     Raises:
-        RuntimeError: every hospital failed or was excluded in every round. If they declined, the encoder
-            stays as it is, which is a valid result.
+        RuntimeError: every hospital failed or was excluded in every round, or no round had as many updates as
+            its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
     shapes = message_arrays.shapes_of(encoder.state_dict())
@@ -65,15 +65,20 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         evaluate_config=where,
         evaluate_fn=after_round,
     )
-    _check_that_somebody_trained(reports)
+    _check_that_something_was_learned(reports)
     return measured[-1] if measured else None
 
 
-def _check_that_somebody_trained(reports: list[RoundReport]) -> None:
+def _check_that_something_was_learned(reports: list[RoundReport]) -> None:
     replies = [(name, reply) for report in reports for name, reply in report.replies.items()]
     if replies and all(reply.status in ("failed", "excluded") for _, reply in replies):
         name, reply = replies[0]
         raise RuntimeError(f"no hospital trained in any round; {name} {reply.status}: {reply.reason}")
+    trained = [
+        report for report in reports if any(reply.content is not None for reply in report.replies.values())
+    ]
+    if trained and all(report.not_combined for report in trained):
+        raise RuntimeError(f"no round was combined, so nothing was learned: {trained[0].not_combined}")
 
 
 def _is_evaluated(server_round: int, config: RunConfig) -> bool:

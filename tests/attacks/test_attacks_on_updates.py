@@ -43,6 +43,16 @@ def test_received_rounds_are_the_run_again(federate: Callable[..., Run]):
     torch.testing.assert_close(flat, moved, rtol=1e-3, atol=1e-6)
 
 
+def test_received_rounds_start_from_what_the_runs_own_rule_combined(federate: Callable[..., Run]):
+    first, both = (
+        federate(f"{rounds}", record_messages=True, num_server_rounds=rounds, aggregation="median", **PLAIN)
+        for rounds in (1, 2)
+    )
+    start = received_rounds(opened(both), 2)[1].start.state_dict()
+    combined = load_file(first.path / "encoder.safetensors")
+    assert all(torch.equal(start[name], combined[name]) for name in combined)
+
+
 def test_a_simulated_hospital_moves_as_far_as_the_real_one(federate: Callable[..., Run]):
     audited = opened(federate("run", record_messages=True))
     rounds, victim = received_rounds(audited, 2), audited.hospitals[0]

@@ -85,7 +85,7 @@ def test_weights_sum_to_one_and_undo_the_randomisation_over_the_whole_range(
 def test_an_epsilon_whose_weights_do_not_fit_into_float64_is_refused(epsilon: float) -> None:
     with pytest.raises(ValueError, match="have no weights"):
         unbiased_weights(np.arange(3), epsilon, 3)
-    if 0 < epsilon:
+    if epsilon > 0:
         values = {"share": "encodings", "label-epsilon": epsilon}
         with pytest.raises(UserError, match=r"label-epsilon = .* at least 1e-06"):
             RunConfig.from_flat(values)
