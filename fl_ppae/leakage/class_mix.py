@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_paired, check_shares
 
 Array = NDArray[Any]
 
@@ -52,14 +53,16 @@ def fit_and_predict(known: Array, mixes: Array, seen: Array, usual: Array) -> Ar
     `mixes` are from `random_mixes`, in its order.
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: a number that is not finite, not a mix for each known update, or mixes that are no shares.
     """
-    check_finite(known=known, mixes=mixes, seen=seen)
+    check_finite(known=known, seen=seen)
+    check_shares(mixes=mixes, usual=usual)
+    check_paired(2, known=known, mixes=mixes)
     mean = known.mean(0)
     centred, outputs = known - mean, mixes - usual
     values, vectors = np.linalg.eigh(centred @ centred.T)
     values = np.maximum(values, 0)
-    level = max(values.mean(), 1e-30)
+    level = values.mean() or 1.0  # of updates that are all the same
 
     def left_out(strength: float) -> Array:
         hat = (vectors * (values / (values + strength * level))) @ vectors.T
@@ -103,6 +106,11 @@ def to_simplex(rows: Array) -> Array:
 
 
 def total_variation(one: Array, other: Array) -> Array:
-    """Half the L1 distance (H,) between class shares (H, K); in [0, 1]."""
+    """Half the L1 distance (H,) between class shares (H, K); in [0, 1].
+
+    Raises:
+        ValueError: rows that are no shares.
+    """
+    check_shares(one=one, other=other)
     distance: Array = np.abs(one - other).sum(1) / 2
     return distance

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_paired
 
 
 def distances(sample: Tensor) -> Tensor:
@@ -42,7 +43,11 @@ def distance_correlation(left: Tensor, right: Tensor) -> float:
     matrices of Szekely & Rizzo, Annals of Statistics 42 (2014), which give the same number. On the scale
     of a squared correlation: 1 for a sample and itself (or a rotation of it); around 0, on either
     side, for independent samples of any dimensions. 0 if one sample is constant.
+
+    Raises:
+        ValueError: fewer than four records, not as many of both, or a number that is not finite.
     """
+    check_paired(4, left=left, right=right)
     return _normalised(_u_centred(left), _u_centred(right))
 
 
@@ -52,7 +57,11 @@ def linear_cka(left: Tensor, right: Tensor) -> float:
     Kornblith et al. 2019, arXiv:1905.00414, eq. 4 with linear kernels. 1 for a sample and a scaled
     rotation of it. For independent samples it is far above 0 unless N is far above their dimensions, so
     compare it with its value for encodings paired with the wrong images. 0 if one sample is constant.
+
+    Raises:
+        ValueError: fewer than two records, not as many of both, or a number that is not finite.
     """
+    check_paired(2, left=left, right=right)
     return _normalised(_centred(left), _centred(right))
 
 

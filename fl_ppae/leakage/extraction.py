@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.linear_inversion import fit_linear
+from fl_ppae.leakage.ranges import check_paired, check_shares
 from fl_ppae.models.seeding import seeded
 
 Surrogate = Callable[[Tensor], Tensor]
 
-_LEAST_ANSWER = 1e-12
+_LEAST_ANSWER = 1e-300
+_FEWEST = 10
 _HIDDEN = 256
 _STEPS = 300
 _BATCH = 128
@@ -33,12 +35,17 @@ def extract(encodings: Tensor, answers: Tensor) -> Surrogate:
 
     Args:
         encodings: the queries, (M, *encoding), M at least 10.
-        answers: the classifier's class probabilities (M, classes).
+        answers: the classifier's class probabilities (M, classes); in float64, or those near 0 say less.
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: a number that is not finite, fewer than 10 queries, not as many answers, or answers that
+            are no probabilities.
     """
-    check_finite(encodings=encodings, answers=answers)
+    check_finite(encodings=encodings)
+    check_shares(answers=answers)
+    check_paired(_FEWEST, encodings=encodings, answers=answers)
+    order = torch.randperm(len(encodings), generator=torch.Generator().manual_seed(_SEED))
+    encodings, answers = encodings[order], answers[order]
     held_out = len(encodings) // 5
     wanted = answers[:held_out].argmax(1)
     attackers = (_most_frequent, _solve, _imitate)
@@ -57,7 +64,9 @@ def _most_frequent(_: Tensor, answers: Tensor) -> Surrogate:
 
 def _solve(encodings: Tensor, answers: Tensor) -> Surrogate:
     logarithms = answers.double().clamp(min=_LEAST_ANSWER).log()
-    linear = fit_linear(encodings, (logarithms - logarithms.mean(1, keepdim=True)).float())
+    always = (answers > _LEAST_ANSWER).all(0)  # a class that is never answered tells nothing about the others
+    common = logarithms[:, always if always.any() else ~always].mean(1, keepdim=True)
+    linear = fit_linear(encodings, (logarithms - common).float())
     return lambda seen: linear.raw(seen).argmax(1)
 
 
@@ -75,7 +84,7 @@ def _imitate(encodings: Tensor, answers: Tensor) -> Surrogate:
     for _ in range(_STEPS):
         rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
         optimiser.zero_grad()
-        F.cross_entropy(network(inputs[rows]), answers[rows]).backward()
+        F.cross_entropy(network(inputs[rows]), answers[rows].float()).backward()
         optimiser.step()
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.gradients import encoder_gradient
+from fl_ppae.leakage.ranges import check_images, check_paired
 from fl_ppae.models.objectives import LocalModel, Objective
 
 _RATE = 0.03  # of Adam, pixels in [0, 1]
@@ -40,9 +41,12 @@ def invert_gradient(
         tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.
 
     Raises:
-        ValueError: the gradient is not finite, or no step of the search was.
+        ValueError: the gradient is not finite, or no step of the search was; `start` is no image in [0, 1].
     """
     check_finite(gradient=seen)
+    check_images(start=start)
+    check_paired(start=start, labels=labels)
+    direction = _direction(seen)
     images = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([images], lr=_RATE)
     milestones = [int(part * steps) for part in _DROPS]
@@ -50,7 +54,7 @@ def invert_gradient(
     best, least = start, math.inf
     for _ in range(steps):
         gradient = encoder_gradient(model, images, labels, objective, differentiable=True)
-        distance = 1 - torch.cosine_similarity(gradient, seen, dim=0)
+        distance = 1 - _direction(gradient) @ direction
         loss = distance + tv_weight * _total_variation(images)
         if loss.item() < least:
             best, least = images.detach().clone(), loss.item()
@@ -65,11 +69,26 @@ def invert_gradient(
     return best
 
 
+def _direction(gradient: Tensor) -> Tensor:
+    """The gradient (P,) as float64 of length 1, however small it is; zeros stay zeros.
+
+    `torch.cosine_similarity` takes a norm below 1e-8 for 1e-8, and float32 squares vanish below 1e-23.
+    """
+    exact = gradient.double()
+    length = exact.norm()
+    return exact / length if length > 0 else exact
+
+
 def in_best_order(originals: Tensor, made: Tensor) -> Tensor:
     """The reconstructions (N, C, H, W) in the order that fits the originals best by squared error.
 
     A batch's gradient doesn't depend on its order. Matching looks at the originals, in the attacker's favour.
+
+    Raises:
+        ValueError: one is no float image in [0, 1], or there are not as many of both.
     """
+    check_images(originals=originals, made=made)
+    check_paired(originals=originals, made=made)
     cost = torch.cdist(originals.flatten(1).double(), made.flatten(1).double()) ** 2
     return made[torch.from_numpy(linear_sum_assignment(cost.numpy())[1])]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.privacy.clipping import clipped_sum
 from fl_ppae.privacy.scopes import Scope
@@ -79,9 +80,21 @@ def noised_encoder_gradient(
 
 
 def alignment(gradients: Tensor, update: Tensor) -> Tensor:
-    """Cosine (n,) of an update (P,) with each record's descent direction, minus its gradient (n, P)."""
-    norms = gradients.norm(dim=1) * update.norm()
-    return -(gradients @ update) / norms.clamp(min=1e-30)
+    """Cosine (n,) of an update (P,) with each record's descent direction, minus its gradient (n, P).
+
+    Of gradients of any size; 0 with a gradient of zeros.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    check_finite(gradients=gradients, update=update)
+    return -(_of_length_one(gradients) @ _of_length_one(update))
+
+
+def _of_length_one(rows: Tensor) -> Tensor:
+    """Rows (..., P) divided by their lengths in float64, since squares of float32 vanish below 1e-23."""
+    lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float64)
+    return torch.where(lengths > 0, rows / lengths, 0.0).float()
 
 
 def _per_record(encoder: nn.Module, partner: nn.Module, objective: Objective):  # type: ignore[no-untyped-def]
@@ -97,11 +110,17 @@ def whitened(direction: Tensor, population: Tensor) -> Tensor:
 
     The inverse of (X'X / n + r I) applied to it, X (n, P) the centred gradients of `population`, and r a
     tenth of the mean of the n eigenvalues: the linear score that best tells whether one record's gradient
-    is in a sum over a batch of such records, since batches vary as their records do.
+    is in a sum over a batch of such records, since batches vary as their records do. The size of the
+    population's gradients makes no difference.
+
+    Raises:
+        ValueError: a number that is not finite.
     """
+    check_finite(direction=direction, population=population)
     centred = population - population.mean(0)
+    centred = centred / (centred.abs().max() or 1.0)  # products of small float32 numbers would vanish
     values, vectors = torch.linalg.eigh((centred @ centred.T).double())
     values = values.clamp(min=0)
-    ridge = _RIDGE * values.mean().clamp(min=1e-30)
+    ridge = _RIDGE * values.mean() or 1.0  # of gradients that are all the same
     shown = vectors @ ((vectors.T @ (centred @ direction).double()) / (values + ridge))
     return direction - centred.T @ shown.float()

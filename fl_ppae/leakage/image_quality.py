@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_images, check_paired
 
 Array = NDArray[Any]
 
 _LEAST_MSE = 1e-10  # PSNR ends at 100 dB
+_WINDOW = 7  # pixels, of SSIM
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,36 @@ class ImageQuality:
 
 
 def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
-    """Compare images (N, C, H, W) in [0, 1]; reconstructions are clipped to [0, 1].
+    """Compare float images (N, C, H, W) in [0, 1] with their reconstructions, also in [0, 1].
 
     Raises:
-        ValueError: shapes differ, height or width is below 7, or a pixel is not finite.
+        ValueError: shapes differ, there are no images, height or width is below 7, or a pixel is no float in
+            [0, 1].
     """
     if originals.shape != reconstructed.shape:
         raise ValueError(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
-    check_finite(originals=originals, reconstructed=reconstructed)
+    check_images(originals=originals, reconstructed=reconstructed)
+    height, width = originals.shape[2:]
+    if min(height, width) < _WINDOW:
+        raise ValueError(
+            f"images of {height}x{width} pixels: SSIM's window needs {_WINDOW}x{_WINDOW} or more"
+        )
     left, right = (images.double().clamp(0, 1).numpy() for images in (originals, reconstructed))
     mse = ((left - right) ** 2).mean((1, 2, 3))
     ssim = [
-        structural_similarity(one, other, channel_axis=0, data_range=1.0)
+        structural_similarity(one, other, win_size=_WINDOW, channel_axis=0, data_range=1.0)
         for one, other in zip(left, right, strict=True)
     ]
     return ImageQuality(mse, -10 * np.log10(np.maximum(mse, _LEAST_MSE)), np.array(ssim))
 
 
 def mean_images(known: Tensor, count: int) -> Tensor:
-    """The mean of the attacker's images (M, C, H, W), `count` times: the guess of one who sees nothing."""
+    """The mean of the attacker's images (M, C, H, W), `count` times: the guess of one who sees nothing.
+
+    Raises:
+        ValueError: there are no images, or one is no float image in [0, 1].
+    """
+    check_images(known=known)
     return known.mean(0).expand(count, *known.shape[1:])
 
 
@@ -74,7 +86,12 @@ def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Te
     """For each of `labels` (N,) the mean of the attacker's images (M, C, H, W) of that class.
 
     The guess of an attacker who knows only the label; the mean image for a class that the attacker lacks.
+
+    Raises:
+        ValueError: as `mean_images`, or there are not as many labels as images.
     """
+    check_images(known=known)
+    check_paired(known=known, known_labels=known_labels)
     means = {label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()}
     mean = known.mean(0)
     return torch.stack([means.get(label, mean) for label in labels.tolist()])

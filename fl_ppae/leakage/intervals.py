@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, norm, spearmanr, t
 
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_paired
 
 Array = NDArray[Any]
 
@@ -74,11 +75,12 @@ def paired_difference(one: Array, other: Array) -> Estimate:
     seeds without any difference between them on a single image.
 
     Raises:
-        ValueError: shapes differ, or there are no seeds.
+        ValueError: shapes differ, there are no seeds, or a value is not finite.
     """
     if np.shape(one) != np.shape(other):
         raise ValueError(f"{np.shape(one)} values against {np.shape(other)}")
     table = np.asarray(one, np.float64) - np.asarray(other, np.float64)
+    check_finite(values=table)
     if table.ndim == 1:
         return t_mean(table)
     seeds, images = table.shape
@@ -135,7 +137,12 @@ def rank_correlation(left: Sequence[float] | Array, right: Sequence[float] | Arr
 
     Fisher's z with variance (1 + r^2 / 2) / (N - 3). NaN if one side is constant or there are fewer than two
     pairs; no interval for fewer than 8.
+
+    Raises:
+        ValueError: not as many values on both sides, or one that is not finite.
     """
+    check_paired(0, left=left, right=right)
+    check_finite(left=np.asarray(left), right=np.asarray(right))
     n = len(left)
     varied = n > 1 and np.ptp(left) > 0 and np.ptp(right) > 0
     value = float(spearmanr(left, right).statistic) if varied else math.nan

@@ -18,6 +18,7 @@ from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.image_quality import ImageQuality, image_quality, mean_images
 from fl_ppae.leakage.inversion_network import fit_network
 from fl_ppae.leakage.linear_inversion import fit_linear
+from fl_ppae.leakage.ranges import check_images, check_paired
 
 Decode = Callable[[Tensor], Tensor]
 Encode = Callable[[Tensor], Tensor]
@@ -34,7 +35,7 @@ class Pairs:
     """Images (N, C, H, W) in [0, 1], their encodings (N, *encoding) and labels (N,).
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: not as many of each, an image that is not in [0, 1], or a number that is not finite.
     """
 
     images: Tensor
@@ -42,7 +43,9 @@ class Pairs:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        check_finite(images=self.images, encodings=self.encodings)
+        check_images(images=self.images)
+        check_finite(encodings=self.encodings)
+        check_paired(images=self.images, encodings=self.encodings, labels=self.labels)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -128,7 +131,7 @@ def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int
         seed: the one `start` was fitted with.
     """
     own = own_pairs(known, seed)
-    spread = known.encodings.var(0).sum().clamp(min=1e-12).item()
+    spread = known.encodings.double().var(0).sum().item() or 1.0  # of encodings that are all the same
     begin = start.decode(own.encodings)
     options = [(image_quality(own.images, begin), 0.0, 0)]
     for weight in _TV_WEIGHTS:
@@ -170,7 +173,7 @@ def _descend(
         optimiser = torch.optim.Adam([images], lr=_STEP)
         for _ in range(steps):
             optimiser.zero_grad()
-            mismatch = (encode(images) - target).pow(2).sum() / spread
+            mismatch = (encode(images) - target).double().pow(2).sum() / spread
             (mismatch + weight * _total_variation(images)).backward(inputs=[images])
             optimiser.step()
             with torch.no_grad():

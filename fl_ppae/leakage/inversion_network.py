@@ -27,7 +27,7 @@ def fit_network(
     will be on unseen encodings.
     """
     shape = tuple(encodings.shape[1:])
-    mean, scale = encodings.mean(0), encodings.std(0).clamp(min=1e-12)
+    mean, scale = encodings.mean(0), encodings.std(0)
     scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.inf)
     inputs = (encodings - mean) / scale
     with seeded(seed):

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_paired
 
 _STRENGTHS = tuple(10.0**power for power in range(-8, 5))  # times the mean eigenvalue
 _FOLDS = 5
+_SEED = 0
 _NEGLIGIBLE = 1e-6  # of the largest spread: a coordinate below it is constant
 
 
@@ -50,16 +52,18 @@ def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
     Each coordinate is standardised; the strength is the one with the least error on a held-out fifth.
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: a number that is not finite, fewer than 5 pairs, or not as many of both.
     """
     check_finite(encodings=encodings, images=images)
+    check_paired(_FOLDS, encodings=encodings, images=images)
     flat = encodings.flatten(1).double()
     mean, spread = flat.mean(0), flat.std(0)
     scale = torch.where(spread > _NEGLIGIBLE * spread.max(), spread, torch.inf)  # constant: no weight
     inputs = (flat - mean) / scale
     mean_image = images.mean(0)
     outputs = (images - mean_image).flatten(1).double()
-    folds = torch.arange(len(inputs)) % _FOLDS
+    # Drawn: pairs may come sorted, or in a period.
+    folds = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(_SEED)) % _FOLDS
     maps = [_Ridge(inputs[folds != fold], outputs[folds != fold]) for fold in range(_FOLDS)]
 
     def error(strength: float) -> float:
@@ -93,5 +97,5 @@ class _Ridge:
         return (inputs @ self._left) @ self._damped(strength)
 
     def _damped(self, strength: float) -> Tensor:
-        level = self._values.clamp(min=0).mean().clamp(min=1e-12)
+        level = self._values.clamp(min=0).mean() or 1.0  # of inputs that are all the same
         return self._right / (self._values.clamp(min=0) + strength * level)[:, None]

@@ -21,7 +21,7 @@ from fl_ppae.leakage.intervals import Estimate, share, tail
 Array = NDArray[Any]
 
 _FEWEST_OF_LIRA, _OWN_VARIANCE = 4, 64  # shadow models
-_LEAST_VARIANCE, _LEAST_LOSS, _MOST_NATS = 1e-6, 1e-12, 500.0
+_LEAST_VARIANCE, _LEAST_LOSS, _MOST_NATS = 1e-6, 1e-300, 500.0
 
 
 def membership_auc(members: Array, others: Array, among: int = 1) -> Estimate:
@@ -60,9 +60,14 @@ def true_positive_rate(members: Array, others: Array, false_positives: float, am
     1 % is 0.
 
     Raises:
-        ValueError: no members, no others, too few others for one false positive, or a score is not finite.
+        ValueError: no members, no others, too few others for one false positive, a rate outside (0, 1), or a
+            score that is not finite.
     """
     check_finite(members=members, others=others)
+    if not 0 < false_positives < 1:
+        raise ValueError(f"a rate of {false_positives:g}: must be above 0 and below 1")
+    if not len(members):
+        raise ValueError(f"{len(members)} members, {len(others)} others")
     if false_positives * len(others) < 1:
         raise ValueError(f"a rate of {false_positives:g} can't be measured on {len(others)} non-members")
     value = float(np.interp(false_positives, *_upper_edge(*roc(members, others))))
@@ -82,8 +87,10 @@ def roc(members: Array, others: Array) -> tuple[Array, Array]:
     """False- and true-positive rates at every threshold, each (K,), rising from 0 to 1.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: there are no members, or no others, or a score is not finite.
     """
+    if not len(members) or not len(others):
+        raise ValueError(f"{len(members)} members, {len(others)} others")
     check_finite(members=members, others=others)
     truth = np.repeat([1, 0], [len(members), len(others)])
     false, true, _ = roc_curve(truth, np.concatenate([members, others]), drop_intermediate=False)
@@ -117,13 +124,20 @@ def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0)
     how many reference records x dominates; with one set of them that count increases with this ratio,
     so both have the same ROC.
 
+    Losses near 0 keep their order: Pr(x) is computed from what it lacks to 1 where that is little.
+
     Raises:
-        ValueError: a loss is not finite.
+        ValueError: a loss is not finite, the scale is not positive, or shadows have other records.
     """
-    check_finite(losses=losses, shadow_losses=shadow_losses)
+    _check_losses(losses, shadow_losses)
+    if not scale > 0:
+        raise ValueError(f"a scale of {scale:g}: must be above 0")
     own = -np.asarray(losses, np.float64) / scale
     shadows = -np.asarray(shadow_losses, np.float64) / scale
-    ratio: Array = own - (logsumexp(shadows, axis=0) - np.log(len(shadows)))
+    with np.errstate(divide="ignore", over="ignore"):
+        missing = np.expm1(shadows).mean(0)
+        near, far = np.log1p(np.maximum(missing, -1)), logsumexp(shadows, axis=0) - np.log(len(shadows))
+    ratio: Array = own - np.where(np.abs(missing) < 0.5, near, far)
     return ratio
 
 
@@ -146,8 +160,17 @@ def likelihood_ratio(losses: Array, shadow_losses: Array, inside: Array, *, nats
     The confidence, log(p / (1 - p)) with p = exp(-loss), or -log(loss) of a loss that is no cross-entropy, is
     normal with a mean for each record, in and out; its variance is each record's with 64 shadows, else common
     to all. Every record must be in half of the shadow models, `inside` (S, N) bool, S at least 4.
+
+    Raises:
+        ValueError: a loss is not finite, shadows have other records, or a record is not in half of them.
     """
-    check_finite(losses=losses, shadow_losses=shadow_losses)
+    _check_losses(losses, shadow_losses)
+    if len(inside) < _FEWEST_OF_LIRA or np.shape(inside) != np.shape(shadow_losses):
+        raise ValueError(
+            f"{np.shape(inside)} places of {np.shape(shadow_losses)} losses, of 4 shadows or more"
+        )
+    if (np.sum(inside, axis=0) * 2 != len(inside)).any():
+        raise ValueError("every record must be in half of the shadow models")
     own, shadows = (_confidence(np.asarray(each, np.float64), nats=nats) for each in (losses, shadow_losses))
     parts = []
     for where in (inside, ~inside):
@@ -157,6 +180,12 @@ def likelihood_ratio(losses: Array, shadow_losses: Array, inside: Array, *, nats
         parts.append(norm.logpdf(own, mean, np.sqrt(np.maximum(each, _LEAST_VARIANCE))))
     ratio: Array = parts[0] - parts[1]
     return ratio
+
+
+def _check_losses(losses: Array, shadow_losses: Array) -> None:
+    check_finite(losses=losses, shadow_losses=shadow_losses)
+    if np.ndim(shadow_losses) != 2 or np.shape(shadow_losses)[1:] != np.shape(losses):
+        raise ValueError(f"losses of {np.shape(losses)} records, of shadows {np.shape(shadow_losses)}")
 
 
 def _confidence(losses: Array, *, nats: bool) -> Array:

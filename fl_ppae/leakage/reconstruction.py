@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fl_ppae.hardware import limited_threads
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_paired
 from fl_ppae.models.encoding import Array, _device, images_to_tensor
 
 _BATCH, _RATE = 64, 4e-3  # not tuned
@@ -30,9 +31,10 @@ def probe_reconstruction_loss(
     per pixel, pixels in [0, 1].
 
     Raises:
-        ValueError: an encoding is not finite.
+        ValueError: an encoding is not finite, there are fewer than two pairs, or not as many of both.
     """
     check_finite(encodings=encodings)
+    check_paired(2, encodings=encodings, images=images)
     with limited_threads(threads):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(images), generator=generator)

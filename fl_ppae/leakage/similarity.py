@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.leakage.ranges import check_images
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def similarity(images: Tensor, encodings: Tensor) -> SimilarityReport:
     A vector of zeros has cosine 0 with everything.
 
     Raises:
-        ValueError: fewer than two pairs, not as many encodings as images, or a number that is not finite.
+        ValueError: fewer than two pairs, not as many encodings as images, an image that is not in [0, 1], or
+            a number that is not finite.
     """
     pairs = similarity_by_pair(images, encodings)
     return SimilarityReport(
@@ -75,7 +77,8 @@ def similarity_by_pair(images: Tensor, encodings: Tensor) -> PairSimilarity:
     """
     if len(images) != len(encodings) or len(images) < 2:
         raise ValueError(f"needs two or more pairs, got {len(images)} images, {len(encodings)} encodings")
-    check_finite(images=images, encodings=encodings)
+    check_images(images=images)
+    check_finite(encodings=encodings)
     left = resize_images_to(images.double(), tuple(encodings.shape[1:]))
     right = encodings.double().flatten(1)
     plain = _unit(left), _unit(right)

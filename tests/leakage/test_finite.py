@@ -107,16 +107,24 @@ MEASURES: dict[str, tuple[Callable[[Any], Any], Any]] = {
         SCORES[:, None],
     ),
     "class mix": (
-        lambda x: class_mix.fit_and_predict(x, drawn(3).numpy(), x[:2], np.ones(3) / 3),
+        lambda x: class_mix.fit_and_predict(x, ANSWERS.numpy(), x[:2], np.ones(3) / 3),
         ENCODINGS.numpy(),
     ),
     "class mix, seen": (
-        lambda x: class_mix.fit_and_predict(ENCODINGS.numpy(), drawn(3).numpy(), x, np.ones(3) / 3),
+        lambda x: class_mix.fit_and_predict(ENCODINGS.numpy(), ANSWERS.numpy(), x, np.ones(3) / 3),
         ENCODINGS.numpy(),
     ),
     "gradient": (inverted_gradient, ENCODINGS),
     "reconstruction": (decoded_loss, ENCODINGS),
     "mean": (intervals.t_mean, SCORES),
+    "paired difference": (lambda x: intervals.paired_difference(x, OTHERS), SCORES),
+    "rank correlation": (lambda x: intervals.rank_correlation(x, OTHERS), SCORES),
+    "alignment": (lambda x: gradients.alignment(x, ENCODINGS[0]), ENCODINGS),
+    "alignment, update": (lambda x: gradients.alignment(ENCODINGS, x), ENCODINGS[0]),
+    "whitened": (lambda x: gradients.whitened(ENCODINGS[0], x), ENCODINGS),
+    "total variation": (lambda x: class_mix.total_variation(x, ANSWERS.numpy()), ANSWERS.numpy()),
+    "mean image": (lambda x: image_quality.mean_images(x, 2), IMAGES),
+    "matched order": (lambda x: gradient_inversion.in_best_order(IMAGES, x), IMAGES),
     "jackknife": (lambda x: intervals.jackknife(lambda rows: float(x[rows].mean()), COUNT), SCORES),
 }
 

@@ -64,7 +64,6 @@ def test_image_quality_of_known_differences():
     same = image_quality(x, x)
     assert (same.psnr == 100).all()
     assert same.ssim == pytest.approx(1)
-    assert image_quality(x, x - 5).mse == pytest.approx((x**2).mean((1, 2, 3)))  # clipped to black
     with pytest.raises(ValueError, match="against"):
         image_quality(x, x[:3])
 
