@@ -72,8 +72,8 @@ def main() -> None:
                 ].accuracy
                 found.append(
                     (
-                        score(test_labels, for_plain.probabilities(test_rows.astype(np.float32))).accuracy,
-                        score(test_labels, for_noised.probabilities(released_test)).accuracy,
+                        score(test_labels, for_plain.scores(test_rows.astype(np.float32))).accuracy,
+                        score(test_labels, for_noised.scores(released_test)).accuracy,
                         naive,
                     )
                 )

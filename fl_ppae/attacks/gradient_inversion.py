@@ -152,7 +152,7 @@ def _chosen(
 def _victims(audited: AuditedRun) -> HospitalRecords:
     """Test images: the gradients are computed here, so it makes no difference who holds the records."""
     test = audited.dataset.test
-    return HospitalRecords(test, np.sort(np.random.default_rng(SEED).permutation(len(test))[:_IMAGES]))
+    return HospitalRecords(test, np.random.default_rng(SEED).permutation(len(test))[:_IMAGES])  # in batches
 
 
 def _attack(

@@ -12,6 +12,7 @@ from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.needs import two_hospitals_missing
 from fl_ppae.attacks.scenes import sample_positions
+from fl_ppae.attacks.shadows import SEED
 from fl_ppae.leakage.attribute import infer_attribute
 from fl_ppae.leakage.intervals import share
 from fl_ppae.models.encoding import encode
@@ -21,7 +22,7 @@ KNOWN_ORIGIN = ThreatModel("known-origin", "knows which hospital half of the enc
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
-    """Train on half of each hospital's encodings and test on the other half, equally many per hospital."""
+    """Train on a random half of each hospital's encodings, test on the other, equally many per hospital."""
     hits = _hits(_encodings(audited, None))
     plain = _hits(_encodings(audited, audited.initial_encoder))
     names = audited.hospitals
@@ -52,7 +53,7 @@ def _encodings(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, T
     count = min(audited.effort.origins, *map(len, held.values()))
     encodings = {}
     for name, records in held.items():
-        rows = sample_positions(len(records), count)
+        rows = np.random.default_rng(SEED).permutation(sample_positions(len(records), count))  # to be halved
         uploaded = audited.uploaded(name)
         if encoder is None and uploaded is not None:
             encodings[name] = torch.from_numpy(np.array(uploaded[rows]))

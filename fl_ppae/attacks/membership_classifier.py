@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from fl_ppae.attacks.allowed import allowed_on_classifier
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
@@ -15,6 +14,7 @@ from fl_ppae.attacks.shadows import SEED, cached, digest, shadow_count
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood, with_shadows
 from fl_ppae.models.encoding import encode
+from fl_ppae.models.log_odds import cross_entropies
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.server.classification import (
     FittedClassifier,
@@ -150,14 +150,8 @@ def _fitted(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, seed
 
 def _losses(classifier: FittedClassifier, encodings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Cross-entropies (N,) in nats."""
-    classifier.network.eval()
-    parts = []
-    with torch.inference_mode():
-        for part in np.array_split(np.arange(len(labels)), max(1, len(labels) // 1024)):
-            inputs = torch.from_numpy(np.ascontiguousarray(encodings[part]))
-            scores = classifier.network((inputs - classifier.mean) / classifier.scale).double()
-            parts.append(F.cross_entropy(scores, torch.from_numpy(labels[part]), reduction="none"))
-    losses: np.ndarray = torch.cat(parts).numpy()
+    scores = torch.from_numpy(classifier.scores(encodings))
+    losses: np.ndarray = cross_entropies(scores, torch.from_numpy(labels)).numpy()
     return losses
 
 

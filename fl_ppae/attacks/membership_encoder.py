@@ -24,6 +24,7 @@ from fl_ppae.leakage.membership import balanced_halves, with_shadows
 from fl_ppae.leakage.reconstruction import fit_decoder
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode
+from fl_ppae.models.log_odds import cross_entropies
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.server.classification import fit_and_score
 
@@ -112,7 +113,11 @@ def _passes(config: RunConfig, records: int) -> int:
 
 def attacker_losses(audited: AuditedRun, encoder: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
     """The loss (N,) of each image (N, C, H, W) under `encoder` and a partner fitted to the server's split."""
-    partner, loss = fitted_partner(audited, encoder), OBJECTIVES[audited.config.objective].loss
+    partner, objective = fitted_partner(audited, encoder), OBJECTIVES[audited.config.objective]
+
+    def loss(output: Tensor, some: Tensor, theirs: Tensor) -> Tensor:
+        return cross_entropies(output, theirs) if objective.in_nats else objective.loss(output, some, theirs)
+
     with torch.inference_mode():
         parts = [
             loss(partner(encoder(some)), some, theirs)

@@ -20,7 +20,9 @@ from torch.nn import functional as F
 
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, SKLEARN, limited_threads
+from fl_ppae.leakage.finite import check_finite
 from fl_ppae.models.classifiers import as_image_shape, resnet18
+from fl_ppae.models.log_odds import log_odds
 
 Array = NDArray[Any]
 
@@ -30,6 +32,8 @@ LR_ITERATIONS = 200
 RESNET_STEPS = 450  # fixed, so that the time does not grow with the number of records
 RESNET_BATCH = 128
 RESNET_RATE = 3e-3
+
+_NEVER = -1e4  # the score of a class without train records: probability 0
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,22 @@ class FittedClassifier:
     mean: Tensor
     scale: Tensor
 
+    def probabilities(self, encodings: Array) -> Array:
+        """Class probabilities (N, num_classes), float64, of encodings (N, *encoding)."""
+        found: Array = torch.from_numpy(self.scores(encodings)).double().softmax(1).numpy()
+        return found
+
     @torch.inference_mode()
-    def probabilities(self, encodings: Array, batch: int = 1024) -> Array:
-        """Class probabilities (N, num_classes), float32, of encodings (N, *encoding)."""
+    def scores(self, encodings: Array, batch: int = 1024) -> Array:
+        """Class scores (N, num_classes), float32, of encodings (N, *encoding): logits."""
         self.network.eval()
         device = self.mean.device
         scores = [
             self.network((torch.from_numpy(np.ascontiguousarray(part)).to(device) - self.mean) / self.scale)
             for part in (encodings[i : i + batch] for i in range(0, len(encodings), batch))
         ]
-        return torch.cat(scores).softmax(1).cpu().numpy()
+        found: Array = torch.cat(scores).cpu().numpy()
+        return found
 
     def to(self, device: torch.device) -> FittedClassifier:
         """The same classifier on `device`."""
@@ -99,26 +109,35 @@ def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes
     return FittedClassifier(network.eval(), mean, scale)
 
 
-def macro_auc(labels: Array, probabilities: Array) -> float:
+def macro_auc(labels: Array, ranking: Array) -> float:
     """The mean over classes of one-vs-rest areas under the ROC curve, as in MedMNIST (arXiv:2110.14795).
 
-    labels (N,), probabilities (N, num_classes). A class that none or all of the records have is left out,
-    because it has no curve. If no class is left, the result is NaN.
+    labels (N,); ranking (N, num_classes), higher the likelier, ties counted half. A class that none or all of
+    the records have is left out, because it has no curve. If no class is left, the result is NaN.
     """
     from sklearn.metrics import roc_auc_score
 
     areas = [
-        roc_auc_score(labels == label, probabilities[:, label])
-        for label in range(probabilities.shape[1])
+        roc_auc_score(labels == label, ranking[:, label])
+        for label in range(ranking.shape[1])
         if 0 < np.count_nonzero(labels == label) < len(labels)
     ]
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def score(labels: Array, probabilities: Array) -> ClassifierScore:
-    """Accuracy and AUC of probabilities (N, num_classes) against labels (N,)."""
-    accuracy = float(np.mean(probabilities.argmax(1) == labels))
-    return ClassifierScore(accuracy, macro_auc(labels, probabilities))
+def score(labels: Array, scores: Array) -> ClassifierScore:
+    """Accuracy and AUC of class scores (N, num_classes) against labels (N,).
+
+    The AUC ranks by log-odds, which order records as exact probabilities do. A class that the classifier
+    never saw has the same probability for all, 0.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    check_finite(scores=scores)
+    accuracy = float(np.mean(scores.argmax(1) == labels))
+    ranking = np.where(scores == _NEVER, _NEVER, log_odds(torch.from_numpy(scores)).numpy())
+    return ClassifierScore(accuracy, macro_auc(labels, ranking))
 
 
 def fit_and_score(
@@ -157,8 +176,8 @@ def fit_and_score(
     with limited_threads(1 if classifier == "lr" else threads):
         x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
         fitted = fit(x, y, num_classes, seed, transition)
-        probabilities = fitted.probabilities(np.asarray(test_x, np.float32))
-        return fitted.to(CPU), score(np.ravel(test_y), probabilities)
+        scores = fitted.scores(np.asarray(test_x, np.float32))
+        return fitted.to(CPU), score(np.ravel(test_y), scores)
 
 
 def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -174,7 +193,8 @@ def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array
 
 def released_label_loss(scores: Tensor, labels: Tensor, transition: Tensor) -> Tensor:
     """Mean cross-entropy in nats of released labels (N,), given scores (N, K) of the true labels."""
-    return F.nll_loss((scores.softmax(1) @ transition).clamp(min=1e-12).log(), labels)
+    joint = scores.log_softmax(1) + transition.log().T[labels]
+    return -joint.logsumexp(1).mean()
 
 
 def _fit_logistic(
@@ -193,7 +213,7 @@ def _fit_logistic(
         )
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.fill_(-1e4)  # probability 0 for a class without records
+        linear.bias.fill_(_NEVER)
         present = np.unique(labels)
         if len(present) == 1:
             linear.bias[present] = 0

@@ -22,6 +22,7 @@ from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score
 
 LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
+_LEAKAGE_SEED = 27_182_818  # of their choice
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Measured:
     Attributes:
         score: of the central classifier on the official test split.
         reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
-        leakage: similarity of the first 1,000 test images and their encodings.
+        leakage: similarity of 1,000 test images, drawn with a fixed seed, and their encodings.
         noised_score: of the classifier on test encodings with the same noise, as a new patient's would
             have; None if encodings are not noised.
         attack_success: as `attack_success`, in a run with a backdoor.
@@ -76,9 +77,8 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
         server_threads(),
     )
     classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
-    originals = images_to_tensor(dataset.test.images[:LEAKAGE_IMAGES])
     attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
-    return Measured(score, loss, similarity_of(originals, test), classifier, attack_success=attack)
+    return Measured(score, loss, similarity_of(dataset.test.images, test), classifier, attack_success=attack)
 
 
 def attack_success(
@@ -97,7 +97,7 @@ def attack_success(
     images, labels = images_to_tensor(dataset.test.images), np.ravel(dataset.test.labels)
 
     def rate(shown: Tensor) -> float:
-        return success_rate(classifier.probabilities(encoded(shown)).argmax(1), labels)
+        return success_rate(classifier.scores(encoded(shown)).argmax(1), labels)
 
     return {"attack_success_rate": rate(stamp(images)), "attack_success_rate_untriggered": rate(images)}
 
@@ -137,9 +137,13 @@ def fit(
     )
 
 
-def similarity_of(images: Tensor, encodings: np.ndarray) -> dict[str, float]:
-    """Similarity of the first 1,000 pairs of images (N, C, H, W) and encodings (N, *encoding)."""
-    count = min(LEAKAGE_IMAGES, len(images))
-    report = asdict(similarity(images[:count], torch.from_numpy(encodings[:count])))
+def similarity_of(images: np.ndarray | Tensor, encodings: np.ndarray) -> dict[str, float]:
+    """Similarity of up to 1,000 pairs of images and encodings (N, *encoding).
+
+    Images are (N, C, H, W) in [0, 1] or (N, H, W, C) uint8. Pairs are drawn with a fixed seed: the first ones
+    may all be of one class, or of one hospital.
+    """
+    rows = np.sort(np.random.default_rng(_LEAKAGE_SEED).permutation(len(images))[:LEAKAGE_IMAGES])
+    report = asdict(similarity(images_to_tensor(images[rows]), torch.from_numpy(encodings[rows])))
     del report["records"]
     return report

@@ -94,11 +94,11 @@ def _learn(config: RunConfig, known: np.ndarray, labels: np.ndarray, tested: _Te
         return Measured(found, None, leakage, classifier)
     learned = moments(known, labels, classes, noise, config.label_epsilon)
     classifier = classifier_of(learned, noised_input=True)
-    noised_score = score(tested.labels, classifier.probabilities(tested.released))
+    noised_score = score(tested.labels, classifier.scores(tested.released))
     if tested.plain is None:
         return Measured(noised_score, None, leakage, classifier, noised_score)
     classifier = classifier_of(learned, noised_input=False)
-    plain_score = score(tested.labels, classifier.probabilities(tested.plain))
+    plain_score = score(tested.labels, classifier.scores(tested.plain))
     return Measured(plain_score, None, leakage, classifier, noised_score)
 
 

@@ -69,7 +69,7 @@ def measure(cell: PaperCell, data: StudyData, scale: PaperScale) -> Rows:
             threads=1,
             resnet=scale.resnet,
         )
-        hits = fitted.probabilities(test).argmax(1) == np.asarray(dataset.test.labels)
+        hits = fitted.scores(test).argmax(1) == np.asarray(dataset.test.labels)
         rows.append({"classifier": classifier, **asdict(score), **measured, "hits": packed(hits)})
     return rows
 

@@ -131,7 +131,7 @@ def _common(config: RunConfig, deal: Deal) -> dict[str, Any]:
         if records.shift not in recalls:
             recalls[records.shift] = _recall(classifier, found.encoder, deal.dataset, records.shift)
         own_accuracies.append(float(recalls[records.shift] @ label_mix(records, deal.dataset)))
-    guesses = classifier.probabilities(_test(found.encoder, deal.dataset, NO_SHIFT)).argmax(1)
+    guesses = classifier.scores(_test(found.encoder, deal.dataset, NO_SHIFT)).argmax(1)
     spent = list(found.epsilon.values())
     columns = _columns(found.measured.score.accuracy, own_accuracies, spent, found.basis)
     return {**columns, "hits": packed(guesses == np.asarray(deal.dataset.test.labels))}
@@ -189,7 +189,7 @@ def _recall(
 ) -> Array:
     """Accuracy on the test images of each class, (num_classes,)."""
     truth = np.asarray(dataset.test.labels)
-    right = classifier.probabilities(_test(encoder, dataset, shift)).argmax(1) == truth
+    right = classifier.scores(_test(encoder, dataset, shift)).argmax(1) == truth
     return np.array(
         [
             right[truth == label].mean() if (truth == label).any() else 0.0

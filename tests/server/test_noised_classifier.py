@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from fl_ppae.privacy.labels import randomised_response, transition
 from fl_ppae.privacy.randomness import seeded_stream
-from fl_ppae.server.classification import fit_and_score
+from fl_ppae.server.classification import fit_and_score, released_label_loss
 from fl_ppae.server.noised_classifier import classifier_of, moments
 
 CLASSES, SIZE = 4, 6
@@ -92,6 +93,20 @@ def test_plain_encodings_with_randomised_labels_are_learned_by_the_corrected_los
     assert scores[1] > scores[0] + 0.02
     truth = fit_and_score(classifier, rows, labels, test_rows, test_labels, CLASSES, 0, 1)[1].accuracy
     assert scores[1] > truth - 0.05
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+def test_the_corrected_loss_has_a_gradient_at_any_confidence(scale: float) -> None:
+    """A probability below 1e-12 used to be cut off, and with it what pulls a wrong score back."""
+    scores = torch.tensor([[scale, 0.0, 0.0]], requires_grad=True)
+    for spread in (np.eye(3), transition(60.0, 3)):
+        loss = released_label_loss(scores, torch.tensor([1]), torch.from_numpy(spread))
+        (slope,) = torch.autograd.grad(loss, scores)
+        assert slope.isfinite().all()
+        if spread[0, 1] == 0 or scale < 40:
+            assert slope[0, 0] > 0.5
+            assert slope[0, 1] < 0
+            assert loss.item() == pytest.approx(scale, abs=1.2)
 
 
 def test_the_corrected_loss_without_randomisation_is_the_usual_regression() -> None:
