@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,9 +11,15 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from fl_ppae import __version__
-from fl_ppae.errors import UserError
+from fl_ppae.commands import streams
+from fl_ppae.errors import UserError, printable
 
 OK, RUN_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+# What a file system refuses: no permission, no space, no such place. The path says the rest.
+_OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,18 +30,37 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    has_stdout = streams.open_closed_ones()
+    streams.exit_on_signals()
+    with streams.forgiving_stderr():
+        if not has_stdout:
+            return _refuse("standard output is closed; send it to a file, or to /dev/null")
+        try:
+            with streams.flushed_stdout():
+                return _run(argv)
+        except streams.OutputLost as lost:
+            return OK if lost.reader_is_gone else _refuse(f"the output can't be written: {lost}")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return _command(arguments.handler)(arguments)
     except UserError as error:
-        print(f"fl-ppae: {error}", file=sys.stderr)
-        return USER_MISTAKE
-    except BrokenPipeError:  # the reader of the output is gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except KeyboardInterrupt:
+        return _refuse(str(error))
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE or error.filename is None:
+            raise
+        return _refuse(f"{printable(os.fsdecode(error.filename))}: {error.strerror}")
+    except (KeyboardInterrupt, streams.Ended) as end:
         print("fl-ppae: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED if isinstance(end, KeyboardInterrupt) else int(end.code or 0)
+
+
+def _refuse(text: str) -> int:
+    """Print one line, and return the exit code of a mistake."""
+    print(f"fl-ppae: {text}", file=sys.stderr)
+    return USER_MISTAKE
 
 
 def _command(handler: str) -> Callable[[argparse.Namespace], int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
+from fl_ppae.commands.streams import write
 from fl_ppae.files import finite
 
 _WIDTH_OF_A_FILE = 140
@@ -17,12 +19,18 @@ _WIDTH_OF_A_FILE = 140
 
 def results() -> Console:
     """The console for results; wide enough if stdout is a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    return Console(width=_width(sys.stdout), markup=False, emoji=False)
 
 
 def notes() -> Console:
     """The console for progress and warnings."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
+    return Console(stderr=True, width=_width(sys.stderr), markup=False, emoji=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    """None for that of the terminal, as long as the environment does not give it none."""
+    wide = stream.isatty() and os.environ.get("COLUMNS", "1") != "0"
+    return None if wide else _WIDTH_OF_A_FILE
 
 
 def warn(console: Console, text: str) -> None:
@@ -43,8 +51,10 @@ def timed(console: Console) -> Callable[[str], None]:
 def show(document: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
     """Write one JSON document, or the tables."""
     if as_json:
-        print(json.dumps(finite(document), indent=2, allow_nan=False))
+        write(json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
         return
     console = results()
-    for table in tables:
-        console.print(table)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    write(captured.get())

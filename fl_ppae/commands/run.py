@@ -6,13 +6,11 @@ import argparse
 import contextlib
 import logging
 import secrets
-import signal
 import sys
 import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
@@ -27,7 +25,7 @@ from fl_ppae.privacy.plan import make_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.reporting.tables import run_tables, title
 from fl_ppae.runs.directory import check_free, new_run_path
-from fl_ppae.runs.status import RunFailed, mark_failed, one_line, summary_so_far
+from fl_ppae.runs.status import RunFailed, cause_of, mark_failed, summary_so_far
 from fl_ppae.runs.stored import open_run
 
 _POLL_SECONDS = 0.25
@@ -45,7 +43,6 @@ class _Start:
 
 def command(arguments: argparse.Namespace) -> int:
     """Run a simulation to its end; 0 only if it completed."""
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     console = notes()
     start = _check(arguments, console)
     failure: str | None = None
@@ -128,8 +125,7 @@ def _run_in_process(start: _Start, progress: Progress) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             run_in_process(start.config, start.prepared.deal, start.prepared.chosen.simulation.name)
     except BaseException as error:
-        cause = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error) or repr(error)
-        cause = mark_failed(start.run_directory, cause)
+        cause = mark_failed(start.run_directory, cause_of(error))
         if isinstance(error, UserError) or not isinstance(error, Exception):
             raise
         log = start.run_directory / "error.log"
@@ -139,8 +135,3 @@ def _run_in_process(start: _Start, progress: Progress) -> None:
         done.set()
         follower.join()
         progress.poll()
-
-
-def _exit_on_signal(signum: int, _frame: FrameType | None) -> None:
-    """Exit as on Ctrl-C, so that everything that was started ends too."""
-    sys.exit(128 + signum)

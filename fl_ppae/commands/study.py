@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich import progress
@@ -107,7 +104,6 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
     from fl_ppae.studies.results import write_results
     from fl_ppae.studies.study import remaining, run_and_record
 
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     console = notes()
     workers = arguments.workers or usable_cores()
     lock = study.lock()
@@ -130,11 +126,6 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
         console.print(f"{len(failed)} cells failed; --retry-failed runs them again", style="red")
     console.print(f"artefacts: {study.path}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
-
-
-def _exit_on_signal(signum: int, _frame: FrameType | None) -> None:
-    """Exit as on Ctrl-C, which also stops the workers."""
-    sys.exit(128 + signum)
 
 
 def _datasets(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -228,8 +228,10 @@ def find_run(name: str) -> StoredRun:
 def _run_at(place: str) -> Path | None:
     try:
         path = path_of(place, "RUN")
-    except UserError:  # it may still be a name
-        return None
+    except UserError:
+        if "/" in place:
+            raise
+        return None  # it may still be a name
     return path.resolve() if _is_run(path) else None
 
 
