@@ -162,7 +162,7 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="canaries in each training (default: as many as fit, at most 15000)",
     )
     audit.add_argument(
-        "--trainings", type=int, default=5, metavar="R", help="independent trainings or uploads (default 5)"
+        "--trainings", type=int, default=12, metavar="R", help="independent trainings or uploads (default 12)"
     )
     audit.add_argument(
         "--artefact",

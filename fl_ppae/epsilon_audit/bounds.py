@@ -20,7 +20,9 @@ lowers the right side and raises the left side of each later inequality, so the 
 c and, below c, only what (*) forces: the recursion of `impossible`. If that exceeds 1, no p exists, so
 P[T >= c] < level. More mass at c forces at least proportionally more, because L is convex and L(0) = 0.
 Guesses about different canaries may depend on each other in any way; this costs most where a level is small,
-so that several independent trainings at level (1 - confidence)^(1 / trainings) each are stronger than one.
+so several independent trainings at a large level each are stronger than one. One training in ten may
+fall short, so that a single unlucky one does not decide; `level_of_one` is the level at which that many
+exceed it by chance with probability 1 - confidence.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import beta
 
 from fl_ppae.privacy.trade_offs import Curve
 
 # Shares of the canaries that are guessed about, and of the error that each number of guesses may use. Few
 # confident guesses tell most about a mechanism that keeps its promise, many about one without noise.
-GUESSES = {0.1: 0.8, 0.5: 0.1, 1.0: 0.1}
+GUESSES = {0.1: 0.9, 0.5: 0.05, 1.0: 0.05}
 _SCALES = 64  # tried per octave of noise: steps of 1.1 %
 _COARSE = 32  # steps at once until a bound is between two of them
 _LEAST, _MOST = -4 * _SCALES, 6 * _SCALES
@@ -97,21 +100,38 @@ def impossible(right: int, made: int, canaries: int, level: float, curve: Curve)
 
 
 def refutes(trainings: Sequence[Guessed], curve: Curve, confidence: float) -> bool:
-    """True if each training has more right guesses than `curve` allows; see the top of this file.
+    """True if enough trainings have more right guesses than `curve` allows; see the top of this file.
 
     Raises:
         ValueError: no training, or a confidence outside (0, 1).
     """
-    if not trainings or not 0 < confidence < 1:
-        raise ValueError(f"need trainings and a confidence in (0, 1), not {len(trainings)} and {confidence}")
-    level = (1 - confidence) ** (1 / len(trainings))
-    return all(
+    level = level_of_one(len(trainings), confidence)
+    exceeding = sum(
         any(
             impossible(right, made, each.canaries, share * level, curve)
             for right, made, share in zip(each.right, each.made, GUESSES.values(), strict=True)
         )
         for each in trainings
     )
+    return exceeding >= _enough(len(trainings))
+
+
+def level_of_one(trainings: int, confidence: float) -> float:
+    """The level u of each training: enough of them exceed it with probability 1 - `confidence` at most.
+
+    P[Binomial(trainings, u) >= enough] = 1 - confidence, solved by the beta distribution.
+
+    Raises:
+        ValueError: no training, or a confidence outside (0, 1).
+    """
+    if trainings < 1 or not 0 < confidence < 1:
+        raise ValueError(f"need trainings and a confidence in (0, 1), not {trainings} and {confidence}")
+    enough = _enough(trainings)
+    return float(beta.ppf(1 - confidence, enough, trainings - enough + 1))
+
+
+def _enough(trainings: int) -> int:
+    return trainings - trainings // 10
 
 
 def least_refuted(refuted: Callable[[float], bool]) -> float:

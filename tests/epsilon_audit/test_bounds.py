@@ -7,29 +7,47 @@ import pytest
 from epsilon_audit.audited import gaussian_curve, gaussian_guesses
 from scipy.stats import binom, norm
 
-from fl_ppae.epsilon_audit.bounds import Guessed, guess, impossible, least_refuted, refutes
+from fl_ppae.epsilon_audit.bounds import Guessed, guess, impossible, least_refuted, level_of_one, refutes
 from fl_ppae.privacy.trade_offs import curve_through
 
 REPETITIONS = 1000
 
 
-@pytest.mark.parametrize(("trainings", "canaries"), [(1, 40), (1, 400), (3, 100)])
+@pytest.mark.parametrize(("trainings", "canaries"), [(1, 40), (1, 400), (3, 100), (12, 100)])
 @pytest.mark.parametrize("mu", [0.3, 1.5])
 def test_a_true_claim_is_refuted_at_most_as_often_as_the_confidence_says(
     mu: float, trainings: int, canaries: int
 ) -> None:
     rng, curve = np.random.default_rng(canaries), gaussian_curve(mu)
+    level = level_of_one(trainings, 0.9)
     known: dict[Guessed, bool] = {}
 
     def one() -> bool:
         runs = [gaussian_guesses(mu, canaries, rng) for _ in range(trainings)]
         for run in runs:
             if run not in known:  # each training by itself, at the level of one of several
-                known[run] = refutes([run], curve, 1 - 0.1 ** (1 / trainings))
-        return all(known[run] for run in runs)
+                known[run] = refutes([run], curve, 1 - level)
+        return sum(known[run] for run in runs) >= trainings - trainings // 10
 
     refuted = sum(one() for _ in range(REPETITIONS))
     assert refuted <= binom.isf(1e-4, REPETITIONS, 0.1)
+
+
+@pytest.mark.parametrize(("trainings", "enough"), [(1, 1), (9, 9), (10, 9), (12, 11), (20, 18)])
+def test_enough_trainings_exceed_their_level_by_chance_as_often_as_the_confidence_says(
+    trainings: int, enough: int
+) -> None:
+    level = level_of_one(trainings, 0.95)
+    assert binom.sf(enough - 1, trainings, level) == pytest.approx(0.05)
+    assert binom.sf(enough - 2, trainings, level) > 0.05 or enough == 1
+
+
+def test_one_unlucky_training_of_ten_does_not_decide_but_two_do() -> None:
+    rng = np.random.default_rng(2)
+    runs = [gaussian_guesses(3.0, 2000, rng) for _ in range(10)]
+    unlucky = gaussian_guesses(0.01, 2000, rng)
+    assert refutes([*runs[:9], unlucky], gaussian_curve(1.5), 0.95)
+    assert not refutes([*runs[:8], unlucky, unlucky], gaussian_curve(1.5), 0.95)
 
 
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.3])
@@ -76,7 +94,7 @@ def test_more_trainings_and_more_canaries_refute_more() -> None:
         )
 
     one, several, few = bound(1, 10_000), bound(5, 10_000), bound(5, 500)
-    assert one + 0.1 < several < 1
+    assert one + 0.1 < several < bound(12, 10_000) < 1
     assert few + 0.1 < several
 
 

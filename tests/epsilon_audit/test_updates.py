@@ -221,7 +221,7 @@ def test_on_real_images_half_the_claim_is_shown_and_every_control_refuted(epsilo
     path = real_data("bloodmnist.npz")
     config = find("bloodmnist_iid").config({"data-root": str(path.parent), "target-epsilon": epsilon})
     subject = subject_of(config, hospitals=5)
-    found = audit_updates(subject, config, canaries=15_000, trainings=5, confidence=0.95).sums
+    found = audit_updates(subject, config, canaries=15_000, trainings=12, confidence=0.95).sums
     assert found.verdict == CONSISTENT
     assert found.largest_possible >= 8
     assert found.lower_bound >= 0.5 * found.claimed
