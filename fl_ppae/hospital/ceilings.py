@@ -95,6 +95,16 @@ def refusal(limits: Limits, config: RunConfig) -> str:
             f"max-epsilon = {ceiling:g}",
         ),
         (
+            config.encoding_noise_epsilon > ceiling,
+            f"encoding-noise-epsilon = {config.encoding_noise_epsilon:g}",
+            f"max-epsilon = {ceiling:g}",
+        ),
+        (
+            config.label_epsilon > ceiling,
+            f"label-epsilon = {config.label_epsilon:g}",
+            f"max-epsilon = {ceiling:g}",
+        ),
+        (
             config.target_delta > limits.max_delta,
             f"target-delta = {config.target_delta:g}",
             f"max-delta = {limits.max_delta:g}",

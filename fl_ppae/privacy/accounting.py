@@ -53,6 +53,7 @@ from fl_ppae.privacy.noise import SAMPLER_EPSILON
 _PRV_ERROR, _PRV_RELATIVE_ERROR = 1e-3, 2e-3  # allowed for in its grid
 _INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; at epsilon 8 a fifth of it gains 0.0005
 _FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid, below epsilon or the largest loss of a step
+_MOST_CELLS_OF_ENCODINGS = 64_000
 _ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
@@ -214,7 +215,11 @@ def _interval(merged: Merged, delta: float) -> float:
         return _INTERVAL
     widest = max(_largest_loss(sigma, rate) for sigma, rate, _ in merged)
     finest = max(bound / _FEWEST_CELLS, widest / _MOST_CELLS)
-    wanted = max(min(_INTERVAL, finest), bound / _MOST_CELLS)
+    return _power_of_two(max(min(_INTERVAL, finest), bound / _MOST_CELLS))
+
+
+def _power_of_two(wanted: float) -> float:
+    """The largest interval up to `wanted` that is a power of two times `_INTERVAL`."""
     return _INTERVAL * 2.0 ** math.floor(math.log2(wanted / _INTERVAL))
 
 
@@ -241,6 +246,9 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
     interval = _interval(merge(training), delta)
     if encodings or labels:
         interval = max(interval, _INTERVAL)  # their losses don't shrink with those of the training
+    if encodings:  # at most two clipping norms apart
+        widest = max(_largest_loss(event.noise_multiplier / 2, 1.0) for event in encodings)
+        interval = max(interval, _power_of_two(widest / _MOST_CELLS_OF_ENCODINGS))
     parts = [_steps(*part, _REPLACE, interval) for part in merge(training)]
     parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE, interval) for event in encodings]
     parts += [

@@ -248,14 +248,24 @@ def test_a_run_within_the_limits_gets_its_updates(tmp_path: Path) -> None:
     assert 0 < hospital.spent()[0] <= 8
 
 
-@pytest.mark.parametrize("noise", [{"encoding_noise_epsilon": 1e3}, {"label_epsilon": 100.0}])
-def test_the_ceiling_covers_encodings_and_labels_too(noise: dict[str, float], tmp_path: Path) -> None:
-    """Each is formal and below the key's own range; together with the training they pass the ceiling."""
+@pytest.mark.parametrize(
+    ("noise", "reason"),
+    [
+        ({"encoding_noise_epsilon": 7.0}, "above this hospital's max-epsilon = 8"),
+        ({"label_epsilon": 7.0}, "above this hospital's max-epsilon = 8"),
+        ({"encoding_noise_epsilon": 1e3}, "encoding-noise-epsilon = 1000; this hospital has max-epsilon = 8"),
+        ({"label_epsilon": 100.0}, "label-epsilon = 100; this hospital has max-epsilon = 8"),
+    ],
+)
+def test_the_ceiling_covers_encodings_and_labels_too(
+    noise: dict[str, float], reason: str, tmp_path: Path
+) -> None:
+    """Alone or together with the training they pass the ceiling; what does so alone costs no accounting."""
     hospital = Asked(tmp_path)
     noised = {"encoding_noise_epsilon": 0.1, "label_epsilon": 0.1, "projection_size": 4, **noise}
-    hospital.start(share="updates+encodings", target_epsilon=0.1, **noised)
+    hospital.start(share="updates+encodings", target_epsilon=4.0, **noised)
     replies = list(hospital.everything())
-    assert "above this hospital's max-epsilon = 8" in str(replies[0].content["claim"]["reason"])
+    assert reason in str(replies[0].content["claim"]["reason"])
     uploads = [reply for reply in replies if reply.metadata.message_type == messages.ENCODINGS]
     assert all(map(told_nothing, uploads))
     assert hospital.spent()[1] <= 8
