@@ -136,3 +136,26 @@ def test_a_key_that_is_not_listed_cannot_be_overridden(tmp_path: Path) -> None:
     simulation.check_listed(["dataset"])
     with pytest.raises(UserError, match="has to list seed"):
         simulation.check_listed(["dataset", "seed"])
+
+
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-1", "[1]", "{a = 1}", "2020-01-01", "1" + "0" * 400, '"x"']
+)
+def test_a_value_of_any_type_is_accepted_or_refused_by_key(value: str, tmp_path: Path) -> None:
+    refused = 0
+    for key in KEY_DEFAULTS:
+        (tmp_path / "pyproject.toml").write_text(f"[tool.flwr.app.config]\n{key} = {value}\n")
+        simulation = catalogue.find(str(tmp_path))
+        try:
+            simulation.config({})
+        except UserError as mistake:
+            assert key in str(mistake)
+            assert "\n" not in str(mistake)
+            refused += 1
+    assert refused > len(KEY_DEFAULTS) / 2
+
+
+def test_the_file_instead_of_its_folder_is_told_so() -> None:
+    file = catalogue.available()["mnist_iid"] / "pyproject.toml"
+    with pytest.raises(UserError, match=r"is a file; give the folder that holds pyproject\.toml"):
+        catalogue.find(str(file))

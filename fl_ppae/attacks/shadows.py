@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
@@ -53,7 +53,7 @@ def cached(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) 
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     path = home() / "shadows" / f"{kind}-{digest}.safetensors"
     try:
-        return load_file(path)
+        return load(path.read_bytes())
     except (FileNotFoundError, SafetensorError):
         state = {name: value.detach().contiguous() for name, value in make().items()}
         write_atomically(path, save(state))

@@ -21,6 +21,7 @@ from fl_ppae.commands.progress import Progress
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
 from fl_ppae.errors import UserError
+from fl_ppae.paths import path_text
 from fl_ppae.privacy.plan import make_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.reporting.tables import run_tables, title
@@ -76,7 +77,9 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     prepared = prepare(chosen, arguments.hospitals)
     plan = make_plan(config, prepared.records)
     # Fix the source found now: `auto` could find a different one a minute later.
-    config = config.model_copy(update={"data_source": prepared.source.kind, "output_dir": str(run_directory)})
+    config = config.model_copy(
+        update={"data_source": prepared.source.kind, "output_dir": path_text(run_directory)}
+    )
     given = {"data-source", "output-dir", *chosen.overrides}
     given |= {key for key in PATH_KEYS if config.to_flat()[key]}
     if not arguments.in_process:

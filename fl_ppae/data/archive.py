@@ -87,7 +87,8 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.n
         raise UserError(f"{where} is encrypted; {_AGAIN}")
     if member.compress_type not in _METHODS:
         raise UserError(f"{where} has compression method {member.compress_type}; {_AGAIN}")
-    with _explained(where, "is damaged or cut short"):
+    with _explained(where, "is damaged or cut short"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about headers that Python 2 wrote
         with archive.open(member) as file:
             shape, dtype = _header(file, where)
             if file.tell() + math.prod(shape) * dtype.itemsize > member.file_size:
@@ -101,9 +102,7 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype]:
     version = npy_format.read_magic(file)
     if version not in _HEADERS:
         raise UserError(f"{where} has .npy format {version[0]}.{version[1]}, not 1.0 or 2.0; {_AGAIN}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-        shape, _, dtype = _HEADERS[version](file)
+    shape, _, dtype = _HEADERS[version](file)
     if dtype.hasobject:
         raise UserError(
             f"{where} is a pickled object array, which is never loaded; save it as an array of integers"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from fl_ppae.errors import UserError
@@ -187,10 +187,9 @@ class HospitalState:
         if written is None:
             return None
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
-        with safe_open(self.training_path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                part, _, name = key.partition("/")
-                parts[part][name] = file.get_tensor(key)
+        for key, tensor in load(self.training_path.read_bytes()).items():
+            part, _, name = key.partition("/")
+            parts[part][name] = tensor
         return TrainingState(written.run, written.round, **parts)
 
     def save_training(self, state: TrainingState) -> None:
@@ -209,7 +208,7 @@ class HospitalState:
         if not self.training_path.exists():
             return None
         try:
-            with safe_open(self.training_path, "pt") as file:
+            with safe_open(self.training_path, "numpy") as file:  # "pt" refuses a path that is not UTF-8
                 return _Written(**json.loads(file.metadata()[_WRITTEN]))
         except (SafetensorError, KeyError, TypeError, ValueError):
             raise UserError(

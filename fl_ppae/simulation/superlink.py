@@ -6,6 +6,7 @@ exits 0 even if the run failed. Here each run has its own SuperLink, port, `FLWR
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -72,7 +73,7 @@ class SuperLink:
             [_script("flwr"), *arguments],
             env=dict(self.environment),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         return done.stdout
@@ -150,7 +151,7 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
     overrides = link.scratch / "run-config.toml"
     overrides.write_text(_toml(submission.values), encoding="utf-8")
     command = [
-        *(_script("flwr"), "run", str(submission.directory), "--stream"),
+        *(_script("flwr"), "run", str(without_mark(submission.directory, link.scratch)), "--stream"),
         *("--run-config", str(overrides), "--federation-config", _federation(submission)),
     ]
     with link.log.open("ab") as output:
@@ -164,6 +165,16 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
     if submitted.returncode != 0:
         return _last_error(link.log)
     return _outcome(link)
+
+
+def without_mark(directory: Path, scratch: Path) -> Path:
+    """The simulation's folder; if its file begins with a byte order mark, which Flower refuses, a copy."""
+    content = (directory / "pyproject.toml").read_bytes()
+    if not content.startswith(codecs.BOM_UTF8):
+        return directory
+    copy = Path(shutil.copytree(directory, scratch / "app"))
+    (copy / "pyproject.toml").write_bytes(content.removeprefix(codecs.BOM_UTF8))
+    return copy
 
 
 def _federation(submission: Submission) -> str:
@@ -211,6 +222,7 @@ def _environment(scratch: Path, mark: str) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "RAY_TMPDIR": str(scratch),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONIOENCODING": "utf-8",  # Flower draws frames around its errors, whatever the terminal takes
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
         # Flower starts its commands by name.

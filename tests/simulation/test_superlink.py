@@ -1,5 +1,6 @@
 """A SuperLink for one run: failures are explained, and no process is left."""
 
+import codecs
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from fl_ppae.runs.status import RunFailed, mark_failed
 from fl_ppae.simulation import superlink
-from fl_ppae.simulation.superlink import Submission, run_simulation
+from fl_ppae.simulation.superlink import Submission, run_simulation, without_mark
 
 pytestmark = pytest.mark.xdist_group("superlink")
 
@@ -160,3 +161,18 @@ def test_a_completed_run_is_never_marked_failed(tmp_path: Path) -> None:
 def test_the_error_of_the_run_itself_comes_first(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"status": "failed", "error": "its\\nown"}')
     assert mark_failed(tmp_path, "another") == "its own"
+
+
+def test_flower_gets_a_simulation_without_its_byte_order_mark(app: Path, tmp_path: Path) -> None:
+    from flwr.cli.config_utils import load_and_validate
+
+    file = app / "pyproject.toml"
+    assert without_mark(app, tmp_path / "scratch") == app
+    sound = file.read_bytes()
+    file.write_bytes(codecs.BOM_UTF8 + sound)
+    with pytest.raises(ValueError, match="pyproject"):
+        load_and_validate(file)
+    copy = without_mark(app, tmp_path / "scratch")
+    assert (copy / "pyproject.toml").read_bytes() == sound
+    assert load_and_validate(copy / "pyproject.toml")
+    assert file.read_bytes() == codecs.BOM_UTF8 + sound
