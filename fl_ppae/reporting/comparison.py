@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppae.errors import printable
 from fl_ppae.files import finite
 from fl_ppae.privacy.figures import written
 from fl_ppae.reporting.tables import EPSILON, brief_number
@@ -74,7 +75,7 @@ def _table(heading: str, names: Sequence[str]) -> Table:
 def _short_names(runs: Sequence[StoredRun]) -> list[str]:
     """The runs' names; their full paths if two runs share a name."""
     names = [run.name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+    return names if len(set(names)) == len(names) else [printable(str(run.path)) for run in runs]
 
 
 def _marked(run: StoredRun) -> Text:

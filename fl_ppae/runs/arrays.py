@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from fl_ppae.errors import UserError
@@ -34,7 +34,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing or damaged.
     """
     try:
-        return load_file(path)
+        return load(path.read_bytes())  # `load_file` refuses a path that is not UTF-8
     except (SafetensorError, OSError):
         raise _unreadable(path, "a safetensors file") from None
 

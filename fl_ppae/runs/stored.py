@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.errors import UserError, did_you_mean, printable
 from fl_ppae.files import home
 from fl_ppae.paths import path_of
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, Figure
@@ -51,8 +51,8 @@ class StoredRun:
 
     @property
     def name(self) -> str:
-        """The run directory's name."""
-        return self.path.name
+        """The run directory's name, fit to be shown."""
+        return printable(self.path.name)
 
     @property
     def values(self) -> dict[str, Any]:

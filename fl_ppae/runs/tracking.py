@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fl_ppae.config import RunConfig
-from fl_ppae.errors import UserError
+from fl_ppae.errors import UserError, printable
 
 # By default MLflow tries an unreachable server for more than four minutes.
 _LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_LIMITS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
@@ -55,7 +55,7 @@ def open_trackers(config: RunConfig, run_directory: Path, simulation: str) -> tu
     if config.tensorboard:
         trackers.append(TensorBoardTracker(run_directory / "tensorboard"))
     if config.mlflow_tracking_uri:
-        trackers.append(MlflowTracker(config, run_directory.name, simulation))
+        trackers.append(MlflowTracker(config, printable(run_directory.name), simulation))
     return tuple(trackers)
 
 

@@ -171,8 +171,8 @@ def test_flower_gets_a_simulation_without_its_byte_order_mark(app: Path, tmp_pat
     sound = file.read_bytes()
     file.write_bytes(codecs.BOM_UTF8 + sound)
     with pytest.raises(ValueError, match="pyproject"):
-        load_and_validate(file)
+        load_and_validate(file, check_module=False)
     copy = without_mark(app, tmp_path / "scratch")
     assert (copy / "pyproject.toml").read_bytes() == sound
-    assert load_and_validate(copy / "pyproject.toml")
+    assert load_and_validate(copy / "pyproject.toml", check_module=False)
     assert file.read_bytes() == codecs.BOM_UTF8 + sound
