@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from fl_ppae.commands.output import notes, show, timed
-from fl_ppae.errors import UserError
+from fl_ppae.errors import UserError, printable
 from fl_ppae.runs.stored import find_run
 
 
@@ -49,7 +49,7 @@ def command(arguments: argparse.Namespace) -> int:
             style="yellow",
             highlight=False,
         )
-    console.print(f"artefacts: {audited.path / 'audit'}", soft_wrap=True, highlight=False)
+    console.print(f"artefacts: {printable(str(audited.path / 'audit'))}", soft_wrap=True, highlight=False)
     return 0
 
 

@@ -20,7 +20,7 @@ from fl_ppae.commands.prepared import Prepared, choose, prepare
 from fl_ppae.commands.progress import Progress
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
-from fl_ppae.errors import UserError
+from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import path_text
 from fl_ppae.privacy.plan import make_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
@@ -61,7 +61,7 @@ def command(arguments: argparse.Namespace) -> int:
     if failure is None:
         run = open_run(start.run_directory)
         show(run.document(), run_tables(run), as_json=arguments.json)
-    console.print(f"artefacts: {start.run_directory}", soft_wrap=True, highlight=False)
+    console.print(f"artefacts: {printable(str(start.run_directory))}", soft_wrap=True, highlight=False)
     if failure is not None:
         print(f"fl-ppae: run failed: {failure}", file=sys.stderr)
         return 1
@@ -86,7 +86,7 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
         simulation.check_listed(given)
     console.print(title(simulation.name, prepared.source.label))
     console.print(f"{len(prepared.records)} hospitals, {config.num_server_rounds} rounds", highlight=False)
-    console.print(f"artefacts: {run_directory}", soft_wrap=True, highlight=False)
+    console.print(f"artefacts: {printable(str(run_directory))}", soft_wrap=True, highlight=False)
     if config.adversary != "none":
         who = f"adversary-hospitals {config.adversary_hospitals} will act as {config.adversary}"
         console.print(f"attack run: {who}", style="bold white on red", highlight=False)

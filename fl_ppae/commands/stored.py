@@ -7,6 +7,7 @@ import argparse
 from fl_ppae.commands.output import show
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DatasetSpec
+from fl_ppae.errors import printable
 from fl_ppae.reporting.tables import data_table, notices, run_tables, runs_table
 from fl_ppae.runs.stored import all_runs, find_run
 
@@ -36,7 +37,7 @@ def runs(arguments: argparse.Namespace) -> int:
 def show_run(arguments: argparse.Namespace) -> int:
     """Show one run's results."""
     run = find_run(arguments.run)
-    tables = [*notices(run), *run_tables(run), f"artefacts: {run.path}"]
+    tables = [*notices(run), *run_tables(run), f"artefacts: {printable(str(run.path))}"]
     show(run.document(), tables, as_json=arguments.json)
     return 0
 

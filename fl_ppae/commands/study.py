@@ -18,7 +18,7 @@ from rich.console import Console
 
 from fl_ppae.commands.output import notes, show
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.errors import UserError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from fl_ppae.studies.cells import CellWork, StudyCell
@@ -109,7 +109,7 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
     lock = study.lock()
     try:
         left = remaining(study, cells, retry_failed=arguments.retry_failed)
-        console.print(f"study: {study.path}", soft_wrap=True, highlight=False)
+        console.print(f"study: {printable(str(study.path))}", soft_wrap=True, highlight=False)
         done = len(cells) - len(left)
         console.print(f"{len(cells)} cells, {done} done earlier, {workers} workers", highlight=False)
         with _progress(len(cells), done, workers, console) as on_outcome:
@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
         console.print(f"failed: {one['cell']}: {one['error']}", style="red", highlight=False)
     if failed:
         console.print(f"{len(failed)} cells failed; --retry-failed runs them again", style="red")
-    console.print(f"artefacts: {study.path}", soft_wrap=True, highlight=False)
+    console.print(f"artefacts: {printable(str(study.path))}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
 
 
