@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,17 +57,62 @@ def test_adversarial_examples_work(federate: Callable[..., Run], monkeypatch: py
 
 def test_changed_images_stay_within_radius_and_range():
     pytest.importorskip("art")
-    from fl_ppae.attacks.adversarial_examples import _attacks
-
     images = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0)).numpy()
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     labels = network(torch.from_numpy(images)).argmax(1).numpy()
-    for attack in _attacks(network, torch.Size((1, 8, 8)), 3).values():
+    by_method = adversarial_examples._attacks(network, torch.Size((1, 8, 8)), 3)
+    assert [len(by_loss) for by_loss in by_method.values()] == [3, 3]
+    for attack in itertools.chain(*by_method.values()):
         changed = attack(images, labels, 0.1)
         assert np.abs(changed - images).max() == pytest.approx(0.1, abs=1e-6)
         assert changed.min() >= 0
         assert changed.max() <= 1
         assert np.mean(network(torch.from_numpy(changed)).argmax(1).numpy() == labels) < 0.7
+
+
+class Linear(torch.nn.Module):
+    """Scores (N, K) that are `scale` times the same linear map."""
+
+    def __init__(self, weights: torch.Tensor, scale: float) -> None:
+        super().__init__()
+        self.weights = torch.nn.Parameter(scale * weights)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.flatten(1) - 0.5) @ self.weights
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_accuracy_under_attack_is_exact_and_does_not_rise_with_the_scale_of_the_scores(classes: int):
+    """Of two classes, a linear classifier is wrong exactly where radius * |w|_1 exceeds the margin."""
+    pytest.importorskip("art")
+    generator, radius = torch.Generator().manual_seed(classes), 0.01
+    images = 0.3 + 0.4 * torch.rand(300, 1, 6, 6, generator=generator)
+    weights = 5 * torch.randn(36, classes, generator=generator)
+    scores = Linear(weights, 1.0)(images).detach()
+    labels = scores.argmax(1)
+
+    def accuracies(scale: float) -> dict[str, float]:
+        network = Linear(weights, scale)
+        found = {}
+        for name, by_loss in adversarial_examples._attacks(network, images.shape[1:], classes).items():
+            changed = [torch.from_numpy(one(images.numpy(), labels.numpy(), radius)) for one in by_loss]
+            right = torch.stack([network(each).argmax(1) == labels for each in changed])
+            found[name] = right.all(0).float().mean().item()
+        return found
+
+    others = torch.arange(classes) != labels[:, None]
+    leads = scores.gather(1, labels[:, None]) - scores
+    costs = radius * (weights.T[labels][:, None] - weights.T[None]).abs().sum(2)
+    exact = (leads > costs)[others].view(300, classes - 1).all(1).float().mean().item()
+    assert 0.1 < exact < 0.9
+    for scale in (1.0, 10.0, 50.0, 1e4):
+        for found in accuracies(scale).values():
+            assert found == pytest.approx(exact, abs=0.005 if classes == 2 else 0.05)
+    confident = Linear(weights, 50.0)  # the control: the plain loss has no gradient left
+    changed = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(confident(changed), labels), changed)
+    stepped = (images + radius * slope.sign()).clamp(0, 1)
+    assert (confident(stepped).argmax(1) == labels).float().mean() > exact + 0.1
 
 
 def test_a_colluder_practises_on_another_encoder_and_does_no_worse_than_the_mean_image(
