@@ -69,6 +69,8 @@ class ClippedSum(NamedTuple):
 def clipped_sum(grads: Sequence[Tensor | Rows], max_grad_norm: float) -> ClippedSum:
     """Sum of the records' gradients, each scaled down to a joint L2 norm of at most `max_grad_norm`.
 
+    One too large to be scaled is left out, even if it is finite:
+
     | record's gradient | its contribution |
     |---|---|
     | norm <= max_grad_norm | itself, less a margin of 1e-5 |

@@ -168,10 +168,12 @@ def test_a_gradient_of_mixed_magnitudes_is_bounded(exponent: int) -> None:
         assert joint_norm(clipped_sum([row], bound).total) <= bound
 
 
-@pytest.mark.parametrize("norm", [math.nan, math.inf, 2 * LARGEST_NORM])
+@pytest.mark.parametrize("norm", [math.nan, math.inf, 2 * LARGEST_NORM, 1e20])
 def test_what_is_too_large_to_be_scaled_adds_nothing(norm: float) -> None:
     total, _ = clipped_sum([torch.tensor([[norm], [0.5]])], 1.0)
     assert total[0].tolist() == pytest.approx([0.5], rel=2e-5)
+    just_clipped, _ = clipped_sum([torch.tensor([[LARGEST_NORM / 2], [0.5]])], 1.0)  # the control
+    assert just_clipped[0].tolist() == pytest.approx([1.5], rel=2e-5)
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, 1e-7, math.nan])

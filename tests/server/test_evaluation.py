@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import limited_threads
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
+from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.autoencoders import build_autoencoder
 from fl_ppae.models.encoding import encode, images_to_tensor
-from fl_ppae.server import classification
+from fl_ppae.server import classification, evaluation
 from fl_ppae.server.classification import (
     FittedClassifier,
     ResnetTraining,
@@ -193,6 +194,22 @@ def test_auc_leaves_out_a_class_that_is_missing():
     seen = [roc_auc_score(labels == label, probabilities[:, label]) for label in range(3)]
     assert macro_auc(labels, probabilities) == pytest.approx(np.mean(seen))
     assert np.isnan(macro_auc(np.zeros(5, int), probabilities[:5]))
+
+
+def test_measured_similarity_does_not_depend_on_the_order_of_the_file(monkeypatch):
+    """The encoding shows the class alone: among the first images of a sorted file it shows nothing."""
+    monkeypatch.setattr(evaluation, "LEAKAGE_IMAGES", 80)
+    prototypes = torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(800, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(800) // 80
+    images, encodings = 0.5 * prototypes[labels] + 0.5 * noise, prototypes[labels]
+    order = torch.randperm(800, generator=torch.Generator().manual_seed(2))
+    ordered, shuffled = (
+        evaluation.similarity_of(images[rows], encodings[rows].numpy()) for rows in (torch.arange(800), order)
+    )
+    first = similarity(images[:80], encodings[:80])  # the control
+    assert ordered["cosine_centred"] == pytest.approx(shuffled["cosine_centred"], abs=0.03)
+    assert ordered["cosine_centred"] > first.cosine_centred + 0.3
 
 
 def test_encode_streams_memory_mapped_images(tmp_path):
