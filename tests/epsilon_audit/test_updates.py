@@ -1,6 +1,7 @@
 """The audit of a hospital's real training: an honest one holds, and each planted fault is refuted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def use_noise_twice(monkeypatch: Patch) -> None:
     real = client_app.streams
 
     def halved(seed: int, hospital: int, draw: int) -> Streams:
-        return Streams(real(seed, hospital, draw).sampling, real(seed, hospital, (draw + 1) // 2).noise)
+        return replace(real(seed, hospital, draw), noise=real(seed, hospital, (draw + 1) // 2).noise)
 
     monkeypatch.setattr(client_app, "streams", halved)
 
