@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from filelock import FileLock
 
+from fl_ppae.data.archive import enough_memory
 from fl_ppae.data.checksums import file_md5, md5_of
 from fl_ppae.data.download import DEFAULT_LIMITS, DownloadError, Limits, fetch
 from fl_ppae.data.npz import Arrays, carve_val, check_images, check_labels, read_npz
@@ -157,11 +158,12 @@ def read_official(spec: DatasetSpec, root: Path) -> Arrays:
         return read_npz(root / spec.files[0].name, spec)
     read = {"mnist": _read_mnist, "cifar10": _read_cifar10}[spec.name]
     arrays = {}
-    for split, train in (("train", True), ("test", False)):
-        images, labels = read(root, train)
-        arrays[f"{split}_images"] = check_images(images, spec, f"{root}: {split} images")
-        arrays[f"{split}_labels"] = check_labels(labels, spec, f"{root}: {split} labels", len(images))
-    return carve_val(arrays, str(root))
+    with enough_memory(str(root), 2 * sum((root / file.name).stat().st_size for file in spec.files)):
+        for split, train in (("train", True), ("test", False)):
+            images, labels = read(root, train)
+            arrays[f"{split}_images"] = check_images(images, spec, f"{root}: {split} images")
+            arrays[f"{split}_labels"] = check_labels(labels, spec, f"{root}: {split} labels", len(images))
+        return carve_val(arrays, str(root))
 
 
 def _read_mnist(root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:

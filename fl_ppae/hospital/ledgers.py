@@ -17,7 +17,7 @@ from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import home, read_json, write_json
 from fl_ppae.hospital.record_sets import RecordSet
 from fl_ppae.hospital.state import HospitalState
-from fl_ppae.paths import path_of
+from fl_ppae.paths import FOLDER, MISSING, kind_of, path_of
 from fl_ppae.privacy.events import Declared
 
 MAIN = "main"
@@ -111,12 +111,15 @@ def site_of(state_dir: str | None, site_dir: str | None) -> Site:
     """The site with these directories; None for the defaults, under `FL_PPAE_HOME`.
 
     Raises:
-        UserError: one directory is inside the other.
+        UserError: one is no directory, or is inside the other.
     """
     state, guard = (
         path_of(chosen or str(home() / default), what).resolve()
         for chosen, default, what in ((state_dir, "hospital", "state-dir"), (site_dir, "site", "site-dir"))
     )
+    for what, folder in (("state-dir", state), ("site-dir", guard)):
+        if (kind := kind_of(folder)) not in (FOLDER, MISSING):
+            raise UserError(f"{what} {folder}: {kind}; name a folder")
     if state == guard or state in guard.parents or guard in state.parents:
         raise UserError(
             f"state-dir {state} and site-dir {guard} must not contain each other: what guards a ledger "

@@ -11,6 +11,7 @@ from typing import Any
 
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json
+from fl_ppae.paths import FILE, kind_of, path_of
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, REFUTED
 from fl_ppae.reporting.page import Cell, HtmlTable, picture, write_page
 from fl_ppae.source_label import is_loud, marked_source
@@ -65,9 +66,9 @@ _TITLES = {
 
 def find_study(name: str) -> Path | None:
     """A study's folder, by its path or by its name under the project's home; None if there is none."""
-    for path in (Path(name).expanduser(), home() / "studies" / name):
-        if (path / "study.json").is_file():
-            return path.absolute()
+    for path in (path_of(name, "STUDY"), home() / "studies" / name):
+        if kind_of(path / "study.json") == FILE:
+            return path
     return None
 
 
