@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from fl_ppae import __version__
 from fl_ppae.commands import streams
+from fl_ppae.commands.progress import displayed
 from fl_ppae.errors import UserError, printable
 
 OK, RUN_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
-        return _command(arguments.handler)(arguments)
+        with displayed():
+            return _command(arguments.handler)(arguments)
     except UserError as error:
         return _refuse(str(error))
     except OSError as error:

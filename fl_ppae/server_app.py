@@ -31,6 +31,7 @@ from fl_ppae.server.rounds import train_all_rounds
 from fl_ppae.server.session import Session, start_session
 from fl_ppae.server.uploads import learn_from_uploads
 from fl_ppae.source_label import data_label
+from fl_ppae.steps import watched_by
 
 app = ServerApp()
 
@@ -66,17 +67,19 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
         run = start_run(path, simulation)
         log(INFO, "artefacts: %s", path)
         try:
-            with run.phase("starting"):
-                session = start_session(grid, config, simulation, run, deal)
-                run.trackers = open_trackers(config, path, simulation)
-            _carry_out(session)
+            with watched_by(run):
+                with run.phase("starting"):
+                    session = start_session(grid, config, simulation, run, deal)
+                    run.trackers = open_trackers(config, path, simulation)
+                _carry_out(session)
         except BaseException as problem:
             run.update(status="failed", error=cause_of(problem))
             run.close_trackers()
             raise
-        run.update(status="completed", phase="done")
+        run.update(status="completed", phase="reporting, report.html")
     run.close_trackers()
     _write_report(session)
+    run.update(phase="done")
     log(INFO, "artefacts: %s", path)
     return path
 

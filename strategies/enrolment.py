@@ -15,6 +15,7 @@ from fl_ppae import messages
 from fl_ppae.errors import UserError
 from fl_ppae.messages import CLAIM, CONFIG, DECLINED, ENROL, HELLO
 from fl_ppae.privacy.events import Event
+from fl_ppae.steps import step
 
 WAIT_SECONDS = 120.0
 
@@ -50,6 +51,7 @@ def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
     Raises:
         UserError: a hospital did not connect in time, or two have the same index or name.
     """
+    step("waiting for the hospitals")
     deadline = time.monotonic() + wait_seconds
     members: dict[int, Member] = {}
     expected = 1
@@ -92,6 +94,7 @@ def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str
         member.node_id: RecordDict({CONFIG: ConfigRecord({"run-directory": run_directory})})
         for member in members
     }
+    step("enrolling the hospitals")
     answers = ask(grid, contents, ENROL)
     enrolments = {}
     for member in members:

@@ -15,6 +15,7 @@ import torch
 from support import SMALL, Run, simulated_nodes, write_npz
 
 from fl_ppae import client_app, server_app
+from fl_ppae.commands import progress
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import usable_cores
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
@@ -36,6 +37,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caches, runs and ledgers of a test never touch the user's."""
     monkeypatch.setenv("FL_PPAE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test reads on stderr does not depend on how long the command takes."""
+    monkeypatch.setattr(progress, "SILENCE", 3600.0)
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,12 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
-from fl_ppae.commands.output import notes, show, timed
+from fl_ppae.commands.output import notes, show
 from fl_ppae.errors import UserError, printable
 from fl_ppae.runs.stored import find_run
+from fl_ppae.steps import step
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -38,9 +40,10 @@ def command(arguments: argparse.Namespace) -> int:
         effort = replace(effort, shadows=arguments.shadows, shadow_passes=sys.maxsize)
     start = time.perf_counter()
     with limited_threads(arguments.threads):
-        audited = open_for_audit(stored, effort, timed(console), arguments.data_file)
+        audited = open_for_audit(stored, effort, partial(step, aloud=True), arguments.data_file)
         audit = run_attacks(audited, attacks, named=named, attacker=arguments.attacker)
     seconds = time.perf_counter() - start
+    step("writing the results")
     document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
     show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
     if arguments.quick:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
-from fl_ppae.commands.output import notes, show, timed, warn
+from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Chosen, choose
-from fl_ppae.commands.progress import rounds_bar
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.tables import audit_table, title
+from fl_ppae.steps import count, step
 
 if TYPE_CHECKING:
     from fl_ppae.epsilon_audit.verdicts import Finding
@@ -97,10 +95,7 @@ def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findi
     subject = Subject(
         arguments.hospital, arguments.hospitals, Deal(dataset, {name: own}, deal.seed, deal.shift_seed), plan
     )
-    with (
-        _progress("round", plan.rounds * arguments.trainings, console) as after_round,
-        warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
         # torch warns of every module whose input needs no gradient, such as images.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         found = audit_updates(
@@ -110,7 +105,7 @@ def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findi
             trainings=arguments.trainings,
             confidence=arguments.confidence,
             claim=arguments.claim,
-            after_round=after_round,
+            after_round=_counter("round", plan.rounds * arguments.trainings),
         )
     document = _described(arguments, chosen, canaries) | {
         "data_source": dataset.source.label,
@@ -138,11 +133,11 @@ def _audit_upload(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findin
     if canaries < FEWEST_CANARIES:
         raise UserError(f"--canaries {canaries}: must be at least {FEWEST_CANARIES}")
     made = []
-    count = arguments.trainings if arguments.artefact == ENCODINGS else 1
-    with _progress("upload", count, notes()) as after_upload:
-        for number in range(count):
-            made.append(upload_canaries(config, arguments.hospital, arguments.hospitals, canaries, number))
-            after_upload()
+    uploads = arguments.trainings if arguments.artefact == ENCODINGS else 1
+    after_upload = _counter("upload", uploads)
+    for number in range(uploads):
+        made.append(upload_canaries(config, arguments.hospital, arguments.hospitals, canaries, number))
+        after_upload()
     if arguments.artefact == ENCODINGS:
         finding = audit_encodings(made, arguments.confidence, config.target_delta, arguments.claim)
     else:
@@ -152,7 +147,7 @@ def _audit_upload(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findin
         "dp_scope": config.dp_scope,
         "formal": True,
         "records": canaries,
-        "trainings": count,
+        "trainings": uploads,
         "delta": config.target_delta if arguments.artefact == ENCODINGS else 0.0,
         "checks": {},
     }
@@ -240,19 +235,13 @@ def _explanation(finding: Finding, *, formal: bool, confidence: float) -> str:
     return f"Cannot tell: {found}; {claimed}, but perfect guesses would have shown only {most}."
 
 
-@contextmanager
-def _progress(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal, lines elsewhere."""
-    bar, say = rounds_bar(console), timed(console)
-    task = bar.add_task("auditing", total=total)
-    done = 0
+def _counter(what: str, total: int) -> Callable[[], None]:
+    """To be called after each of `total` parts."""
+    numbers = iter(range(1, total + 1))
 
     def after_one() -> None:
-        nonlocal done
-        done += 1
-        bar.update(task, completed=done)
-        if not console.is_terminal:
-            say(f"{what} {done}/{total}{', now the bounds' if done == total else ''}")
+        done = next(numbers)
+        count(done, total)
+        step(f"{what} {done}/{total}{', now the bounds' if done == total else ''}", aloud=True)
 
-    with bar:
-        yield after_one
+    return after_one

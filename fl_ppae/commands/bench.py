@@ -21,6 +21,7 @@ from fl_ppae.benchmarks.machine import busy, machine
 from fl_ppae.benchmarks.results import SIZES, Line, Measurement, Size
 from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.errors import UserError, did_you_mean
+from fl_ppae.steps import step
 
 # In this order: the step first, while nothing else has filled memory.
 SECTIONS = ("step", "epoch", "federation", "scale", "memory", "accountant", "startup")
@@ -40,7 +41,7 @@ def command(arguments: argparse.Namespace) -> int:
     measured: dict[str, Measurement] = {}
     with _own_home() as folder:
         for section in chosen:
-            console.print(f"measuring {section}", highlight=False)
+            step(f"measuring {section}", aloud=True)
             with contextlib.redirect_stdout(sys.stderr):
                 measured[section] = _measure(section, SIZES[arguments.size], folder)
     document = {

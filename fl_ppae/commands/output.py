@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
 from fl_ppae.commands.streams import write
 from fl_ppae.files import finite
+from fl_ppae.steps import step
 
 _WIDTH_OF_A_FILE = 140
 
@@ -38,18 +38,9 @@ def warn(console: Console, text: str) -> None:
     console.print(f"warning: {text}", style="yellow", highlight=False)
 
 
-def timed(console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line with the seconds since now."""
-    start = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[{time.monotonic() - start:4.0f} s] {text}", markup=False, highlight=False)
-
-    return say
-
-
 def show(document: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
-    """Write one JSON document, or the tables."""
+    """Write one JSON document, or the tables. Progress ends here."""
+    step("")
     if as_json:
         write(json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
         return

@@ -1,89 +1,129 @@
-"""Progress of a run, read from its run directory: a bar on a terminal, lines elsewhere."""
+"""Shows what a command is doing, so that none is silent for long: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from rich import progress as rich_progress
-from rich.console import Console
+from fl_ppae.steps import watched_by
 
-from fl_ppae.commands.output import timed
-from fl_ppae.privacy.figures import written
-from fl_ppae.runs.status import summary_so_far
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-
-def rounds_bar(console: Console) -> rich_progress.Progress:
-    """A bar of completed rounds; nothing if `console` is not a terminal."""
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("rounds"),
-        rich_progress.TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+SILENCE = 1.5
+"""Seconds without a line until there is one: 2 s with what Python takes to start."""
 
 
-class Progress:
-    """Follows one run directory; `poll` it now and then."""
+@contextlib.contextmanager
+def displayed() -> Iterator[None]:
+    """Show on stderr what is being done, from `SILENCE` seconds on.
 
-    def __init__(self, run_directory: Path, rounds: int, console: Console) -> None:
-        self._directory = run_directory
-        self._rounds = rounds
-        self._console = console
-        self._say = timed(console)
-        self._phase = "starting"
-        self._seen = 0
-        self._bar = rounds_bar(console)
-        self._task = self._bar.add_task(self._phase, total=rounds)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def poll(self) -> None:
-        """Show what is new in the run directory."""
-        for row in self._new_rounds():
-            self._bar.update(self._task, completed=int(row["round"]))
-            self._line(self._describe(row))
-        phase = str(summary_so_far(self._directory).get("phase") or self._phase)
-        if phase != self._phase:
-            self._phase = phase
-            self._bar.update(self._task, description=phase)
-            self._line(phase)
-
-    def _new_rounds(self) -> list[dict[str, str]]:
+    A terminal shows a bar. Elsewhere there is a line for each step that is worth one, and a line whenever
+    `SILENCE` seconds have passed without any.
+    """
+    display = _Display(SILENCE, bar=_can_show_a_bar())
+    with watched_by(display):
+        display.start()
         try:
-            text = (self._directory / "rounds.csv").read_text(encoding="utf-8")
-        except OSError:
-            return []
-        whole = text[: text.rfind("\n") + 1]  # the last line may be incomplete
-        rows = list(csv.DictReader(whole.splitlines()))
-        new, self._seen = rows[self._seen :], len(rows)
-        return new
+            yield
+        finally:
+            display.stop()
 
-    def _describe(self, row: dict[str, str]) -> str:
-        parts = [f"round {row['round']}/{self._rounds}", f"{row['hospitals_trained']} hospitals trained"]
-        if row["epsilon_max"]:
-            parts.append(f"epsilon max {written(row['epsilon_max'], row['epsilon_basis'])}")
-        for key in ("accuracy", "reconstruction_loss"):
-            if row[key]:
-                parts.append(f"{key.replace('_', ' ')} {float(row[key]):.4g}")
-        return ", ".join(parts)
 
-    def _line(self, text: str) -> None:
-        if not self._console.is_terminal:
-            self._say(text)
+def _can_show_a_bar() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class _Display:
+    """A watcher with a thread of its own, which speaks when nobody else does."""
+
+    def __init__(self, silence: float, *, bar: bool) -> None:
+        self._silence = silence
+        self._started = self._since = self._spoke = time.monotonic()
+        self._text = "loading"
+        self._parts: tuple[int, int] | None = None
+        self._bar = bar
+        self._shown: Progress | None = None
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        """From now on, silence is noticed."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the bar away; nothing is printed from now on."""
+        self._ended.set()
+        self._thread.join()
+        self.step("")
+
+    def step(self, text: str, *, aloud: bool = False) -> None:
+        """As `Watcher.step`."""
+        with self._lock:
+            if text == self._text:
+                return
+            self._text, self._since = text, time.monotonic()
+            if not text and self._shown is not None:
+                self._shown.stop()
+                self._shown = None
+            if aloud and not self._bar:
+                self._print(text)
+            self._refresh()
+
+    def count(self, done: int, total: int) -> None:
+        """As `Watcher.count`."""
+        with self._lock:
+            self._parts = done, total
+            self._refresh()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(max(0.02, self._spoke + self._silence - time.monotonic())):
+            with self._lock:
+                if self._text and time.monotonic() - self._spoke >= self._silence:
+                    self._speak()
+
+    def _speak(self) -> None:
+        if not self._bar:
+            self._print(f"{self._text} ({time.monotonic() - self._since:.0f} s)")
+            return
+        self._spoke = time.monotonic()
+        if self._shown is None:
+            self._shown = _new_bar()
+            self._refresh()
+
+    def _print(self, text: str) -> None:
+        now = self._spoke = time.monotonic()
+        if sys.stderr is not None:
+            # A command does not end because its progress can't be shown, as when stderr is closed or full.
+            with contextlib.suppress(OSError, ValueError):
+                print(f"[{now - self._started:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def _refresh(self) -> None:
+        if self._shown is not None:
+            done, total = self._parts or (0, None)
+            self._shown.update(self._shown.task_ids[0], description=self._text, completed=done, total=total)
+
+
+def _new_bar() -> Progress:
+    """A bar on stderr that moves by itself until it knows how many parts there are."""
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # results may go to a file
+    )
+    bar.add_task("", total=None)
+    bar.start()
+    return bar

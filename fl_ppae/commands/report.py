@@ -11,6 +11,7 @@ from rich.text import Text
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError
 from fl_ppae.runs.stored import find_run
+from fl_ppae.steps import step
 from fl_ppae.studies.report import find_study, write_study_report
 
 
@@ -19,6 +20,7 @@ def command(arguments: argparse.Namespace) -> int:
     output = _checked(arguments.output)
     study = None if arguments.run == "latest" else find_study(arguments.run)
     if study is not None:
+        step("drawing the report")
         return _show_path(write_study_report(study, output), {"study_directory": str(study)}, arguments)
     run = find_run(arguments.run)
     # Imported here: it takes seconds, and a wrong name should be reported at once.
@@ -26,7 +28,10 @@ def command(arguments: argparse.Namespace) -> int:
     from fl_ppae.reporting.run_report import write_run_report
     from fl_ppae.reporting.tables import notices
 
-    path = write_run_report(run, gather(run, arguments.data_file), output)
+    step("rebuilding the run's data")
+    evidence = gather(run, arguments.data_file)
+    step("drawing the report")
+    path = write_run_report(run, evidence, output)
     return _show_path(path, {"run_directory": str(run.path)}, arguments, notices(run))
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from fl_ppae.catalogue import PATH_KEYS
 from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Prepared, choose, prepare
-from fl_ppae.commands.progress import Progress
+from fl_ppae.commands.run_progress import RunProgress
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
 from fl_ppae.errors import UserError, printable
@@ -48,11 +48,11 @@ def command(arguments: argparse.Namespace) -> int:
     start = _check(arguments, console)
     failure: str | None = None
     try:
-        with Progress(start.run_directory, start.config.num_server_rounds, console) as progress:
-            if arguments.in_process:
-                _run_in_process(start, progress)
-            else:
-                _run_on_superlink(start, progress)
+        progress = RunProgress(start.run_directory, start.config.num_server_rounds)
+        if arguments.in_process:
+            _run_in_process(start, progress)
+        else:
+            _run_on_superlink(start, progress)
         status = summary_so_far(start.run_directory).get("status")
         if status != "completed":
             failure = f"the run ended with status {status!r}"
@@ -97,7 +97,7 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     return _Start(prepared, config, run_directory, frozenset(given))
 
 
-def _run_on_superlink(start: _Start, progress: Progress) -> None:
+def _run_on_superlink(start: _Start, progress: RunProgress) -> None:
     from fl_ppae.hardware import device_of
     from fl_ppae.simulation.superlink import Submission, run_simulation
 
@@ -109,7 +109,7 @@ def _run_on_superlink(start: _Start, progress: Progress) -> None:
     run_simulation(Submission(directory, values, hospitals, config.threads_per_hospital, gpus), progress.poll)
 
 
-def _run_in_process(start: _Start, progress: Progress) -> None:
+def _run_in_process(start: _Start, progress: RunProgress) -> None:
     from flwr.common.logger import update_console_handler
 
     from fl_ppae.simulation.in_process import run_in_process

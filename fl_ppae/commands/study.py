@@ -6,19 +6,18 @@ import argparse
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import progress
 from rich.console import Console
 
 from fl_ppae.commands.output import notes, show
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError, did_you_mean, printable
+from fl_ppae.steps import count, step
 
 if TYPE_CHECKING:
     from fl_ppae.studies.cells import CellWork, StudyCell
@@ -112,10 +111,10 @@ def _run(arguments: argparse.Namespace, study: Study, cells: Sequence[StudyCell]
         console.print(f"study: {printable(str(study.path))}", soft_wrap=True, highlight=False)
         done = len(cells) - len(left)
         console.print(f"{len(cells)} cells, {done} done earlier, {workers} workers", highlight=False)
-        with _progress(len(cells), done, workers, console) as on_outcome:
-            run_and_record(study, left, work, workers, on_outcome)
+        run_and_record(study, left, work, workers, _progress(len(cells), done, console))
     finally:
         lock.release()
+    step("comparing and drawing the results")
     document, tables = write_results(study)
     show(document, tables, as_json=arguments.json)
     wanted = {cell.name for cell in cells}
@@ -161,36 +160,21 @@ def _chosen(cells: Sequence[Any], pattern: str | None) -> list[Any]:
     return found
 
 
-@contextmanager
-def _progress(total: int, done: int, workers: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
-    """Report progress as a bar on a terminal and as lines elsewhere, with an estimate of the time left."""
+def _progress(total: int, done: int, console: Console) -> Callable[[Outcome], None]:
+    """To be called after each cell: tells how many are done, and estimates the time left."""
     started = time.monotonic()
     finished = done
-    bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("{task.fields[left]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("cells", total=total, completed=done, left="")
 
     def on_outcome(outcome: Outcome) -> None:
         nonlocal finished
         finished += 1
-        seconds = time.monotonic() - started
         # Counts cells finished since the start, so it holds for any number of workers.
-        minutes = seconds / (finished - done) * (total - finished) / 60
-        left = f"about {minutes:.0f} min left"
-        bar.update(task, completed=finished, left=left)
+        minutes = (time.monotonic() - started) / (finished - done) * (total - finished) / 60
         if outcome.error:
             console.print(f"failed: {outcome.cell.name}: {outcome.error}", style="red", highlight=False)
-        elif not console.is_terminal:
-            line = f"[{seconds:5.0f} s] {finished}/{total} {outcome.cell.name}, {left}"
-            console.print(line, markup=False, highlight=False)
+        count(finished, total)
+        step(f"{finished}/{total} {outcome.cell.name}, about {minutes:.0f} min left", aloud=True)
 
-    with bar:
-        yield on_outcome
+    count(done, total)
+    step(f"{done}/{total} cells")
+    return on_outcome

@@ -26,6 +26,7 @@ from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
 from fl_ppae.paths import os_reason
+from fl_ppae.steps import step
 
 # Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
 _FORMAT = 2
@@ -97,6 +98,7 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
         UserError: `read()` raised it, or the cache can't be written. `read` must raise no OSError.
     """
     path = _cache_path(spec, source)
+    step(f"reading {source.label}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / f".{path.name}.lock"):

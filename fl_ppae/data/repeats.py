@@ -11,6 +11,7 @@ import numpy as np
 
 from fl_ppae.data.cache import Dataset, Split
 from fl_ppae.data.npz import SPLITS
+from fl_ppae.steps import step
 
 _NAMED = 3  # classes named in a sentence
 _AT_ONCE = 4096
@@ -100,6 +101,7 @@ class Repeated:
 
 def examine(dataset: Dataset) -> Findings:
     """Count what `Findings` holds."""
+    step("looking for repeated images")
     splits: dict[str, Split] = {split: getattr(dataset, split) for split in SPLITS}
     distinct = {name: np.unique(dataset.identities[name]) for name in splits}
     names = dataset.spec.class_names

@@ -24,6 +24,7 @@ from fl_ppae.data.official import (
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import file_problem, os_reason, path_of
+from fl_ppae.steps import step
 
 PUBLISHERS = ("medmnist", "torchvision")
 
@@ -78,6 +79,7 @@ def _auto(spec: DatasetSpec, root: Path, warn: Callable[[str], None], limits: Li
 
 
 def _from_official(spec: DatasetSpec, root: Path) -> Dataset:
+    step(f"checking {spec.title}")
     found = inspect_files(spec, root)
     if found.state != "present":
         raise UserError(f"{found.detail}; move it away, or use it with data-source = file")

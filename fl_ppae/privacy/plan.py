@@ -16,6 +16,7 @@ from fl_ppae.privacy.accounting import (
 from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_noise_multiplier
 from fl_ppae.privacy.events import TRAIN_PART, Event, PoissonGaussian
 from fl_ppae.privacy.terms import Terms, UploadTerms
+from fl_ppae.steps import step
 
 HIGH_SAMPLE_RATE = 0.5
 _RATES = 64  # a mantissa is in [1/2, 1): half as many values per octave
@@ -176,7 +177,11 @@ def upload_terms(config: RunConfig) -> UploadTerms | None:
 
 def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
     """Plans for all hospitals from their numbers of records, by name. Raises as `plan_hospital`."""
-    return Plan(tuple(plan_hospital(name, count, config) for name, count in records.items()))
+    plans = []
+    for name, count in records.items():
+        step(f"planning {name}")
+        plans.append(plan_hospital(name, count, config))
+    return Plan(tuple(plans))
 
 
 def shared_noise_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:

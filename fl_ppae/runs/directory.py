@@ -61,12 +61,14 @@ _PACKAGES = ("flwr", "torch", "opacus", "dp-accounting", "ray", "numpy", "scikit
 class RunDirectory:
     """Writes a run's artefacts under `path`; `summary.json` is complete at any moment.
 
-    `seconds` is the time by phase. Times go to `timing.csv` and nowhere else, so that the tables of two runs
-    with the same seed are identical. `trackers` receive each round as it is appended.
+    `phases` are those under way, the outermost first. `seconds` is the time by phase. Times go to
+    `timing.csv` and nowhere else, so that the tables of two runs with the same seed are identical.
+    `trackers` receive each round as it is appended.
     """
 
     path: Path
     summary: dict[str, Any] = field(default_factory=dict)
+    phases: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     trackers: tuple[Tracker, ...] = ()
 
@@ -79,14 +81,27 @@ class RunDirectory:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Record the current phase, and time it."""
-        self.update(phase=name)
+        self.phases.append(name)
+        self.step("")
         start = time.perf_counter()
         try:
             yield
         finally:
+            self.phases.remove(name)
             spent = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
             self._append("timing.csv", {"phase": name, "seconds": round(spent, 3)})
+        if self.phases:
+            self.step("")
+
+    def step(self, text: str, *, aloud: bool = False) -> None:
+        """As `steps.Watcher`: `summary.json` tells the phase and the step, for whoever follows the run."""
+        self.summary["phase"] = ", ".join(filter(None, (*self.phases[-1:], text)))
+        # Not worth waiting for the disk: it only tells what is being done.
+        write_json(self.path / "summary.json", finite(self.summary), durable=False)
+
+    def count(self, done: int, total: int) -> None:
+        """As `steps.Watcher`: `rounds.csv` already tells how many rounds are done."""
 
     def append_round(self, row: Mapping[str, Any]) -> None:
         """One row of `rounds.csv`; columns without a value stay empty."""

@@ -23,6 +23,7 @@ from fl_ppae.hardware import CPU, SKLEARN, limited_threads
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.models.classifiers import as_image_shape, resnet18
 from fl_ppae.models.log_odds import log_odds
+from fl_ppae.steps import step
 
 Array = NDArray[Any]
 
@@ -32,6 +33,7 @@ LR_ITERATIONS = 200
 RESNET_STEPS = 450  # fixed, so that the time does not grow with the number of records
 RESNET_BATCH = 128
 RESNET_RATE = 3e-3
+_TOLD_EVERY = 50
 
 _NEVER = -1e4  # the score of a class without train records: probability 0
 
@@ -270,7 +272,9 @@ def _fit_resnet18(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=training.steps)
     generator = torch.Generator().manual_seed(seed)
     network.train()
-    for _ in range(training.steps):
+    for done in range(training.steps):
+        if done % _TOLD_EVERY == 0:
+            step(f"training the classifier resnet18, step {done}/{training.steps}")
         rows = torch.randint(len(x), (training.batch,), generator=generator)
         optimiser.zero_grad()
         scores = network(x[rows])

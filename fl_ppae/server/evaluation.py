@@ -20,6 +20,7 @@ from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score
+from fl_ppae.steps import step
 
 LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
 _LEAKAGE_SEED = 27_182_818  # of their choice
@@ -66,9 +67,11 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     """
     device = device_of(config.device)
     encoder = copy.deepcopy(encoder).to(device)
+    step("encoding images")
     server_split = encode(encoder, dataset.val.images)
     train = server_split if labelled.images is dataset.val.images else encode(encoder, labelled.images)
     test = encode(encoder, dataset.test.images)
+    step("fitting a probe decoder")
     loss = probe_reconstruction_loss(
         server_split,
         dataset.val.images,
@@ -123,6 +126,7 @@ def fit(
     classes = DATASETS[config.dataset].num_classes
     seed, threads = public_seed(config), server_threads()
     device = device_of(config.device)
+    step(f"training the classifier {config.classifier}")
     return fit_and_score(
         config.classifier,
         train,
@@ -143,6 +147,7 @@ def similarity_of(images: np.ndarray | Tensor, encodings: np.ndarray) -> dict[st
     Images are (N, C, H, W) in [0, 1] or (N, H, W, C) uint8. Pairs are drawn with a fixed seed: the first ones
     may all be of one class, or of one hospital.
     """
+    step("comparing encodings with images")
     rows = np.sort(np.random.default_rng(_LEAKAGE_SEED).permutation(len(images))[:LEAKAGE_IMAGES])
     report = asdict(similarity(images_to_tensor(images[rows]), torch.from_numpy(encodings[rows])))
     del report["records"]

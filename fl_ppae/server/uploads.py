@@ -26,6 +26,7 @@ from fl_ppae.server.classification import score
 from fl_ppae.server.evaluation import Measured, attack_success, fit, similarity_of
 from fl_ppae.server.noised_classifier import classifier_of, moments
 from fl_ppae.server.session import Session
+from fl_ppae.steps import step
 from strategies.encoding_upload import Refused, Request, Upload, collect
 from strategies.server_ledger import EXCLUDED
 
@@ -123,6 +124,7 @@ def _ask(
     """The encodings of `part` from every hospital that is not excluded."""
     config = session.config
     server_ledger = session.server_ledger
+    step(f"collecting the encodings of the {part} part")
     nodes = {
         name: node for name, node in session.nodes.items() if server_ledger.accounts[name].status != EXCLUDED
     }

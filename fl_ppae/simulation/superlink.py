@@ -27,6 +27,7 @@ from fl_ppae.files import home
 from fl_ppae.paths import path_of
 from fl_ppae.runs.status import RunFailed, mark_failed, one_line
 from fl_ppae.simulation import guard
+from fl_ppae.steps import step
 
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.25
@@ -133,8 +134,11 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
     log = home() / "logs" / f"{output_dir.name[-_LOG_NAME:]}.log"
     cause: str | None = "interrupted"
     try:
+        step("starting Flower's SuperLink")
         with superlink(log) as link:
+            step("starting Ray and the server")
             cause = _submit_and_follow(link, submission, on_poll)
+            step("stopping Flower and Ray")
     except RunFailed as error:
         cause = str(error)
     finally:
