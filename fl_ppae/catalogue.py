@@ -127,7 +127,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Scalar]:
 
 def _parse(pair: str) -> tuple[str, Scalar]:
     key, equals, text = (part.strip() for part in pair.partition("="))
-    if not equals:
+    if not (key and equals):
         raise UserError(f"-c {pair!r} is not key=value")
     fields = {kebab(name): field for name, field in RunConfig.model_fields.items()}
     if key not in fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Self, get_args
 from urllib.parse import urlsplit
@@ -162,5 +163,7 @@ def _one_line(error: ErrorDetails) -> str:
         choices = get_args(field.annotation)
         valid = ", ".join(repr(choice) for choice in choices)
         return f"{key} = {value!r} is unknown; valid: {valid}"
+    if isinstance(value, float) and math.isnan(value):
+        return f"{key} = nan: must be a number"
     wanted = error["msg"].removeprefix("Input should be ")
     return f"{key} = {value!r}: must be {wanted}"

@@ -6,6 +6,7 @@ device. The last digits of results do.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -21,6 +22,7 @@ from fl_ppae.errors import UserError
 
 SKLEARN = "sklearn.linear_model"  # takes seconds to import, and hospitals don't need it
 CPU = torch.device("cpu")
+_CGROUP = Path("/sys/fs/cgroup")
 _CUDA = torch.device("cuda", 0)  # Ray shows each worker its own device as number 0
 
 
@@ -60,9 +62,21 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Cores that this process may use: by its affinity, and by the quota of its container in `cgroup`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(math.ceil(quota) for quota in _quotas(cgroup))])
+
+
+def _quotas(cgroup: Path) -> Iterator[float]:
+    """The quota of CPU time, in cores, of version 2 or 1 of control groups; none if nothing is limited."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((cgroup / name).read_text(encoding="ascii") for name in names).split()
+            if int(quota) > 0:  # "max" or -1: no limit
+                yield int(quota) / int(period)
+        except (OSError, ValueError):
+            continue
 
 
 def processor_name() -> str:

@@ -110,6 +110,7 @@ def test_overrides_take_the_types_of_their_keys() -> None:
     ("pair", "words"),
     [
         ("seed", "not key=value"),
+        ("=5", "not key=value"),
         ("sed=1", "did you mean 'seed'"),
         ("seed=1.5", "seed = '1.5': must be a whole number"),
         ("target-epsilon=low", "must be a number"),

@@ -16,7 +16,7 @@ from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.records import HospitalRecords, ResidentRecords, resident
-from fl_ppae.hardware import CPU, device_of, exact_float32
+from fl_ppae.hardware import CPU, device_of, exact_float32, usable_cores
 from fl_ppae.hospital.ceilings import limits_of, refusal
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.training import TrainingTerms, train_round
@@ -30,6 +30,7 @@ from fl_ppae.privacy.per_sample import PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.server.classification import ResnetTraining, fit_and_score
+from fl_ppae.simulation import superlink
 from fl_ppae.simulation.superlink import Submission, _federation
 
 IMAGE = (3, 12, 12)
@@ -84,8 +85,39 @@ def test_a_hospital_without_the_device_declines() -> None:
 
 
 def test_ray_reserves_a_share_of_a_gpu_only_if_one_is_used() -> None:
-    assert _federation(Submission(Path(), {}, 7, 1)) == "num-supernodes=7 client-resources-num-cpus=1"
+    expected = f"num-supernodes=7 client-resources-num-cpus=1 init-args-num-cpus={usable_cores()}"
+    assert _federation(Submission(Path(), {}, 7, 1)) == expected
     assert _federation(Submission(Path(), {}, 7, 1, 0.25)).endswith(" client-resources-num-gpus=0.250000")
+
+
+def test_no_hospital_asks_for_more_cores_than_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, "usable_cores", lambda: 2)  # of a machine that has more
+    for threads, asked in ((1, 1), (2, 2), (64, 2)):
+        told = _federation(Submission(Path(), {}, 7, threads))
+        assert told == f"num-supernodes=7 client-resources-num-cpus={asked} init-args-num-cpus=2"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "1600000 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu.max": "\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_container_s_quota_of_cpu_time_counts(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER, RunConfig
@@ -19,6 +19,7 @@ from fl_ppae.privacy.terms import Terms, UploadTerms
 from fl_ppae.steps import step
 
 HIGH_SAMPLE_RATE = 0.5
+_NAMED = 3  # hospitals named in a warning
 _RATES = 64  # a mantissa is in [1/2, 1): half as many values per octave
 
 
@@ -77,8 +78,17 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """All hospitals' warnings."""
-        return tuple(f"{plan.name}: {warning}" for plan in self.hospitals for warning in plan.warnings)
+        """All hospitals' warnings; one that several have is told once, with the names of some of them."""
+        warned: dict[str, list[str]] = {}
+        for plan in self.hospitals:
+            for warning in plan.warnings:
+                warned.setdefault(warning, []).append(plan.name)
+        return tuple(f"{_named(names)}: {warning}" for warning, names in warned.items())
+
+
+def _named(hospitals: Sequence[str]) -> str:
+    more = f" and {len(hospitals) - _NAMED} more" if len(hospitals) > _NAMED else ""
+    return ", ".join(hospitals[:_NAMED]) + more
 
 
 def sample_rate(records: int, batch_size: int) -> float:

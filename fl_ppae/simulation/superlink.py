@@ -24,12 +24,15 @@ from pathlib import Path
 
 from fl_ppae.config import Scalar
 from fl_ppae.files import home
+from fl_ppae.hardware import usable_cores
 from fl_ppae.paths import path_of
 from fl_ppae.runs.status import RunFailed, mark_failed, one_line
 from fl_ppae.simulation import guard
 from fl_ppae.steps import step
 
-_START_SECONDS = 60.0
+_START_SECONDS = 60.0  # of the SuperLink
+_SERVER_SECONDS = 300.0  # of Ray and the server, which then makes the run directory
+_ANSWER_SECONDS = 60.0  # of a command to the SuperLink
 _POLL_SECONDS = 0.25
 _LOG_NAME = 60  # letters of a run directory's name: with four bytes each, still a name that a file may have
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -69,14 +72,18 @@ class SuperLink:
     log: Path
 
     def flwr(self, *arguments: str) -> str:
-        """Standard output of a `flwr` command against this SuperLink."""
-        done = subprocess.run(
-            [_script("flwr"), *arguments],
-            env=dict(self.environment),
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        """Standard output of a `flwr` command against this SuperLink; empty if it does not answer."""
+        try:
+            done = subprocess.run(
+                [_script("flwr"), *arguments],
+                env=dict(self.environment),
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
+                timeout=_ANSWER_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return ""
         return done.stdout
 
 
@@ -88,7 +95,10 @@ def superlink(log: Path) -> Iterator[SuperLink]:
         RunFailed: it doesn't start.
     """
     # Ray's sockets are under this folder, and the path of a socket must stay below about 100 characters.
-    scratch = Path(tempfile.mkdtemp(prefix="fl-ppae-", dir="/tmp"))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix="fl-ppae-", dir="/tmp"))
+    except OSError as error:
+        raise RunFailed(f"Ray needs a folder in /tmp, which can't be written: {error.strerror}") from None
     mark = uuid.uuid4().hex
     watcher = guard.start(mark, str(scratch))
     process: subprocess.Popen[bytes] | None = None
@@ -162,13 +172,17 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
         submitted = subprocess.Popen(
             command, env=dict(link.environment), stdout=output, stderr=output, start_new_session=True
         )
+    deadline = time.monotonic() + _SERVER_SECONDS
     while submitted.poll() is None:
         on_poll()
+        if time.monotonic() > deadline and not (submission.output_dir / "summary.json").exists():
+            submitted.terminate()
+            raise RunFailed(f"Ray and the server did not start within {_SERVER_SECONDS:g} s")
         time.sleep(_POLL_SECONDS)
     on_poll()
     if submitted.returncode != 0:
         return _last_error(link.log)
-    return _outcome(link)
+    return _outcome(link, on_poll)
 
 
 def without_mark(directory: Path, scratch: Path) -> Path:
@@ -183,18 +197,29 @@ def without_mark(directory: Path, scratch: Path) -> Path:
 
 def _federation(submission: Submission) -> str:
     """How many nodes there are, and what Ray reserves for each."""
-    # A hospital that asks for more CPUs than there are never starts.
-    cpus = min(submission.threads, os.cpu_count() or 1)
+    # Ray is told the number of cores: it counts those of the machine, not those that this process may use.
+    cores = usable_cores()
+    # A hospital that asks for more than there are never starts.
+    cpus = min(submission.threads, cores)
     federation = f"num-supernodes={submission.hospitals} client-resources-num-cpus={cpus}"
+    federation += f" init-args-num-cpus={cores}"
     return federation + (f" client-resources-num-gpus={submission.gpus:.6f}" if submission.gpus else "")
 
 
-def _outcome(link: SuperLink) -> str | None:
-    """Wait until the SuperLink reports its only run as finished; returns why it failed, or None."""
+def _outcome(link: SuperLink, on_poll: Callable[[], None]) -> str | None:
+    """Wait until the SuperLink reports its only run as finished; returns why it failed, or None.
+
+    Raises:
+        RunFailed: the SuperLink runs and does not answer.
+    """
+    answered = time.monotonic()
     while link.process.poll() is None:
+        on_poll()
+        if time.monotonic() - answered > _ANSWER_SECONDS:
+            raise RunFailed(f"the SuperLink did not say within {_ANSWER_SECONDS:g} s how the run ended")
         with contextlib.suppress(json.JSONDecodeError, LookupError):
             run = json.loads(link.flwr("list", "--format", "json"))["runs"][0]
-            status = str(run["status"])
+            status, answered = str(run["status"]), time.monotonic()
             if status == "finished:completed":
                 return None
             if status.startswith("finished"):

@@ -134,6 +134,8 @@ def test_a_budget_too_small_for_one_round_plans_none() -> None:
 def test_a_high_sample_rate_is_a_warning_that_names_the_hospital() -> None:
     plan = make_plan(config_of(noise_multiplier=8.0), {"small": 60, "large": 400})
     assert [warning.split(":")[0] for warning in plan.warnings] == ["small"]
+    many = make_plan(config_of(noise_multiplier=8.0), {f"h{number}": 60 for number in range(99)})
+    assert [warning.split(":")[0] for warning in many.warnings] == ["h0, h1, h2 and 96 more"]
     assert "sample rate 0.84" in plan.warnings[0]
 
 

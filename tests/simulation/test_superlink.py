@@ -1,10 +1,13 @@
 """A SuperLink for one run: failures are explained, and no process is left."""
 
 import codecs
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,7 +15,7 @@ import pytest
 
 from fl_ppae.runs.status import RunFailed, mark_failed
 from fl_ppae.simulation import superlink
-from fl_ppae.simulation.superlink import Submission, run_simulation, without_mark
+from fl_ppae.simulation.superlink import Submission, SuperLink, run_simulation, without_mark
 
 pytestmark = pytest.mark.xdist_group("superlink")
 
@@ -51,7 +54,7 @@ seed = 0
 RUN = """
 import sys
 from pathlib import Path
-from fl_ppae.simulation.superlink import Submission, run_simulation
+from fl_ppae.simulation.superlink import Submission, SuperLink, run_simulation
 run_simulation(Submission(Path(sys.argv[1]), {"output-dir": sys.argv[2], "seed": 600}, 3, 1), lambda: None)
 """
 
@@ -129,6 +132,54 @@ def test_a_refused_submission_is_explained(tmp_path: Path) -> None:
     assert superlink._last_error(log) == "ERROR : the port is taken"
     log.write_text("")
     assert superlink._last_error(log) == "no reason was given"
+
+
+@pytest.fixture
+def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]:
+    """A SuperLink that lives and does nothing, with a `flwr` that never ends."""
+    (tmp_path / "flwr").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "flwr").chmod(0o755)
+    monkeypatch.setattr(superlink, "_script", lambda name: str(tmp_path / name))
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield SuperLink(process, os.environ, tmp_path, tmp_path / "log")
+        process.kill()
+
+
+def test_a_server_that_never_starts_ends_the_run(
+    link: SuperLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "_SERVER_SECONDS", 0.5)
+    submission = Submission(tmp_path, {"output-dir": str(tmp_path / "run")}, 3, 1)
+    with pytest.raises(RunFailed, match=r"Ray and the server did not start within 0\.5 s"):
+        superlink._submit_and_follow(link, submission, lambda: None)
+
+
+def test_a_server_that_has_started_is_given_its_time(
+    link: SuperLink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "_SERVER_SECONDS", 0.5)
+    (tmp_path / "flwr").write_text("#!/bin/sh\nsleep 1.5\nexit 3\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    submission = Submission(tmp_path, {"output-dir": str(tmp_path / "run")}, 3, 1)
+    assert superlink._submit_and_follow(link, submission, lambda: None) == "no reason was given"
+
+
+def test_a_superlink_that_does_not_answer_ends_the_run(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "_ANSWER_SECONDS", 0.5)
+    with pytest.raises(RunFailed, match=r"did not say within 0\.5 s how the run ended"):
+        superlink._outcome(link, lambda: None)
+
+
+def test_a_full_tmp_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(**_: str) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(superlink.tempfile, "mkdtemp", full)
+    with pytest.raises(RunFailed, match="/tmp, which can't be written: No space"):
+        superlink.superlink(tmp_path / "log").__enter__()
 
 
 def test_flower_reads_back_the_values_it_is_given(tmp_path: Path) -> None:
