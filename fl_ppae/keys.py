@@ -100,7 +100,9 @@ class Keys(BaseModel):
     target_epsilon: float = Field(
         8.0, gt=0, le=1e3, description="each hospital's budget for encoder updates over all rounds"
     )
-    target_delta: float = Field(1e-5, gt=0, lt=1, description="must be below 1 / records of every hospital")
+    target_delta: float = Field(
+        1e-5, ge=1e-12, lt=1, description="must be below 1 / records of every hospital"
+    )
     noise_multiplier: float = Field(
         0.0,
         ge=0,

@@ -17,7 +17,8 @@ from fl_ppae.messages import CLAIM, CONFIG, DECLINED, ENROL, HELLO
 from fl_ppae.privacy.events import Event
 from fl_ppae.steps import step
 
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 120.0  # until the last hospital has connected
+_ANSWER_SECONDS = 600.0  # on a busy machine a hospital takes minutes to start
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,10 @@ def ask(grid: Grid, contents: dict[int, RecordDict], kind: str) -> dict[int, Con
         Message(content, dst_node_id=node_id, message_type=kind) for node_id, content in contents.items()
     ]
     claims = {}
-    for reply in grid.send_and_receive(questions, timeout=WAIT_SECONDS):
+    for reply in grid.send_and_receive(questions, timeout=_ANSWER_SECONDS):
         if reply.has_error():
             raise UserError(f"a hospital could not answer {kind}: {reply.error.reason}")
         claims[reply.metadata.src_node_id] = reply.content.config_records[CLAIM]
     if missing := sorted(contents.keys() - claims.keys()):
-        raise UserError(f"no answer to {kind} from nodes {missing} within {WAIT_SECONDS:.0f} s")
+        raise UserError(f"no answer to {kind} from nodes {missing} within {_ANSWER_SECONDS:.0f} s")
     return claims

@@ -54,6 +54,7 @@ _PRV_ERROR, _PRV_RELATIVE_ERROR = 1e-3, 2e-3  # allowed for in its grid
 _INTERVAL = 5e-4  # of PLD's grid, rounded pessimistically; at epsilon 8 a fifth of it gains 0.0005
 _FEWEST_CELLS, _MOST_CELLS = 4_000, 16_000  # of PLD's grid, below epsilon or the largest loss of a step
 _MOST_CELLS_OF_ENCODINGS = 64_000
+_FAR = 2_000.0  # an epsilon above every budget, whose exact value would take minutes
 _ORDERS = [*range(2, 65), 96, 128, 256]  # integer orders have a short formula, others a slow series
 _ADD_OR_REMOVE, _REPLACE = NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE
 
@@ -150,14 +151,24 @@ def _part(event: Event) -> str:
 
 @lru_cache(maxsize=4096)
 def prv(merged: Merged, delta: float) -> float:
-    """PRV's estimate for these updates, add or remove one record; 0 for none."""
+    """PRV's estimate for these updates, add or remove one record; 0 for none.
+
+    Where PRV's arithmetic fails, for a tiny delta, and above `_FAR`, it is the Renyi bound, which is larger.
+    """
     if not merged:
         return 0.0
+    bound = renyi_bound(merged, delta)
+    if bound > _FAR:
+        return bound + SAMPLER_EPSILON
     accountant = _CachedDomainPRV()
     accountant.history = list(merged)
-    error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * renyi_bound(merged, delta))
+    error = max(_PRV_ERROR, _PRV_RELATIVE_ERROR * bound)
     with np.errstate(divide="ignore"):  # Opacus takes the logarithm of 0 where a batch holds every record
-        return float(accountant.get_epsilon(delta, eps_error=error)) - error + SAMPLER_EPSILON
+        try:
+            found = float(accountant.get_epsilon(delta, eps_error=error)) - error
+        except (ValueError, RuntimeError):  # delta is below what its sums of float64 can tell from 0
+            found = bound
+    return found + SAMPLER_EPSILON
 
 
 class _CachedDomainPRV(PRVAccountant):
@@ -230,9 +241,15 @@ def _largest_loss(sigma: float, rate: float) -> float:
 
 @lru_cache(maxsize=4096)
 def pld(merged: Merged, delta: float) -> float:
-    """PLD's upper bound for these updates, add or remove one record; 0 for none."""
+    """PLD's upper bound for these updates, add or remove one record; 0 for none.
+
+    Above `_FAR` it is the Renyi bound, which is larger.
+    """
     if not merged:
         return 0.0
+    bound = renyi_bound(merged, delta)
+    if bound > _FAR:
+        return bound + SAMPLER_EPSILON
     interval = _interval(merged, delta)
     parts = [_steps(*part, _ADD_OR_REMOVE, interval) for part in merged]
     return _composed(parts, delta) + SAMPLER_EPSILON

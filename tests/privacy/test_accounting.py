@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Callable
 
 import pytest
@@ -199,3 +200,19 @@ def test_epsilon_is_known_at_a_large_delta_too(delta: float) -> None:
     large, small = (replace_one_epsilon(events, at) for at in (delta, 1e-3))
     assert 0 <= large < small
     assert 0 <= epsilon(events, delta).pld < epsilon(events, 1e-3).pld
+
+
+@pytest.mark.parametrize("steps", [1, 100, 10_000])
+def test_a_smaller_delta_never_costs_less_however_small(steps: int) -> None:
+    events = [PoissonGaussian(4.0, 0.00033, steps, 1)]
+    costs = [epsilon(events, delta).spent for delta in (1e-9, 1e-12, 1.13e-18, 1.1e-18, 1e-30, 1e-300)]
+    assert costs == sorted(costs)
+    assert costs[0] > 0
+
+
+def test_what_spends_any_budget_is_priced_at_once_and_not_too_low() -> None:
+    start = time.process_time()
+    found = epsilon([PoissonGaussian(0.2, 1.0, 10_000_000, 1)], 1e-5).spent
+    assert time.process_time() - start < 20
+    mu_squared = 10_000_000 / 0.2**2  # of the Gaussian mechanism that all steps together are
+    assert mu_squared / 2 < found < math.inf
