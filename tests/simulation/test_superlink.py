@@ -139,6 +139,7 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]
     """A SuperLink that lives and does nothing, with a `flwr` that never ends."""
     (tmp_path / "flwr").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "flwr").chmod(0o755)
+    (tmp_path / "pyproject.toml").write_text(TABLE)
     monkeypatch.setattr(superlink, "_script", lambda name: str(tmp_path / name))
     with subprocess.Popen(["sleep", "60"]) as process:
         yield SuperLink(process, os.environ, tmp_path, tmp_path / "log")
