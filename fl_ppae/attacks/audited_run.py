@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fl_ppae.adversary import used_records
 from fl_ppae.attacks.noised_release import NoisedRelease, noised_release
@@ -217,7 +218,7 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
         return None
     encoder = autoencoder_of(config).encoder
     try:
-        encoder.load_state_dict(read_tensors(path))
+        encoder.load_state_dict(_weights(path))
     except RuntimeError:
         raise UserError(f"{path} is not an encoder of autoencoder = {config.autoencoder}") from None
     return frozen(encoder)
@@ -228,9 +229,16 @@ def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
         return None
     classes = DATASETS[config.dataset].num_classes
     try:
-        return restore_classifier(config.classifier, read_tensors(path), classes)
+        return restore_classifier(config.classifier, _weights(path), classes)
     except (RuntimeError, KeyError):
         raise UserError(f"{path} is not a classifier = {config.classifier}") from None
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    tensors = read_tensors(path)
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise UserError(f"{path} holds numbers that are not finite: no attack on it would mean anything")
+    return tensors
 
 
 def frozen(encoder: nn.Module) -> nn.Module:

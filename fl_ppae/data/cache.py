@@ -85,6 +85,10 @@ class Dataset:
     path: Path
 
 
+# Any other OSError, such as too many open files, says nothing about the cache.
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
 class _DamagedError(Exception):
     """A cache that must not be used; the message says why."""
 
@@ -95,7 +99,7 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
     Safe to call from several processes at once: one makes the cache, the others wait.
 
     Raises:
-        UserError: `read()` raised it, or the cache can't be written. `read` must raise no OSError.
+        UserError: `read()` raised it, or the cache can't be read or written. `read` must raise no OSError.
     """
     path = _cache_path(spec, source)
     step(f"reading {source.label}")
@@ -112,8 +116,8 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
             return _open(path, checksums=False)
     except OSError as error:
         raise UserError(
-            f"{path}: the data cache can't be written ({os_reason(error)}); "
-            "set FL_PPAE_HOME to a writable folder with room"
+            f"{path}: the data cache can't be read or written ({os_reason(error)}); "
+            "FL_PPAE_HOME should be a writable folder with room"
         ) from None
 
 
@@ -121,12 +125,14 @@ def open_cache(path: Path) -> Dataset:
     """Map the cache at `path`, a `Dataset.path`. Takes milliseconds: checks sizes but no checksums.
 
     Raises:
-        UserError: the cache is missing, incomplete or damaged.
+        UserError: the cache is missing, incomplete, damaged or unreadable.
     """
     try:
         return _open(path, checksums=False)
     except _DamagedError as error:
         raise UserError(f"{path}: damaged data cache ({error}); delete the folder and start again") from None
+    except OSError as error:
+        raise UserError(f"{path}: the data cache can't be read ({os_reason(error)})") from None
 
 
 def _cache_path(spec: DatasetSpec, source: DataSource) -> Path:
@@ -175,7 +181,7 @@ def _open(path: Path, checksums: bool) -> Dataset:
             raise _DamagedError(f"format {meta['format']}, not {_FORMAT}")
         splits = {split: _map_split(path, split, spec, counts[split]) for split in SPLITS}
         numbers = {split: _map_integers(path, split, "identities", counts[split]) for split in SPLITS}
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (*_GONE, EOFError, ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{type(error).__name__}: {error}") from None
     if checksums:
         for name, expected in crc32.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attacks.audits import TINY, opened
+from safetensors.torch import load_file, save_file
 from support import Run, write_npz
 
 from fl_ppae.attacks.audited_run import open_for_audit
@@ -32,6 +33,18 @@ def test_data_that_has_moved_is_found(federate: Callable[..., Run], data_file: P
     moved = data_file.rename(tmp_path / "elsewhere.npz")
     stored = open_run(run.path)
     assert len(open_for_audit(stored, TINY, lambda _: None, str(moved)).dataset.test) == 60
+
+
+@pytest.mark.parametrize("name", ["encoder", "classifier"])
+def test_a_network_with_numbers_that_are_not_finite_is_refused(federate: Callable[..., Run], name: str):
+    run = federate("run")
+    opened(run)
+    path = run.path / f"{name}.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values()))[0] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(UserError, match=f"{name}.safetensors holds numbers that are not finite"):
+        opened(run)
 
 
 def test_another_partition_than_the_runs_is_refused(federate: Callable[..., Run]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -155,3 +156,18 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
     digest = checksums.file_md5(path)
     monkeypatch.setattr(hashlib, "file_digest", lambda *_: never())
     assert checksums.file_md5(path) == digest
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO])
+def test_a_cache_that_can_not_be_opened_now_is_kept(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = obtain(BLOOD, SOURCE, flat)
+
+    def refuses(*_: object, **__: object) -> np.ndarray:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "load", refuses)
+    for open_it in (lambda: obtain(BLOOD, SOURCE, never), lambda: open_cache(made.path)):
+        with pytest.raises(UserError, match="data cache can't be read"):
+            open_it()
+    monkeypatch.undo()
+    assert open_cache(made.path).path == made.path
