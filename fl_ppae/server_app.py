@@ -14,7 +14,7 @@ from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal
-from fl_ppae.errors import UserError
+from fl_ppae.errors import UserError, printable
 from fl_ppae.models.build import autoencoder_of, encoding_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.reporting.evidence import gather_from
@@ -65,7 +65,7 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     claim(path)
     with held(path):
         run = start_run(path, simulation)
-        log(INFO, "artefacts: %s", path)
+        log(INFO, "artefacts: %s", printable(str(path)))
         try:
             with watched_by(run):
                 with run.phase("starting"):
@@ -80,7 +80,7 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     run.close_trackers()
     _write_report(session)
     run.update(phase="done")
-    log(INFO, "artefacts: %s", path)
+    log(INFO, "artefacts: %s", printable(str(path)))
     return path
 
 

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.common.logger import log
 
-from fl_ppae.errors import PublicMistake, UserError
+from fl_ppae.errors import PublicMistake, UserError, printable
 from fl_ppae.files import home
 from fl_ppae.hospital.node_keys import NodeConfig
 from fl_ppae.hospital.simulated import directory_of
@@ -32,7 +32,7 @@ def failure(message: Message, node: NodeConfig, problem: Exception) -> Message:
     path = _log_path(message, node)
     if path is not None:
         _append(path, problem)
-    log(ERROR, "%s (%s has the traceback)", _in_one_line(problem), path or "no log")
+    log(ERROR, "%s (%s has the traceback)", _in_one_line(problem), printable(str(path or "no log")))
     public = "data-file" not in node or isinstance(problem, PublicMistake)
     text = reason_text(_in_one_line(problem)) if public else FAILED
     return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, text), reply_to=message)
@@ -54,11 +54,12 @@ def _append(path: Path, problem: Exception) -> None:
     lines = traceback.format_exception(problem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("".join([f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n", *lines, "\n"]))
     except OSError as unwritten:  # a full disk must not make this failure another one
-        log(ERROR, "%s can't be written: %s", path, unwritten)
+        log(ERROR, "%s can't be written: %s", printable(str(path)), unwritten)
 
 
 def _in_one_line(problem: Exception) -> str:
-    return str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
+    text = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
+    return printable(" ".join(text.split()))

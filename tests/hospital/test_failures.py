@@ -82,6 +82,14 @@ def test_a_log_that_cannot_be_written_changes_nothing(
     assert reply.error.reason == FAILED
 
 
+def test_a_cause_that_is_not_utf8_is_logged_and_still_answered(
+    hospital: AskedHospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_app, "train_round", raising(RuntimeError("Universit\udce9.npz")))
+    reply = hospital.ask(TRAIN, hospital.honest(TRAIN))
+    check_tells_nothing(reply, hospital.state / "errors.log", r"Universit\udce9.npz")
+
+
 def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
     """Its text depends on the configuration and on the number of records, which is public."""
     small = AskedHospital(tmp_path / "small", min_records=1000)
