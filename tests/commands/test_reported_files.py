@@ -10,6 +10,7 @@ import resource
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from commands.command_line import run
 from data.npz_files import forged
 from support import write_npz
 
-from fl_ppae import cli
+from fl_ppae import cli, server_app
+from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.paths import path_of
+from fl_ppae.server import evaluation as server_evaluation
 
 KEYS = {
     "data-source": "file",
@@ -237,8 +240,12 @@ def test_what_stdout_cannot_encode_is_printed_as_an_escape(
 
 
 def test_names_that_are_not_utf8_work_from_the_simulation_to_the_report(
-    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = partial(probe_reconstruction_loss, steps=5)
+    monkeypatch.setattr(server_evaluation, "probe_reconstruction_loss", quick)
+    logged: list[str] = []
+    monkeypatch.setattr(server_app, "log", lambda _level, text, *values: logged.append(text % values))
     simulation = tmp_path / "mine\udce9"
     simulation.mkdir()
     (simulation / "pyproject.toml").write_text(SIMULATION)
@@ -247,6 +254,9 @@ def test_names_that_are_not_utf8_work_from_the_simulation_to_the_report(
     given = ["--hospitals", "2", "--in-process", *words(data_file=file, output_dir=output)]
     assert run("run", str(simulation), *given, "--json") == cli.OK
     assert json.loads(capsys.readouterr().out)["summary"]["status"] == "completed"
+
+    assert "artefacts: " in logged[0]
+    "".join(logged).encode()  # Flower sends its log in messages, which take nothing but UTF-8
 
     for artefact in ("config.json", "summary.json", "privacy_card.md", "report.html"):
         assert r"Universit\xe9.npz" in (output / artefact).read_text(encoding="utf-8").replace("\\\\", "\\")
