@@ -8,8 +8,8 @@ made from configuration, ceilings, ledger and the request itself. An exception n
 
 from __future__ import annotations
 
-import copy
 import math
+from dataclasses import astuple
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,6 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from fl_ppae import message_arrays, messages
-from fl_ppae.adversary import FREE_RIDER, behaviour_of, update_to_send
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
@@ -30,9 +29,8 @@ from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.own_repeats import log_repeats
 from fl_ppae.hospital.requests import asked, text_in, train_request, upload_request
 from fl_ppae.hospital.site import Hospital, open_hospital
-from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.terms import over_budget, over_limit, terms_of
-from fl_ppae.hospital.training import round_terms, train_round
+from fl_ppae.hospital.updates import make_update
 from fl_ppae.hospital.upload import Releasing, release
 from fl_ppae.messages import (
     ARRAYS,
@@ -123,36 +121,19 @@ def train(message: Message, context: Context) -> Message:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
-    with limited_threads(config.threads_per_hospital):
-        model, moments = resumed_model(config, run, saved, request.encoder)
-        shared = OBJECTIVES[config.objective].shared(model)
-        received = copy.deepcopy(shared.state_dict())
-        # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
-        draw = len(priced(ledger.events)) if priced(costs) else request.server_round
-        drawn = _streams(hospital.identity, config, draw)
-        behaviour = behaviour_of(config, hospital.identity.index)
-        if behaviour != FREE_RIDER:
-            terms = round_terms(ledger.terms, config)
-            moments, diagnostics = train_round(model, hospital.train, terms, drawn, moments)
-    state = TrainingState(
-        run,
-        request.server_round,
-        model.encoder.state_dict(),
-        model.partner.state_dict(),
-        moments,
-    )
-    with hospital.state.lock():
-        hospital.state.save_training(state)
+    # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
+    draw = len(priced(ledger.events)) if priced(costs) else request.server_round
+    drawn = _streams(hospital.identity, config, draw)
+    update = make_update(hospital, config, ledger.terms, request, saved, drawn)
+    if update.kept is not None:
+        with hospital.state.lock():
+            hospital.state.save_training(update.kept)
     metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
-    if config.diagnostics:
-        values = (diagnostics.loss, diagnostics.clipped_fraction, diagnostics.signal_to_noise)
-        for key, value in zip(messages.DIAGNOSTICS, values, strict=True):
-            metrics[key] = value
-    claim = _train_claim(hospital.identity, ledger, TRAINED, "")
-    content: Content = {CLAIM: claim, METRICS: metrics}
+    if config.diagnostics and update.diagnostics is not None:
+        metrics.update(zip(messages.DIAGNOSTICS, astuple(update.diagnostics), strict=True))
+    content: Content = {CLAIM: _train_claim(hospital.identity, ledger, TRAINED, ""), METRICS: metrics}
     if config.shares_updates:
-        sent = update_to_send(behaviour, received, shared.state_dict(), drawn.noise)
-        content[ARRAYS] = message_arrays.to_arrays(sent)
+        content[ARRAYS] = message_arrays.to_arrays(update.sent)
     return messages.reply(message, content)
 
 
@@ -274,7 +255,7 @@ def _upload_claim(
 def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
-        encoder=update_shapes_of(config),
+        update=update_shapes_of(config),
         encoding=released_shape_of(config),
         shares_updates=config.shares_updates,
         shares_encodings=config.shares_encodings,

@@ -5,6 +5,7 @@
 | `query.hello` | nothing | its name, index, the federation's size |
 | `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, claim |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
+| `train`, `local-steps = 1` | encoder arrays (and head), round | their noised mean gradient, the same |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 

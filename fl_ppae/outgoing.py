@@ -43,11 +43,11 @@ class Outgoing:
     """What one hospital may send under its run.
 
     Attributes:
-        encoder: shapes of the encoder's arrays.
+        update: shapes of an update's arrays: the encoder's, in some runs with the head's.
         encoding: shape of one encoding as it is sent.
     """
 
-    encoder: Shapes
+    update: Shapes
     encoding: tuple[int, ...]
     shares_updates: bool
     shares_encodings: bool
@@ -79,7 +79,7 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
         _check_metrics(metrics, {RECORDS, *DIAGNOSTICS} if allowed.diagnostics else {RECORDS})
     for arrays in content.array_records.values():
         if message_type == TRAIN:
-            _check_update(arrays, allowed.encoder)
+            _check_update(arrays, allowed.update)
         else:
             _check_chunk(arrays, allowed.encoding)
 
@@ -142,10 +142,10 @@ def _check_metrics(metrics: MetricRecord, permitted: set[str]) -> None:
             raise Leak(f"metric {key} may leave a hospital as one finite number only")
 
 
-def _check_update(arrays: ArrayRecord, encoder: Shapes) -> None:
-    if set(arrays) != set(encoder):
-        raise Leak(f"only the encoder's arrays may leave, not {sorted(arrays)}")
-    for name, shape in encoder.items():
+def _check_update(arrays: ArrayRecord, update: Shapes) -> None:
+    if set(arrays) != set(update):
+        raise Leak(f"an update holds the arrays {sorted(update)}, not {sorted(arrays)}")
+    for name, shape in update.items():
         _numbers(arrays[name], name, np.float32, shape)
 
 
@@ -164,4 +164,4 @@ def _numbers(array: Array, name: str, dtype: type[np.generic], shape: tuple[int,
     try:
         return read_npy(array, dtype, shape)
     except ValueError as error:
-        raise Leak(f"array {name} may not leave the hospital: it {error}; only the encoder's may") from None
+        raise Leak(f"array {name} may not leave the hospital: it {error}") from None

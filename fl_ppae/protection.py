@@ -87,10 +87,14 @@ def check_quorum(keys: Keys, hospitals: int) -> None:
         quorum_of(keys, hospitals)
 
 
+def shares_head(keys: Keys) -> bool:
+    """True if the server learns a task head too: its gradient is in the noised sum of a one-step round."""
+    return bool(keys.local_steps) and keys.objective == "task" and keys.dp_scope == _TOGETHER
+
+
 def not_there_yet(keys: Keys) -> str:
     """Which value of a key can be planned but not run yet, and what works; empty if there is none."""
     for key, value, works in (
-        ("local-steps", keys.local_steps, 0),
         ("protection", keys.protection, "none"),
         ("noise", keys.noise, "own"),
     ):

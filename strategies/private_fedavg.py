@@ -1,4 +1,4 @@
-"""Federated averaging (arXiv:1602.05629) of encoders, with a server ledger."""
+"""Federated averaging (arXiv:1602.05629) of encoders or of gradients, with a server ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from logging import INFO, WARNING
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
@@ -16,6 +17,7 @@ from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine, too_few
 from strategies.server_ledger import ServerLedger
+from strategies.server_optimiser import ServerAdam
 
 ReportFn = Callable[[RoundReport], None]
 
@@ -26,11 +28,13 @@ class PrivateFedAvg(FedAvg):
     Args:
         nodes: Flower node ids by hospital name, in the order of the hospitals' index.
         server_ledger: what each hospital was charged; decides who is asked.
-        shapes: of the encoder's arrays. A hospital whose update has other shapes is excluded.
+        shapes: of an update's arrays. A hospital whose update has other shapes is excluded.
         shares_updates: False if hospitals train alone; no arrays are then expected or kept.
         aggregation: "average", weighted by records, or a rule from `robust`.
         diagnostics: True to collect hospitals' un-noised statistics and their loss after each round.
         report: called once per round with each hospital's result.
+        optimiser: None if updates are encoders, whose combination is the next encoder; if they are gradients,
+            what steps on their combination.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class PrivateFedAvg(FedAvg):
         diagnostics: bool,
         report: ReportFn,
         aggregation: str = AVERAGE,
+        optimiser: ServerAdam | None = None,
     ) -> None:
         super().__init__(fraction_evaluate=1.0 if diagnostics else 0.0, min_available_nodes=1)
         self.diagnostics = diagnostics
@@ -52,11 +57,14 @@ class PrivateFedAvg(FedAvg):
         self.shares_updates = shares_updates
         self.report = report
         self.aggregation = aggregation
+        self.optimiser = optimiser
+        self._sent = ArrayRecord()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every active hospital; the round is charged before its message exists."""
+        self._sent = arrays
         asked = self.server_ledger.active()
         for name in asked:
             self.server_ledger.charge(name, server_round)
@@ -85,16 +93,23 @@ class PrivateFedAvg(FedAvg):
         self.report(RoundReport(server_round, judged, reason))
         if not accepted or reason or not self.shares_updates:
             return None, None
-        arrays, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
-        return (arrays if self.aggregation == AVERAGE else self._combined(accepted)), metrics
+        averaged, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
+        assert averaged is not None  # there is at least one update
+        combined = averaged if self.aggregation == AVERAGE else self._combined(accepted)
+        return self._next(combined), metrics
 
     def _combined(self, accepted: Sequence[RecordDict]) -> ArrayRecord:
-        updates = [
-            {name: content.array_records[ARRAYS][name].numpy() for name in self.shapes}
-            for content in accepted
-        ]
-        combined = combine(self.aggregation, updates)
-        return ArrayRecord({name: Array(value) for name, value in combined.items()})
+        updates = [self._numbers(content.array_records[ARRAYS]) for content in accepted]
+        return _record(combine(self.aggregation, updates))
+
+    def _next(self, combined: ArrayRecord) -> ArrayRecord:
+        """What the next round starts from."""
+        if self.optimiser is None:
+            return combined
+        return _record(self.optimiser.step(self._numbers(self._sent), self._numbers(combined)))
+
+    def _numbers(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
+        return {name: arrays[name].numpy() for name in self.shapes}
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -166,6 +181,10 @@ class PrivateFedAvg(FedAvg):
         weight = self.server_ledger.accounts[name].terms.records
         records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})
         return RecordDict(dict(records))
+
+
+def _record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
 
 
 def _weighed(content: RecordDict) -> Message:

@@ -34,6 +34,8 @@ def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Updates that the server received and kept."""
     if not audited.config.shares_updates:
         return "no updates left a hospital (share = encodings)"
+    if audited.config.local_steps:
+        return "updates were gradients (local-steps = 1), which this attack does not read"
     if not audited.config.record_messages:
         return "the updates were not kept: the run needs record-messages=true"
     if audited.deal is None:

@@ -32,14 +32,14 @@ def measure(size: Size, folder: Path) -> Measurement:
 
 def _until_first_step(data: Path, output: Path) -> None:
     """Start a run, and end this process as soon as the first hospital trains."""
-    from fl_ppae import client_app
+    from fl_ppae.hospital import updates
     from fl_ppae.simulation.in_process import run_in_process
 
     def stop(*_: Any, **__: Any) -> None:
         print(time.time() - psutil.Process().create_time(), flush=True)
         os._exit(0)
 
-    client_app.train_round = stop  # type: ignore[assignment]
+    updates.train_round = stop  # type: ignore[assignment]
     config = config_for(data, output)
     run_in_process(config, make_deal(resolve(config), config, hospital_names(5)), "bench")
 

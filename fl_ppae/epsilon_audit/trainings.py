@@ -24,8 +24,7 @@ from fl_ppae.epsilon_audit.checks import Checks
 from fl_ppae.epsilon_audit.hostile_server import hostile_server
 from fl_ppae.epsilon_audit.scores import SumScores, WeightScores, flattened
 from fl_ppae.hospital.watch import Watch, watched
-from fl_ppae.models.build import local_model_of
-from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.models.build import local_model_of, shared_of
 from fl_ppae.privacy.events import PoissonGaussian, by_kind
 from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Stream, seeded_stream
@@ -111,7 +110,7 @@ def train_with_canaries(
             with watched(watch):
                 content = server.train(sent, server_round)
             if weights is not None:
-                weights.add(_moved(sent, content))
+                weights.add(_moved(config, sent, content))
             after_round()
     paid, *_others = by_kind(messages.read_claim(content).events)
     return Training(
@@ -132,12 +131,17 @@ def draw_coins(config: RunConfig, hospital: int, number: int, canaries: int) -> 
 
 
 def _hostile_encoder(config: RunConfig) -> dict[str, Tensor]:
-    encoder = OBJECTIVES[config.objective].shared(local_model_of(config))
+    encoder = shared_of(config, local_model_of(config))
     return {name: HOSTILE * value for name, value in encoder.state_dict().items()}
 
 
-def _moved(sent: Mapping[str, Tensor], content: RecordDict) -> np.ndarray:
-    """How far each number of the encoder moved in a round, in the order of its parameters."""
+def _moved(config: RunConfig, sent: Mapping[str, Tensor], content: RecordDict) -> np.ndarray:
+    """How far each number of the encoder moved in a round, in the order of its parameters.
+
+    Where a round is one step, how far a step of length 1 on the returned gradient would move it.
+    """
     shapes = message_arrays.shapes_of(sent)
     returned = message_arrays.from_arrays(content.array_records[messages.ARRAYS], shapes)
+    if config.local_steps:
+        return -flattened(list(returned.values()))
     return flattened([returned[name].double() - sent[name].double() for name in sent])

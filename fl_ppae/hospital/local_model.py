@@ -10,8 +10,8 @@ from fl_ppae.hospital.release import batches
 from fl_ppae.hospital.requests import Weights
 from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.training import Moments
-from fl_ppae.models.build import local_model_of
-from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
+from fl_ppae.models.build import local_model_of, shared_of
+from fl_ppae.models.objectives import LocalModel, Objective
 
 
 def resumed_model(
@@ -21,7 +21,8 @@ def resumed_model(
 
     Args:
         saved: state after the last round; ignored if it belongs to another run.
-        sent: the server's encoder, checked; a hospital that shares no updates continues with its own instead.
+        sent: the server's encoder (and head, see `shared_of`), checked; a hospital that shares no updates
+            continues with its own instead.
     """
     model = local_model_of(config)
     saved = saved if saved is not None and saved.run == run else None
@@ -30,7 +31,7 @@ def resumed_model(
     if saved is not None and not config.shares_updates:
         model.encoder.load_state_dict(saved.encoder)
     elif sent is not None:
-        OBJECTIVES[config.objective].shared(model).load_state_dict(sent)
+        shared_of(config, model).load_state_dict(sent)
     return model, saved.moments if saved is not None else {}
 
 

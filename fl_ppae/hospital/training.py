@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -113,29 +114,48 @@ def train_round(
     Returns:
         The moments for the next round, and diagnostics.
     """
-    expected_batch = terms.sample_rate * len(records)
+    trainer = LocalTrainer(model, terms, terms.sample_rate * len(records), moments)
     records = resident(records, terms.device)
-    trainer = LocalTrainer(model, terms, expected_batch, moments)
-    watch = current_watch()
-    candidates = len(records) + (watch.slots if watch is not None else 0)
     signal_to_noise = 0.0
     for _ in range(terms.steps):
-        batch = poisson_batch(streams.sampling, candidates, terms.sample_rate)
-        sums = trainer.clipped_sums(records, batch[batch < len(records)])
-        if watch is not None:
-            drawn = batch[batch >= len(records)] - len(records)
-            _accumulate(watch.gradients(drawn), sums, terms.max_grad_norm, 0)
-        signal_to_noise += _signal_to_noise(sums, terms)
-        released = noised(sums, terms, streams.noise)
-        if watch is not None:
-            watch.observe(sums, released)
-        trainer.step(released)
+        batch = noised_batch(trainer, records, terms, streams)
+        signal_to_noise += batch.signal_to_noise
+        trainer.step(batch.released)
     moments = trainer.moments()
     trainer.close()
-    loss, clipped, seen = trainer.totals.tolist()
-    seen = max(seen, 1.0)
-    diagnostics = Diagnostics(loss / seen, clipped / seen, signal_to_noise / terms.steps)
-    return moments, diagnostics
+    return moments, trainer.diagnostics(signal_to_noise / terms.steps)
+
+
+class NoisedBatch(NamedTuple):
+    """One release: a noised clipped gradient sum, a float64 tensor for each parameter to be noised.
+
+    Attributes:
+        signal_to_noise: of this release, as in `Diagnostics`; it has no guarantee.
+    """
+
+    released: list[Tensor]
+    signal_to_noise: float
+
+
+def noised_batch(
+    trainer: LocalTrainer, records: Records, terms: TrainingTerms, streams: Streams
+) -> NoisedBatch:
+    """Draw one Poisson batch of `records`, which are on `terms.device`, and release its clipped sum, noised.
+
+    Guarantee (scopes with `formal`): `released` is one Poisson-sampled Gaussian mechanism, add-or-remove-one
+    record, at `terms.noise_multiplier`.
+    """
+    watch = current_watch()
+    candidates = len(records) + (watch.slots if watch is not None else 0)
+    batch = poisson_batch(streams.sampling, candidates, terms.sample_rate)
+    sums = trainer.clipped_sums(records, batch[batch < len(records)])
+    if watch is not None:
+        drawn = batch[batch >= len(records)] - len(records)
+        _accumulate(watch.gradients(drawn), sums, terms.max_grad_norm, 0)
+    released = noised(sums, terms, streams.noise)
+    if watch is not None:
+        watch.observe(sums, released)
+    return NoisedBatch(released, _signal_to_noise(sums, terms))
 
 
 class LocalTrainer:
@@ -229,6 +249,12 @@ class LocalTrainer:
             for number, values in optimiser.state_dict()["state"].items()
             for name, value in values.items()
         }
+
+    def diagnostics(self, signal_to_noise: float) -> Diagnostics:
+        """The statistics of all batches so far, beside their mean `signal_to_noise`."""
+        loss, clipped, seen = self.totals.tolist()
+        seen = max(seen, 1.0)
+        return Diagnostics(loss / seen, clipped / seen, signal_to_noise)
 
     def close(self) -> None:
         """Remove the hooks and return the model to the processor."""

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
 
+from torch import nn
+
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, encoding_shape
 from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection
+from fl_ppae.protection import shares_head
 
 
 def encoding_shape_of(config: RunConfig) -> Shape:
@@ -61,8 +64,16 @@ def local_model_of(config: RunConfig) -> LocalModel:
     return LocalModel(autoencoder.encoder, partner)
 
 
+def shared_of(config: RunConfig, model: LocalModel) -> nn.Module:
+    """The module of a hospital's model whose update may leave the hospital.
+
+    It is the encoder, in some runs with the head: see `protection.shares_head`.
+    """
+    return model if shares_head(config) else model.encoder
+
+
 @lru_cache(maxsize=8)  # every message is checked against them
 def update_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
     """Name and shape of each array in an update, the only part of a trained model that may leave."""
-    shared = OBJECTIVES[config.objective].shared(local_model_of(config))
+    shared = shared_of(config, local_model_of(config))
     return {name: tuple(value.shape) for name, value in shared.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What an encoder learns inside a hospital: the loss, the partner network, and what may leave.
+"""What an encoder learns inside a hospital: the loss and the partner network.
 
 To add an objective, add an entry to `OBJECTIVES` and its name to `keys.Keys.objective`.
 """
@@ -42,7 +42,6 @@ class Objective:
             the untrained partner.
         learns_labels: True if the loss depends on labels.
         in_nats: True if exp(-loss) is the probability that the model assigns to a record.
-        shared: the module of a hospital's model whose update may leave the hospital.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Objective:
     partner: Callable[[Autoencoder, Shape, int, int], nn.Module]
     learns_labels: bool
     in_nats: bool
-    shared: Callable[[LocalModel], nn.Module]
 
 
 def _squared_error(outputs: Tensor, images: Tensor, _labels: Tensor) -> Tensor:
@@ -73,7 +71,6 @@ OBJECTIVES = MappingProxyType(
                 partner=lambda autoencoder, _encoding, _classes, _seed: autoencoder.decoder,
                 learns_labels=False,
                 in_nats=False,
-                shared=lambda model: model.encoder,
             ),
             Objective(
                 "task",
@@ -81,7 +78,6 @@ OBJECTIVES = MappingProxyType(
                 partner=lambda _autoencoder, encoding, classes, seed: build_head(encoding, classes, seed),
                 learns_labels=True,
                 in_nats=True,
-                shared=lambda model: model.encoder,
             ),
         )
     }

@@ -13,7 +13,9 @@ from fl_ppae.privacy.events import ENCODINGS, LABELS, UPDATES, Event, Unprotecte
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, largest
 from fl_ppae.privacy.scopes import SCOPES, Guarantee, Scope
 from fl_ppae.privacy.terms import Terms
+from fl_ppae.protection import shares_head
 
+HEAD = "head"
 _NOTHING = Guarantee(0.0, 0.0, FORMAL, "not shared: it never left a hospital")
 
 
@@ -93,6 +95,8 @@ def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Gu
     delta = config.target_delta
     trained = _updates(scope, spent, delta)
     result = {"updates": trained, "encodings": _NOTHING, "labels": _NOTHING}
+    if shares_head(config):
+        result[HEAD] = replace(trained, note="inside the same clipped and noised sum as the encoder's update")
     if not config.shares_encodings:
         result["classifier"] = replace(
             trained,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 PROVEN, CONJECTURED, NONE = "proven", "conjectured", "none"
-_PROVEN_ALONE = ("updates", "labels")
+_PROVEN_ALONE = ("updates", "head", "labels")
 
 
 def grounds(artefact: str, guarantee: Mapping[str, Any], shared: Sequence[str]) -> str:

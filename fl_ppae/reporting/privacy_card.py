@@ -18,6 +18,7 @@ from fl_ppae.source_label import attack_in_words
 
 _TITLES = {
     "updates": "encoder updates",
+    "head": "head update",
     "encodings": "encodings",
     "labels": "labels of encodings",
     "classifier": "classifier",

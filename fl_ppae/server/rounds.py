@@ -8,12 +8,15 @@ from torch import nn
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
+from fl_ppae.models.build import local_model_of, shared_of
+from fl_ppae.models.objectives import LocalModel
 from fl_ppae.paths import path_text
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
+from strategies.server_optimiser import ServerAdam
 
 ROUND_TIMEOUT_SECONDS = 24 * 3600.0
 
@@ -28,7 +31,8 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
-    shapes = message_arrays.shapes_of(encoder.state_dict())
+    shared = shared_of(config, LocalModel(encoder, local_model_of(config).partner))
+    shapes = message_arrays.shapes_of(shared.state_dict())
     round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
     reports: list[RoundReport] = []
     measured: list[Measured] = []
@@ -38,7 +42,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             return None
         row: dict[str, float | None] = {}
         if evaluate and config.shares_updates and _is_evaluated(server_round, config):
-            encoder.load_state_dict(message_arrays.from_arrays(arrays, shapes))
+            shared.load_state_dict(message_arrays.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
                 measured.append(measure_encoder(encoder, session.dataset, config, split))
@@ -54,11 +58,12 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,
+        optimiser=ServerAdam(config.learning_rate) if config.local_steps else None,
     )
     where = ConfigRecord({"run-directory": path_text(run.path)})
     strategy.start(
         session.grid,
-        message_arrays.to_arrays(encoder.state_dict()),
+        message_arrays.to_arrays(shared.state_dict()),
         num_rounds=config.num_server_rounds,
         timeout=ROUND_TIMEOUT_SECONDS,
         train_config=where,

@@ -12,6 +12,7 @@ from hospital.asked import AskedHospital
 from support import Run
 
 from fl_ppae import client_app
+from fl_ppae.hospital import updates
 from fl_ppae.hospital.failures import FAILED
 from fl_ppae.messages import ENROL, TRAIN
 
@@ -42,7 +43,7 @@ def check_tells_nothing(reply: Message, log: Path, cause: str) -> None:
 def test_an_exception_of_a_deployed_hospital_stays_there(
     hospital: AskedHospital, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
-    monkeypatch.setattr(client_app, "train_round", raising(kind(SECRET)))
+    monkeypatch.setattr(updates, "train_round", raising(kind(SECRET)))
     reply = hospital.ask(TRAIN, hospital.honest(TRAIN))
     check_tells_nothing(reply, hospital.state / "errors.log", SECRET)
     assert len(hospital.events) == 1, "it had paid"
@@ -76,7 +77,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(
     hospital: AskedHospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (hospital.state / "errors.log").mkdir(parents=True)
-    monkeypatch.setattr(client_app, "train_round", raising(RuntimeError(SECRET)))
+    monkeypatch.setattr(updates, "train_round", raising(RuntimeError(SECRET)))
     reply = hospital.ask(TRAIN, hospital.honest(TRAIN))
     assert reply.has_error()
     assert reply.error.reason == FAILED
@@ -101,7 +102,7 @@ def test_a_mistake_in_the_configuration_is_told(tmp_path: Path) -> None:
 def test_a_simulated_hospital_tells_the_user_why_it_failed(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_app, "train_round", raising(MemoryError("out of memory")))
+    monkeypatch.setattr(updates, "train_round", raising(MemoryError("out of memory")))
     with pytest.raises(RuntimeError, match="hospital-0 failed: MemoryError: out of memory"):
         federate("run")
 

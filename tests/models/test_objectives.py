@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from fl_ppae.config import RunConfig
-from fl_ppae.models.build import local_model_of, update_shapes_of
+from fl_ppae.models.build import local_model_of, shared_of, update_shapes_of
 from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.scopes import SCOPES
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
@@ -29,8 +30,29 @@ def test_a_loss_in_nats_is_a_probability_of_the_label(name: str) -> None:
         assert float(torch.cat(losses).neg().exp().sum()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
-def test_only_the_encoder_may_leave(name: str) -> None:
-    config = RunConfig.from_flat({"objective": name})
+@pytest.mark.parametrize(
+    ("name", "scope", "local_steps"),
+    [
+        *((name, scope, 0) for name in OBJECTIVES for scope in SCOPES),
+        *((name, "frozen-decoder", 1) for name in OBJECTIVES),
+    ],
+)
+def test_only_the_encoder_may_leave(name: str, scope: str, local_steps: int) -> None:
+    config = RunConfig.from_flat({"objective": name, "dp-scope": scope, "local-steps": local_steps})
     encoder = local_model_of(config).encoder.state_dict()
     assert update_shapes_of(config) == {key: tuple(value.shape) for key, value in encoder.items()}
+
+
+def test_a_head_leaves_with_the_encoder_where_a_round_is_one_step_that_noises_both() -> None:
+    config = RunConfig.from_flat({"objective": "task", "dp-scope": "autoencoder", "local-steps": 1})
+    state = local_model_of(config).state_dict()
+    assert update_shapes_of(config) == {key: tuple(value.shape) for key, value in state.items()}
+    assert any(key.startswith("partner.") for key in state)
+
+
+@pytest.mark.parametrize("scope", list(SCOPES))
+def test_a_decoder_never_leaves(scope: str) -> None:
+    """Not even under keys that `config` refuses."""
+    config = RunConfig.from_flat({}).model_copy(update={"local_steps": 1, "dp_scope": scope})
+    model = local_model_of(config)
+    assert shared_of(config, model) is model.encoder

@@ -11,11 +11,12 @@ from golden import POISONS_RECORDS, POISONS_UPDATES
 from safetensors.torch import load_file
 from support import Run, simulated_nodes
 
-from fl_ppae import client_app, server_app
+from fl_ppae import server_app
 from fl_ppae.adversary import BOOST
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
+from fl_ppae.hospital import updates
 from fl_ppae.hospital.ceilings import limits_of, refusal
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.state import HospitalState
@@ -132,13 +133,13 @@ def test_the_server_receives_the_reversed_update_and_the_hospital_keeps_the_trai
 def test_a_free_rider_pays_for_rounds_in_which_it_reads_no_record(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, labels_of_figures: list[str]
 ) -> None:
-    train, trained = client_app.train_round, []
+    train, trained = updates.train_round, []
 
     def spy(*arguments: Any) -> Any:
         trained.append(arguments)
         return train(*arguments)
 
-    monkeypatch.setattr(client_app, "train_round", spy)
+    monkeypatch.setattr(updates, "train_round", spy)
     run = federate("run", adversary="free-rider", adversary_hospitals="0,2", target_epsilon=50.0)
     assert len(trained) == 2
     assert len(set(run.summary["epsilon"].values())) == 1

@@ -15,6 +15,7 @@ from fl_ppae import client_app
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
+from fl_ppae.hospital import updates
 from fl_ppae.privacy.ledger import read_ledger
 from fl_ppae.privacy.plan import HospitalPlan, plan_hospital
 from fl_ppae.simulation.in_process import InProcessGrid
@@ -52,7 +53,7 @@ def test_a_hospital_that_raises_is_charged_and_the_run_goes_on(federate: Callabl
 def test_a_hospital_that_crashes_after_paying_has_paid(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = client_app.train_round, []
+    train, calls = updates.train_round, []
 
     def crash_once(*arguments: Any) -> Any:
         calls.append(1)
@@ -60,7 +61,7 @@ def test_a_hospital_that_crashes_after_paying_has_paid(
             raise RuntimeError("out of memory")
         return train(*arguments)
 
-    monkeypatch.setattr(client_app, "train_round", crash_once)
+    monkeypatch.setattr(updates, "train_round", crash_once)
     run = federate("run", num_server_rounds=3, target_epsilon=50.0)
     rows = [row for row in run.rows("hospitals.csv") if row["hospital"] == "hospital-1"]
     assert [row["status"] for row in rows] == ["trained", "failed", "trained"]
