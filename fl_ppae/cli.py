@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fl_ppae import __version__
 from fl_ppae.commands import streams
 from fl_ppae.commands.progress import displayed
+from fl_ppae.environment import forget_settings_of_libraries
 from fl_ppae.errors import UserError, printable
 
 OK, RUN_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -33,9 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     has_stdout = streams.open_closed_ones()
     streams.exit_on_signals()
+    forget_settings_of_libraries()
     with streams.forgiving_stderr():
         if not has_stdout:
             return _refuse("standard output is closed; send it to a file, or to /dev/null")
+        if not _has_current_folder():
+            return _refuse("the current folder is gone; change to another one, for example with cd ~")
         try:
             with streams.flushed_stdout():
                 return _run(argv)
@@ -57,6 +62,14 @@ def _run(argv: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, streams.Ended) as end:
         print("fl-ppae: interrupted", file=sys.stderr)
         return INTERRUPTED if isinstance(end, KeyboardInterrupt) else int(end.code or 0)
+
+
+def _has_current_folder() -> bool:
+    """Without one, no relative path means anything, and torch ends the process as it is loaded."""
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 def _refuse(text: str) -> int:

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fl_ppae.errors import UserError
+from fl_ppae.paths import path_of
+
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace `path` by `content`. On return, content and name are on disk.
@@ -69,4 +72,9 @@ def read_json(path: Path) -> Any:
 def home() -> Path:
     """The folder of caches, runs and locks: `FL_PPAE_HOME`, or `~/.fl_ppae`. It may not exist yet."""
     chosen = os.environ.get("FL_PPAE_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".fl_ppae"
+    if chosen:
+        return path_of(chosen, "FL_PPAE_HOME")
+    try:
+        return Path.home() / ".fl_ppae"
+    except RuntimeError:
+        raise UserError("there is no home folder here; set FL_PPAE_HOME to a folder") from None

@@ -45,7 +45,12 @@ def data_root(spec: DatasetSpec, chosen: str = "") -> Path:
     """The folder of the official files: `chosen` (the key data-root), or the publisher's default."""
     if chosen:
         return path_of(chosen, "data-root")
-    return Path.home() / ".medmnist" if spec.publisher == "medmnist" else home() / "torchvision"
+    if spec.publisher != "medmnist":
+        return home() / "torchvision"
+    try:
+        return Path.home() / ".medmnist"
+    except RuntimeError:  # a user without a home folder
+        return home() / "medmnist"
 
 
 def describe_available(chosen_root: str = "") -> list[Availability]:

@@ -15,8 +15,10 @@ from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal, make_deal, pooled
 from fl_ppae.data.repeats import examine
 from fl_ppae.data.sources import resolve
+from fl_ppae.environment import used
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
+from fl_ppae.hardware import server_threads
 from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.paths import path_text
@@ -110,6 +112,7 @@ def start_session(
         "deployed": deal is None,
         "seed": config.seed,
         "versions": versions(),
+        "environment": {**used(), "server_threads": server_threads()},
     }
     write_json(run.path / "config.json", document)
     seen = {

@@ -14,6 +14,8 @@ import time
 
 import psutil
 
+from fl_ppae.environment import for_run
+
 MARK = "FL_PPAE_RUN"
 """Environment variable with a different value for each run, which every process of the run inherits."""
 
@@ -25,6 +27,8 @@ def start(mark: str, scratch: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "fl_ppae.simulation.guard", mark, scratch],
         stdin=subprocess.PIPE,
+        env=for_run(tracked=False),
+        cwd="/",
         start_new_session=True,  # out of reach of the terminal's Ctrl-C
     )
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_ppae.config import Scalar
+from fl_ppae.environment import for_run
 from fl_ppae.files import home
 from fl_ppae.hardware import usable_cores
 from fl_ppae.paths import path_of
@@ -77,6 +78,7 @@ class SuperLink:
             done = subprocess.run(
                 [_script("flwr"), *arguments],
                 env=dict(self.environment),
+                cwd=self.scratch,
                 capture_output=True,
                 encoding="utf-8",
                 check=False,
@@ -88,8 +90,10 @@ class SuperLink:
 
 
 @contextlib.contextmanager
-def superlink(log: Path) -> Iterator[SuperLink]:
+def superlink(log: Path, *, tracked: bool = False) -> Iterator[SuperLink]:
     """A SuperLink in simulation mode on a free port; on exit, its processes and scratch files are gone.
+
+    `tracked`: the run logs to a tracking server.
 
     Raises:
         RunFailed: it doesn't start.
@@ -104,7 +108,7 @@ def superlink(log: Path) -> Iterator[SuperLink]:
     process: subprocess.Popen[bytes] | None = None
     try:
         port = _free_port()
-        environment = _environment(scratch, mark)
+        environment = _environment(scratch, mark, tracked=tracked)
         (scratch / "config.toml").write_text(
             f'[superlink]\ndefault = "own"\n[superlink.own]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
             encoding="utf-8",
@@ -118,6 +122,7 @@ def superlink(log: Path) -> Iterator[SuperLink]:
                     "--disable-runtime-dependency-installation",  # this environment already has everything
                 ],
                 env=environment,
+                cwd=scratch,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -145,7 +150,7 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
     cause: str | None = "interrupted"
     try:
         step("starting Flower's SuperLink")
-        with superlink(log) as link:
+        with superlink(log, tracked=bool(submission.values.get("mlflow-tracking-uri"))) as link:
             step("starting Ray and the server")
             cause = _submit_and_follow(link, submission, on_poll)
             step("stopping Flower and Ray")
@@ -170,7 +175,12 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
     ]
     with link.log.open("ab") as output:
         submitted = subprocess.Popen(
-            command, env=dict(link.environment), stdout=output, stderr=output, start_new_session=True
+            command,
+            env=dict(link.environment),
+            cwd=link.scratch,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     deadline = time.monotonic() + _SERVER_SECONDS
     while submitted.poll() is None:
@@ -239,13 +249,20 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     raise RunFailed(f"the SuperLink did not start within {_START_SECONDS:.0f} s")
 
 
-def _environment(scratch: Path, mark: str) -> dict[str, str]:
-    """The caller's environment, with the run's Flower settings instead of the caller's."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FLWR_")}
+def _environment(scratch: Path, mark: str, *, tracked: bool = False) -> dict[str, str]:
+    """What the run uses of the caller's environment, and the run's own settings of Flower, Ray and Python."""
     no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
+    caches = home() / "cache"
     return {
-        **kept,
+        **for_run(tracked=tracked),
         guard.MARK: mark,
+        "FL_PPAE_HOME": str(home()),
+        "TMPDIR": str(scratch),
+        "MPLCONFIGDIR": str(caches / "matplotlib"),
+        "XDG_CACHE_HOME": str(caches),
+        "HF_HOME": str(caches / "huggingface"),
+        "PYTHONUTF8": "1",
+        "COLUMNS": "200",
         "FLWR_HOME": str(scratch),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
