@@ -160,4 +160,4 @@ def whole_round(
         name: parties[name].unmask(server_round, tuple(masked), signatures)
         for name in unmasking or signatures
     }
-    return unmasked_sum(block, server_round, masked, revealed.items())
+    return unmasked_sum(block, server_round, TRAINED_ON, masked, revealed.items())

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fl_ppae.secagg.masks import KEY, agree
@@ -95,7 +96,7 @@ def read_dealing(roster: Roster, name: str, data: bytes) -> Dealing:
 
 
 def deal(
-    roster: Roster, name: str, channel: bytes, secrets: bytes, random: Callable[[int], bytes]
+    roster: Roster, name: str, channel: X25519PrivateKey, secrets: bytes, random: Callable[[int], bytes]
 ) -> tuple[Dealing, bytes]:
     """Share `secrets` among the roster; returns the dealing, and the hospital's share of its own secrets.
 
@@ -125,13 +126,15 @@ def deal(
     return Dealing(parcels, seeds, digests), held[name]
 
 
-def _seal(roster: Roster, sender: str, receiver: str, channel: bytes, share: bytes) -> bytes:
+def _seal(roster: Roster, sender: str, receiver: str, channel: X25519PrivateKey, share: bytes) -> bytes:
     context = _context(roster, sender, receiver)
     key = agree(channel, roster.bundles[receiver].channel, context)
     return ChaCha20Poly1305(key).encrypt(_NONCE, share, context)
 
 
-def open_parcel(roster: Roster, sender: str, receiver: str, channel: bytes, parcel: bytes) -> bytes:
+def open_parcel(
+    roster: Roster, sender: str, receiver: str, channel: X25519PrivateKey, parcel: bytes
+) -> bytes:
     """The shares of `sender`'s secrets that `receiver`, who has the private key `channel`, was dealt.
 
     Raises:

@@ -1,11 +1,12 @@
 """The hospital's side of secure aggregation (Bonawitz et al. 2017, the variant for a malicious server).
 
 Guarantee: in each round the server, together with at most `colluders` hospitals, learns nothing about the
-vectors of the others but one sum: of all hospitals on a list of survivors that has at least `min-hospitals`
-names, all of which trained on the same weights and configuration. It assumes that the pinned signing keys are
-the other hospitals' own, that no hospital's state is read by others or replaced by an older one, and that
-X25519, Ed25519, HKDF-SHA256 and ChaCha20-Poly1305 are secure. Sums of several rounds can be subtracted from
-each other; only noise protects against that.
+vectors of the others but one sum. It is over all hospitals on a list of survivors with at least
+`min-hospitals` names, and is itself hidden unless all of them trained on the same weights and configuration.
+The guarantee assumes that the pinned signing keys are the other hospitals' own, that no hospital's state is
+read by others or replaced by an older one, and that X25519, Ed25519, HKDF-SHA256, ChaCha20-Poly1305 and
+SHA-256 are secure. Sums of several rounds can be subtracted from each other; only noise protects against
+that.
 
 Each function takes the state, refuses what it must not answer, and returns the new state with the answer. The
 caller writes the state to disk before the answer leaves.
@@ -21,7 +22,7 @@ import numpy as np
 
 from fl_ppae.secagg.dealing import Kind, deal, open_parcel, secret_at
 from fl_ppae.secagg.identity import Pins, SigningKey, signed_by
-from fl_ppae.secagg.masks import KEY, mask, pair_mask, public_key
+from fl_ppae.secagg.masks import KEY, mask, pair_mask, private_key, public_key
 from fl_ppae.secagg.revealed import pack_revealed
 from fl_ppae.secagg.roster import Roster, check_enough, make_bundle, read_roster
 from fl_ppae.secagg.state import Answered, State, Step
@@ -75,7 +76,7 @@ def share(
     if roster.bundles.get(state.name) != state.bundle:
         raise Refused(f"the bundle of {state.name} is not among the others as it was sent")
     pins.accept({name: bundle.signer for name, bundle in roster.bundles.items()})
-    dealing, own = deal(roster, state.name, state.channel, state.secrets, random)
+    dealing, own = deal(roster, state.name, private_key(state.channel), state.secrets, random)
     return replace(state, roster=roster, shares={state.name: own}), dealing.pack()
 
 
@@ -98,11 +99,11 @@ def receive(state: State, parcels: Mapping[str, bytes]) -> State:
             raise Refused("the parcels come from other hospitals than the first time")
         return state
     check_enough(state.terms, senders, "have dealt shares")
-    shares = dict(state.shares)
+    shares, channel = dict(state.shares), private_key(state.channel)
     for sender, parcel in parcels.items():
         if sender != state.name:
             try:
-                shares[sender] = open_parcel(roster, sender, state.name, state.channel, parcel)
+                shares[sender] = open_parcel(roster, sender, state.name, channel, parcel)
             except Refused:
                 continue  # its absence shows when shares are revealed
     if len(shares) < state.terms.threshold:
@@ -138,14 +139,12 @@ def masked(
     check_length(trained_on, DIGEST, "the digest of what was trained on")
     if vector.dtype != np.uint32 or vector.ndim != 1:
         raise TypeError(f"a vector to be masked is (d,) uint32, not {vector.shape} {vector.dtype}")
-    roster, terms = _roster(state), state.terms
-    offset, own, count = terms.offset(server_round), terms.position(state.name), len(vector)
-    private = secret_at(state.secrets, offset, Kind.PRIVATE)
+    roster, offset, count = _roster(state), state.terms.offset(server_round), len(vector)
+    private = private_key(secret_at(state.secrets, offset, Kind.PRIVATE))
     total = vector + mask(secret_at(state.secrets, offset, Kind.SEED), count)
     for other in state.sharers:
         if other != state.name:
-            public, position = roster.bundles[other].masks[offset], terms.position(other)
-            total += pair_mask(private, public, roster.digest, server_round, own, position, count)
+            total += pair_mask(roster, server_round, trained_on, (state.name, other), private, count)
     answered = Answered(server_round, Step.MASKED, trained_on)
     return replace(state, answered=answered), total
 

@@ -12,26 +12,30 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fl_ppae.privacy.randomness import Stream
+from fl_ppae.secagg.roster import Roster
 from fl_ppae.secagg.wire import Refused, number, pack
 
 KEY = 32  # bytes of a private key, a public key, a seed
 
 
+def private_key(private: bytes) -> X25519PrivateKey:
+    """The X25519 private key of 32 bytes; slow enough to be made once for many agreements."""
+    return X25519PrivateKey.from_private_bytes(private)
+
+
 def public_key(private: bytes) -> bytes:
     """The X25519 public key, 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return private_key(private).public_key().public_bytes_raw()
 
 
-def agree(private: bytes, public: bytes, context: bytes) -> bytes:
+def agree(private: X25519PrivateKey, public: bytes, context: bytes) -> bytes:
     """The 32-byte secret that two hospitals share: X25519 (RFC 7748), then HKDF over `context` (RFC 5869).
 
     Raises:
         Refused: the public key gives the same secret with every private key.
     """
     try:
-        shared = X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
+        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise Refused("a public key gives the same secret to everyone") from None
     return HKDF(SHA256(), KEY, salt=None, info=context).derive(shared)
@@ -43,16 +47,25 @@ def mask(seed: bytes, count: int) -> np.ndarray:
 
 
 def pair_mask(
-    private: bytes, public: bytes, roster: bytes, server_round: int, own: int, other: int, count: int
+    roster: Roster,
+    server_round: int,
+    trained_on: bytes,
+    pair: tuple[str, str],
+    private: X25519PrivateKey,
+    count: int,
 ) -> np.ndarray:
-    """(count,) uint32: what the hospital at position `own` adds for the one at position `other`.
+    """(count,) uint32: what the first hospital of `pair` adds for the second.
 
-    The other adds the negative, so the two cancel.
+    The second adds the negative, so the two cancel; but only if both trained on the same (Pasquini et al.
+    2022, arXiv 2111.07380): if one of them got other weights than the rest, the server can't remove its mask.
 
     Args:
-        private, public: the mask keys of this round: of the one, of the other.
-        roster: digest of the block's roster.
+        trained_on: 32 bytes, the digest of weights and configuration that the first one trained on.
+        private: the first one's private key of the round.
     """
-    context = pack((b"mask", roster, number(server_round), number(min(own, other)), number(max(own, other))))
+    own, other = map(roster.terms.position, pair)
+    places = map(number, (server_round, min(own, other), max(own, other)))
+    context = pack((b"mask", roster.digest, trained_on, *places))
+    public = roster.bundles[pair[1]].masks[roster.terms.offset(server_round)]
     found = mask(agree(private, public, context), count)
     return found if own < other else np.negative(found)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fl_ppae.secagg.dealing import Dealing, read_dealing
 from fl_ppae.secagg.identity import signed_by
-from fl_ppae.secagg.masks import KEY, agree
+from fl_ppae.secagg.masks import KEY, agree, private_key
 from fl_ppae.secagg.roster import Bundle, Roster, check_enough, read_bundle, sharing_keys
 from fl_ppae.secagg.terms import Terms
 from fl_ppae.secagg.wire import Refused
@@ -68,7 +68,7 @@ def read_bundles(terms: Terms, replies: Iterable[tuple[str, bytes]]) -> tuple[di
 
     def read(name: str, data: bytes) -> Bundle:
         bundle = read_bundle(terms, name, data)
-        private = secrets.token_bytes(KEY)
+        private = private_key(secrets.token_bytes(KEY))
         for public in (bundle.channel, *bundle.masks):
             agree(private, public, b"check")  # a hospital would refuse the whole roster for such a key
         return bundle

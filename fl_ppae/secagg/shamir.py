@@ -7,30 +7,26 @@ share is as long as its secret. Nothing here detects a wrong share: see `dealing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import numpy as np
 
 MAX_SHARES = 255
 
 
-def _product_table() -> np.ndarray:
-    """(256, 256) uint8: products in GF(256) modulo x^8 + x^4 + x^3 + x + 1."""
-    powers = np.zeros(510, np.uint8)
-    value = 1
+def _powers() -> np.ndarray:
+    """(255,) uint8: the powers of 3, all nonzero elements of GF(256) modulo x^8 + x^4 + x^3 + x + 1."""
+    powers, value = np.zeros(255, np.uint8), 1
     for exponent in range(255):
-        powers[exponent] = powers[exponent + 255] = value
-        doubled = (value << 1) ^ (0x11B if value & 0x80 else 0)
-        value ^= doubled  # times 3, which generates the multiplicative group
-    logarithms = np.zeros(256, np.int64)
-    logarithms[powers[:255]] = np.arange(255)
-    table = powers[logarithms[:, None] + logarithms[None, :]]
-    table[0, :] = table[:, 0] = 0
-    return table
+        powers[exponent] = value
+        value ^= (value << 1) ^ (0x11B if value & 0x80 else 0)
+    return powers
 
 
-_PRODUCT = _product_table()
-_INVERSE = np.argmax(_PRODUCT == 1, axis=1).astype(np.uint8)  # of 0: 0
+_POWERS = _powers()
+_LOGARITHMS = np.zeros(256, np.int64)
+_LOGARITHMS[_POWERS] = np.arange(255)
+_PRODUCT = _POWERS[(_LOGARITHMS[:, None] + _LOGARITHMS) % 255]
+_PRODUCT[0, :] = _PRODUCT[:, 0] = 0
 
 
 def split(secret: bytes, shares: int, threshold: int, random: Callable[[int], bytes]) -> list[bytes]:
@@ -67,19 +63,13 @@ def join(shares: Mapping[int, bytes]) -> bytes:
     """
     if not shares or len({len(share) for share in shares.values()}) != 1:
         raise ValueError("shares of one secret have the same length, and there is at least one")
-    weights = _weights(tuple(shares))
+    weights = _weights(np.array(list(shares), np.uint8))
     values = np.stack([np.frombuffer(share, np.uint8) for share in shares.values()])
     return np.bitwise_xor.reduce(_PRODUCT[weights[:, None], values], axis=0).tobytes()
 
 
-@lru_cache(maxsize=64)
-def _weights(positions: tuple[int, ...]) -> np.ndarray:
-    """(len(positions),) uint8: Lagrange's weights at 0."""
-    weights = []
-    for own in positions:
-        weight = 1
-        for other in positions:
-            if other != own:
-                weight = int(_PRODUCT[weight, _PRODUCT[other, _INVERSE[own ^ other]]])
-        weights.append(weight)
-    return np.array(weights, np.uint8)
+def _weights(positions: np.ndarray) -> np.ndarray:
+    """(n,) uint8: Lagrange's weights at 0, the product of x / (x - own) over all other positions x."""
+    above = _LOGARITHMS[positions]
+    below = _LOGARITHMS[positions[:, None] ^ positions]  # 0 on the diagonal, as is right for no factor
+    return _POWERS[(above.sum() - above - below.sum(axis=1)) % 255]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fl_ppae.secagg.dealing import Kind, seed_digest, share_digest
-from fl_ppae.secagg.masks import mask, pair_mask, public_key
+from fl_ppae.secagg.masks import mask, pair_mask, private_key, public_key
 from fl_ppae.secagg.revealed import read_revealed
 from fl_ppae.secagg.server import Block, Fault, read_each
 from fl_ppae.secagg.shamir import join
@@ -21,6 +21,7 @@ from fl_ppae.secagg.wire import Refused
 def unmasked_sum(
     block: Block,
     server_round: int,
+    trained_on: bytes,
     vectors: Mapping[str, np.ndarray],
     replies: Iterable[tuple[str, bytes]],
 ) -> tuple[np.ndarray | None, list[Fault]]:
@@ -48,7 +49,7 @@ def unmasked_sum(
             faults.append(Fault(owner, str(refusal)))
     if len(secrets) < len(kinds):
         return None, faults
-    return _without_masks(block, server_round, vectors, secrets), faults
+    return _without_masks(block, server_round, trained_on, vectors, secrets), faults
 
 
 def _right_shares(
@@ -88,9 +89,12 @@ def _rebuilt(block: Block, offset: int, kind: Kind, owner: str, shares: Mapping[
 
 
 def _without_masks(
-    block: Block, server_round: int, vectors: Mapping[str, np.ndarray], secrets: Mapping[str, bytes]
+    block: Block,
+    server_round: int,
+    trained_on: bytes,
+    vectors: Mapping[str, np.ndarray],
+    secrets: Mapping[str, bytes],
 ) -> np.ndarray:
-    roster, terms, offset = block.roster, block.terms, block.terms.offset(server_round)
     total = np.zeros_like(next(iter(vectors.values())))
     for vector in vectors.values():
         total += vector
@@ -98,9 +102,7 @@ def _without_masks(
         if owner in vectors:
             total -= mask(secret, len(total))
             continue
-        for survivor in vectors:
-            public, own = roster.bundles[survivor].masks[offset], terms.position(survivor)
-            total -= pair_mask(
-                secret, public, roster.digest, server_round, own, terms.position(owner), len(total)
-            )
+        private = private_key(secret)
+        for survivor in vectors:  # whatever one adds for the other, the other adds the negative of
+            total += pair_mask(block.roster, server_round, trained_on, (owner, survivor), private, len(total))
     return total

@@ -23,17 +23,18 @@ from fl_ppae.secagg.wire import Refused
 FIVE = names_of(5)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 7, 12])
-@pytest.mark.parametrize("length", [0, 1, 2, 101])
-def test_the_sum_is_exact(tmp_path: Path, count: int, length: int) -> None:
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
+def test_the_sum_is_exact(tmp_path: Path, count: int) -> None:
     parties = make_parties(tmp_path, count)
-    block = make_block(parties, make_terms(count))
-    vectors = random_vectors(parties, length)
-    total, faults = whole_round(parties, block, vectors)
-    assert not faults
-    assert total is not None
-    assert total.dtype == np.uint32
-    assert np.array_equal(total, plain_sum(vectors, parties))
+    lengths = (0, 1, 2, 101)
+    block = make_block(parties, make_terms(count, rounds=len(lengths)))
+    for server_round, length in enumerate(lengths, start=1):
+        vectors = random_vectors(parties, length, server_round)
+        total, faults = whole_round(parties, block, vectors, server_round)
+        assert not faults
+        assert total is not None
+        assert total.dtype == np.uint32
+        assert np.array_equal(total, plain_sum(vectors, parties))
 
 
 def test_without_its_last_step_the_sum_is_still_masked(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Parties:
     return make_parties(tmp_path_factory.mktemp("five"), 5)
 
 
-@pytest.mark.parametrize("case", range(20))
+@pytest.mark.parametrize("case", range(12))
 def test_any_dropouts_in_any_phase_leave_an_exact_sum_of_the_survivors(five: Parties, case: int) -> None:
     """At random, up to 2 of 5 leave, each at any step; one that left before a round is not waited for."""
     rng = np.random.default_rng(case)
