@@ -1,5 +1,6 @@
 """Pages name modules and tests as what backs a claim, so these must exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -28,6 +29,32 @@ def test_every_line_of_the_threat_models_tables_names_a_test() -> None:
     claims = "\n".join(tables).split("| number |")[0].splitlines()
     assert len(claims) > 8
     assert all("`tests/" in claim for claim in claims if not claim.startswith("| it may |"))
+
+
+def resolves(test: str) -> bool:
+    """Whether there is a test function of this `path::name`."""
+    path, _, name = test.partition("::")
+    file = ROOT / path
+    if not file.is_file():
+        return False
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == name for node in ast.walk(tree))
+
+
+def test_every_row_of_the_reliability_page_names_tests_that_exist() -> None:
+    lines = words_of("reliability").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.endswith("| test |")]
+    assert len(rows) > 100
+    for row in rows:
+        named = re.findall(r"`(tests/[^`]*)`", row.rpartition(" | ")[2])
+        assert named, row
+        assert [test for test in named if not resolves(test)] == []
+
+
+def test_a_test_that_is_nowhere_is_noticed() -> None:
+    assert resolves("tests/test_documentation.py::test_a_test_that_is_nowhere_is_noticed")
+    assert not resolves("tests/test_documentation.py::test_that_is_nowhere")
+    assert not resolves("tests/test_nowhere.py::test_a_test_that_is_nowhere_is_noticed")
 
 
 def test_the_threat_model_is_one_page_that_the_readme_links() -> None:

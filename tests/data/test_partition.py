@@ -202,3 +202,18 @@ def test_a_hospital_sees_its_rows_in_order_as_floats() -> None:
     assert records.labels().dtype == torch.int64
     shift = hospital_shift(1, 3, seed=0)
     assert torch.equal(HospitalRecords(split, records.indices, shift).images(), shift.apply(images))
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1e-3, 1e4])
+@pytest.mark.parametrize("num_hospitals", [2, 10, 50])
+def test_an_extreme_alpha_deals_every_record_or_says_that_it_can_not(
+    alpha: float, num_hospitals: int
+) -> None:
+    try:
+        shares = partition(LABELS, config("dirichlet", dirichlet_alpha=alpha), num_hospitals)
+    except UserError as refusal:
+        assert alpha < 1
+        assert "\n" not in str(refusal)
+        return
+    assert (np.sort(np.concatenate(shares)) == np.arange(len(LABELS))).all()
+    assert min(map(len, shares)) >= 1

@@ -174,10 +174,14 @@ def test_a_superlink_that_does_not_answer_ends_the_run(
         superlink._outcome(link, lambda: None)
 
 
-def test_a_full_tmp_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def full(**_: str) -> str:
+def test_rays_sockets_have_short_paths_whatever_tmpdir_is_and_a_full_tmp_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*, prefix: str, dir: str) -> str:
+        assert len(dir + prefix) < 20
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 30)))
     monkeypatch.setattr(superlink.tempfile, "mkdtemp", full)
     with pytest.raises(RunFailed, match="/tmp, which can't be written: No space"):
         superlink.superlink(tmp_path / "log").__enter__()
