@@ -33,6 +33,10 @@ def _escaped(letter: str) -> str:
         return letter.encode("unicode_escape").decode("ascii")
 
 
+class Unmeasurable(UserError):
+    """Nothing can be measured on these numbers, or on so few: an error, never a value that flatters."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `valid`, or the whole list if none is near."""
     options = list(valid)

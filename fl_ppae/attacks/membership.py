@@ -20,6 +20,7 @@ from fl_ppae.attacks.allowed import Allowed
 from fl_ppae.attacks.attack import Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.data.records import HospitalRecords, Positions
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.intervals import Estimate
 from fl_ppae.leakage.membership import membership_auc, roc, true_positive_rate
 from fl_ppae.plotting import plot_roc
@@ -81,9 +82,14 @@ def match_class_mix(wanted: np.ndarray, labels: np.ndarray, most: int) -> np.nda
     """Sorted positions of up to `most` of `labels` (N,), drawn with the class mix of `wanted`.
 
     Classes that `labels` lacks are left out.
+
+    Raises:
+        Unmeasurable: `labels` has none of the classes.
     """
     rng = np.random.default_rng(_SEED)
     present = np.intersect1d(wanted, labels)
+    if not len(present):
+        raise Unmeasurable("no record that nothing was trained on has a class of those that were trained on")
     shares = {label: float(np.mean(wanted == label)) for label in present}
     total = min([most, *(np.sum(labels == label) / share for label, share in shares.items())])
     rows = [

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from fl_ppae.attacks.attack import Attack, Result, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.errors import UserError
+from fl_ppae.errors import Unmeasurable, UserError
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An attack that could not be run under one threat model, and why."""
+    """An attack that could not be run, or could measure nothing, under one threat model, and why."""
 
     attack: str
     threat_model: str
@@ -42,7 +42,7 @@ def run_attacks(
         attacker: the threat model of attacks that have several; None for all of them.
 
     Raises:
-        UserError: `named`, and one can't run under any of its threat models.
+        UserError: `named`, and one can't run under any of its threat models, or measures nothing.
     """
     skipped: list[Skipped] = []
     planned: list[tuple[Attack, ThreatModel]] = []
@@ -58,7 +58,12 @@ def run_attacks(
     found = []
     for attack, model in planned:
         audited.say(f"{attack.name}, {model.name}")
-        found.append(attack.run(audited, model))
+        try:
+            found.append(attack.run(audited, model))
+        except Unmeasurable as reason:
+            if named:
+                raise
+            skipped.append(Skipped(attack.name, model.name, str(reason)))
     return Audit(
         tuple(result for findings in found for result in findings.results),
         tuple(result for findings in found for result in findings.details),

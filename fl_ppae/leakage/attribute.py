@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.ranges import check_paired
 
@@ -33,14 +34,14 @@ def infer_attribute(known: Array, attributes: Array, encodings: Array) -> Array:
         encodings: (N, *encoding).
 
     Raises:
-        ValueError: a number that is not finite, or attributes other than those above.
+        Unmeasurable: a number that is not finite, or attributes other than those above.
     """
     check_finite(known=known, encodings=encodings)
     check_paired(known=known, attributes=attributes)
     _, counts = np.unique(attributes, return_counts=True)
     if len(counts) < 2 or counts.min() < _FOLDS:
         found = ", ".join(map(str, counts))
-        raise ValueError(f"attributes need two values or more, {_FOLDS} times each, not {found} times")
+        raise Unmeasurable(f"attributes need two values or more, {_FOLDS} times each, not {found} times")
     held, seen = (np.asarray(rows, np.float32).reshape(len(rows), -1) for rows in (known, encodings))
     attackers = (
         DummyClassifier(strategy="most_frequent"),

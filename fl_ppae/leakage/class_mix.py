@@ -53,7 +53,8 @@ def fit_and_predict(known: Array, mixes: Array, seen: Array, usual: Array) -> Ar
     `mixes` are from `random_mixes`, in its order.
 
     Raises:
-        ValueError: a number that is not finite, not a mix for each known update, or mixes that are no shares.
+        Unmeasurable: a number that is not finite, not a mix for each known update, or mixes that are no
+            shares.
     """
     check_finite(known=known, seen=seen)
     check_shares(mixes=mixes, usual=usual)
@@ -109,7 +110,7 @@ def total_variation(one: Array, other: Array) -> Array:
     """Half the L1 distance (H,) between class shares (H, K); in [0, 1].
 
     Raises:
-        ValueError: rows that are no shares.
+        Unmeasurable: rows that are no shares.
     """
     check_shares(one=one, other=other)
     distance: Array = np.abs(one - other).sum(1) / 2

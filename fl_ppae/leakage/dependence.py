@@ -17,7 +17,7 @@ def distances(sample: Tensor) -> Tensor:
     """Euclidean distances (N, N), double, of a sample (N, *anything).
 
     Raises:
-        ValueError: a number that is not finite.
+        Unmeasurable: a number that is not finite.
     """
     check_finite(sample=sample)
     rows = sample.flatten(1).double()
@@ -28,7 +28,7 @@ def products(sample: Tensor) -> Tensor:
     """Inner products (N, N), double, of a sample (N, *anything) about its mean.
 
     Raises:
-        ValueError: a number that is not finite.
+        Unmeasurable: a number that is not finite.
     """
     check_finite(sample=sample)
     rows = sample.flatten(1).double()
@@ -45,7 +45,7 @@ def distance_correlation(left: Tensor, right: Tensor) -> float:
     side, for independent samples of any dimensions. 0 if one sample is constant.
 
     Raises:
-        ValueError: fewer than four records, not as many of both, or a number that is not finite.
+        Unmeasurable: fewer than four records, not as many of both, or a number that is not finite.
     """
     check_paired(4, left=left, right=right)
     return _normalised(_u_centred(left), _u_centred(right))
@@ -59,7 +59,7 @@ def linear_cka(left: Tensor, right: Tensor) -> float:
     compare it with its value for encodings paired with the wrong images. 0 if one sample is constant.
 
     Raises:
-        ValueError: fewer than two records, not as many of both, or a number that is not finite.
+        Unmeasurable: fewer than two records, not as many of both, or a number that is not finite.
     """
     check_paired(2, left=left, right=right)
     return _normalised(_centred(left), _centred(right))

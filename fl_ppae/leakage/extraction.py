@@ -38,7 +38,7 @@ def extract(encodings: Tensor, answers: Tensor) -> Surrogate:
         answers: the classifier's class probabilities (M, classes); in float64, or those near 0 say less.
 
     Raises:
-        ValueError: a number that is not finite, fewer than 10 queries, not as many answers, or answers that
+        Unmeasurable: a number that is not finite, fewer than 10 queries, not as many answers, or answers that
             are no probabilities.
     """
     check_finite(encodings=encodings)

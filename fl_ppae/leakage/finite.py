@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fl_ppae.errors import Unmeasurable
+
 
 def check_finite(**samples: Tensor | NDArray[Any]) -> None:
     """Refuse samples, by name, with a number that is not finite.
 
     Raises:
-        ValueError: names the first such sample.
+        Unmeasurable: names the first such sample.
     """
     for name, sample in samples.items():
         numbers = sample.detach().cpu().numpy() if isinstance(sample, Tensor) else np.asarray(sample)
         if not np.isfinite(numbers).all():
-            raise ValueError(f"{name} holds numbers that are not finite: nothing can be measured on them")
+            raise Unmeasurable(f"{name} holds numbers that are not finite: nothing can be measured on them")

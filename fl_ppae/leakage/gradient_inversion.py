@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.gradients import encoder_gradient
 from fl_ppae.leakage.ranges import check_images, check_paired
@@ -41,7 +42,7 @@ def invert_gradient(
         tv_weight: of the total variation, the mean absolute difference of neighbouring pixels.
 
     Raises:
-        ValueError: the gradient is not finite, or no step of the search was; `start` is no image in [0, 1].
+        Unmeasurable: the gradient is not finite, or no step of the search was; `start` is no image in [0, 1].
     """
     check_finite(gradient=seen)
     check_images(start=start)
@@ -65,7 +66,7 @@ def invert_gradient(
         with torch.no_grad():
             images.clamp_(0, 1)
     if steps and not least < math.inf:
-        raise ValueError("no step of the search had a finite distance: nothing can be measured on it")
+        raise Unmeasurable("no step of the search had a finite distance: nothing can be measured on it")
     return best
 
 
@@ -85,7 +86,7 @@ def in_best_order(originals: Tensor, made: Tensor) -> Tensor:
     A batch's gradient doesn't depend on its order. Matching looks at the originals, in the attacker's favour.
 
     Raises:
-        ValueError: one is no float image in [0, 1], or there are not as many of both.
+        Unmeasurable: one is no float image in [0, 1], or there are not as many of both.
     """
     check_images(originals=originals, made=made)
     check_paired(originals=originals, made=made)

@@ -85,7 +85,7 @@ def alignment(gradients: Tensor, update: Tensor) -> Tensor:
     Of gradients of any size; 0 with a gradient of zeros.
 
     Raises:
-        ValueError: a number that is not finite.
+        Unmeasurable: a number that is not finite.
     """
     check_finite(gradients=gradients, update=update)
     return -(_of_length_one(gradients) @ _of_length_one(update))
@@ -114,7 +114,7 @@ def whitened(direction: Tensor, population: Tensor) -> Tensor:
     population's gradients makes no difference.
 
     Raises:
-        ValueError: a number that is not finite.
+        Unmeasurable: a number that is not finite.
     """
     check_finite(direction=direction, population=population)
     centred = population - population.mean(0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.ranges import check_images, check_paired
 
 Array = NDArray[Any]
@@ -52,15 +53,15 @@ def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
     """Compare float images (N, C, H, W) in [0, 1] with their reconstructions, also in [0, 1].
 
     Raises:
-        ValueError: shapes differ, there are no images, height or width is below 7, or a pixel is no float in
-            [0, 1].
+        Unmeasurable: shapes differ, there are no images, height or width is below 7, or a pixel is no float
+            in [0, 1].
     """
     if originals.shape != reconstructed.shape:
-        raise ValueError(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
+        raise Unmeasurable(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
     check_images(originals=originals, reconstructed=reconstructed)
     height, width = originals.shape[2:]
     if min(height, width) < _WINDOW:
-        raise ValueError(
+        raise Unmeasurable(
             f"images of {height}x{width} pixels: SSIM's window needs {_WINDOW}x{_WINDOW} or more"
         )
     left, right = (images.double().clamp(0, 1).numpy() for images in (originals, reconstructed))
@@ -76,7 +77,7 @@ def mean_images(known: Tensor, count: int) -> Tensor:
     """The mean of the attacker's images (M, C, H, W), `count` times: the guess of one who sees nothing.
 
     Raises:
-        ValueError: there are no images, or one is no float image in [0, 1].
+        Unmeasurable: there are no images, or one is no float image in [0, 1].
     """
     check_images(known=known)
     return known.mean(0).expand(count, *known.shape[1:])
@@ -88,7 +89,7 @@ def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Te
     The guess of an attacker who knows only the label; the mean image for a class that the attacker lacks.
 
     Raises:
-        ValueError: as `mean_images`, or there are not as many labels as images.
+        Unmeasurable: as `mean_images`, or there are not as many labels as images.
     """
     check_images(known=known)
     check_paired(known=known, known_labels=known_labels)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm, spearmanr, t
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.ranges import check_paired
 
@@ -54,11 +55,11 @@ def t_mean(values: Sequence[float] | Array, among: int = 1) -> Estimate:
     No interval for fewer than two values.
 
     Raises:
-        ValueError: there are no values, or one is not finite.
+        Unmeasurable: there are no values, or one is not finite.
     """
     found = np.asarray(values, np.float64)
     if not len(found):
-        raise ValueError("the mean of no values")
+        raise Unmeasurable("the mean of no values")
     check_finite(values=found)
     if len(found) < 2:
         return Estimate(float(found.mean()), math.nan, math.nan, len(found))
@@ -75,10 +76,10 @@ def paired_difference(one: Array, other: Array) -> Estimate:
     seeds without any difference between them on a single image.
 
     Raises:
-        ValueError: shapes differ, there are no seeds, or a value is not finite.
+        Unmeasurable: shapes differ, there are no seeds, or a value is not finite.
     """
     if np.shape(one) != np.shape(other):
-        raise ValueError(f"{np.shape(one)} values against {np.shape(other)}")
+        raise Unmeasurable(f"{np.shape(one)} values against {np.shape(other)}")
     table = np.asarray(one, np.float64) - np.asarray(other, np.float64)
     check_finite(values=table)
     if table.ndim == 1:
@@ -104,10 +105,10 @@ def share(hits: float, n: int, among: int = 1) -> Estimate:
     a part of a hit.
 
     Raises:
-        ValueError: n is 0, or there are more hits than trials.
+        Unmeasurable: n is 0, or there are more hits than trials.
     """
     if n < 1 or not 0 <= hits <= n:
-        raise ValueError(f"{hits} of {n}")
+        raise Unmeasurable(f"{hits} of {n}")
     low = float(beta.ppf(tail(among), hits, n - hits + 1)) if hits else 0.0
     high = float(beta.isf(tail(among), hits + 1, n - hits)) if hits < n else 1.0
     return Estimate(hits / n, low, high, n)
@@ -120,10 +121,10 @@ def jackknife(statistic: Callable[[Array], float], n: int, among: int = 1) -> Es
     image twice, and two copies have distance 0.
 
     Raises:
-        ValueError: fewer than 40 pairs, or the statistic is not finite.
+        Unmeasurable: fewer than 40 pairs, or the statistic is not finite.
     """
     if n < 2 * _BLOCKS:
-        raise ValueError(f"needs {2 * _BLOCKS} pairs or more, got {n}")
+        raise Unmeasurable(f"needs {2 * _BLOCKS} pairs or more, got {n}")
     everything = np.arange(n)
     blocks = np.array_split(np.random.default_rng(0).permutation(n), _BLOCKS)
     left_out = np.array([statistic(np.setdiff1d(everything, block)) for block in blocks])
@@ -139,7 +140,7 @@ def rank_correlation(left: Sequence[float] | Array, right: Sequence[float] | Arr
     pairs; no interval for fewer than 8.
 
     Raises:
-        ValueError: not as many values on both sides, or one that is not finite.
+        Unmeasurable: not as many values on both sides, or one that is not finite.
     """
     check_paired(0, left=left, right=right)
     check_finite(left=np.asarray(left), right=np.asarray(right))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.image_quality import ImageQuality, image_quality, mean_images
 from fl_ppae.leakage.inversion_network import fit_network
@@ -35,7 +36,7 @@ class Pairs:
     """Images (N, C, H, W) in [0, 1], their encodings (N, *encoding) and labels (N,).
 
     Raises:
-        ValueError: not as many of each, an image that is not in [0, 1], or a number that is not finite.
+        Unmeasurable: not as many of each, an image that is not in [0, 1], or a number that is not finite.
     """
 
     images: Tensor
@@ -100,10 +101,10 @@ def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ..
         seed: of its weights and batches.
 
     Raises:
-        ValueError: fewer than 10 pairs.
+        Unmeasurable: fewer than 10 pairs.
     """
     if len(known) < 10:
-        raise ValueError(f"an attacker needs 10 pairs or more, got {len(known)}")
+        raise Unmeasurable(f"an attacker needs 10 pairs or more, got {len(known)}")
     fit, own = split_own(known, seed)
     linear = fit_linear(fit.encodings, fit.images)
     network = fit_network(fit.encodings, fit.images, linear, steps, seed)

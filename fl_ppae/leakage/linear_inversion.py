@@ -39,7 +39,7 @@ class LinearInverter:
         """As `decode`, before clipping.
 
         Raises:
-            ValueError: a number that is not finite.
+            Unmeasurable: a number that is not finite.
         """
         check_finite(encodings=encodings)
         inputs = (encodings.flatten(1).double() - self.mean) / self.scale
@@ -52,7 +52,7 @@ def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
     Each coordinate is standardised; the strength is the one with the least error on a held-out fifth.
 
     Raises:
-        ValueError: a number that is not finite, fewer than 5 pairs, or not as many of both.
+        Unmeasurable: a number that is not finite, fewer than 5 pairs, or not as many of both.
     """
     check_finite(encodings=encodings, images=images)
     check_paired(_FOLDS, encodings=encodings, images=images)

@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 from scipy.stats import binom, norm, rankdata
 from sklearn.metrics import roc_curve
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.intervals import Estimate, share, tail
 
@@ -32,10 +33,10 @@ def membership_auc(members: Array, others: Array, among: int = 1) -> Estimate:
     `intervals`. Guessing gives 0.5.
 
     Raises:
-        ValueError: there are no members, or no others, or a score is not finite.
+        Unmeasurable: there are no members, or no others, or a score is not finite.
     """
     if not len(members) or not len(others):
-        raise ValueError(f"{len(members)} members, {len(others)} others")
+        raise Unmeasurable(f"{len(members)} members, {len(others)} others")
     check_finite(members=members, others=others)
     ranks = rankdata(np.concatenate([members, others]))
     inside, outside = ranks[: len(members)], ranks[len(members) :]
@@ -60,16 +61,16 @@ def true_positive_rate(members: Array, others: Array, false_positives: float, am
     1 % is 0.
 
     Raises:
-        ValueError: no members, no others, too few others for one false positive, a rate outside (0, 1), or a
-            score that is not finite.
+        Unmeasurable: no members, no others, too few others for one false positive, a rate outside (0, 1), or
+            a score that is not finite.
     """
     check_finite(members=members, others=others)
     if not 0 < false_positives < 1:
-        raise ValueError(f"a rate of {false_positives:g}: must be above 0 and below 1")
+        raise Unmeasurable(f"a rate of {false_positives:g}: must be above 0 and below 1")
     if not len(members):
-        raise ValueError(f"{len(members)} members, {len(others)} others")
+        raise Unmeasurable(f"{len(members)} members, {len(others)} others")
     if false_positives * len(others) < 1:
-        raise ValueError(f"a rate of {false_positives:g} can't be measured on {len(others)} non-members")
+        raise Unmeasurable(f"a rate of {false_positives:g} can't be measured on {len(others)} non-members")
     value = float(np.interp(false_positives, *_upper_edge(*roc(members, others))))
     places = _places(np.concatenate([members, others]))
     inside, outside = places[: len(members)], np.sort(places[len(members) :])[::-1]
@@ -87,10 +88,10 @@ def roc(members: Array, others: Array) -> tuple[Array, Array]:
     """False- and true-positive rates at every threshold, each (K,), rising from 0 to 1.
 
     Raises:
-        ValueError: there are no members, or no others, or a score is not finite.
+        Unmeasurable: there are no members, or no others, or a score is not finite.
     """
     if not len(members) or not len(others):
-        raise ValueError(f"{len(members)} members, {len(others)} others")
+        raise Unmeasurable(f"{len(members)} members, {len(others)} others")
     check_finite(members=members, others=others)
     truth = np.repeat([1, 0], [len(members), len(others)])
     false, true, _ = roc_curve(truth, np.concatenate([members, others]), drop_intermediate=False)
@@ -103,10 +104,10 @@ def balanced_halves(records: int, models: int, seed: int) -> Array:
     Models come in pairs, the second trained on what the first was not, so every record is in exactly half.
 
     Raises:
-        ValueError: `models` is odd or less than 2.
+        Unmeasurable: `models` is odd or less than 2.
     """
     if models < 2 or models % 2:
-        raise ValueError(f"shadow models come in pairs, not {models}")
+        raise Unmeasurable(f"shadow models come in pairs, not {models}")
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(models // 2):
@@ -127,11 +128,11 @@ def relative_likelihood(losses: Array, shadow_losses: Array, scale: float = 1.0)
     Losses near 0 keep their order: Pr(x) is computed from what it lacks to 1 where that is little.
 
     Raises:
-        ValueError: a loss is not finite, the scale is not positive, or shadows have other records.
+        Unmeasurable: a loss is not finite, the scale is not positive, or shadows have other records.
     """
     _check_losses(losses, shadow_losses)
     if not scale > 0:
-        raise ValueError(f"a scale of {scale:g}: must be above 0")
+        raise Unmeasurable(f"a scale of {scale:g}: must be above 0")
     own = -np.asarray(losses, np.float64) / scale
     shadows = -np.asarray(shadow_losses, np.float64) / scale
     with np.errstate(divide="ignore", over="ignore"):
@@ -162,15 +163,15 @@ def likelihood_ratio(losses: Array, shadow_losses: Array, inside: Array, *, nats
     to all. Every record must be in half of the shadow models, `inside` (S, N) bool, S at least 4.
 
     Raises:
-        ValueError: a loss is not finite, shadows have other records, or a record is not in half of them.
+        Unmeasurable: a loss is not finite, shadows have other records, or a record is not in half of them.
     """
     _check_losses(losses, shadow_losses)
     if len(inside) < _FEWEST_OF_LIRA or np.shape(inside) != np.shape(shadow_losses):
-        raise ValueError(
+        raise Unmeasurable(
             f"{np.shape(inside)} places of {np.shape(shadow_losses)} losses, of 4 shadows or more"
         )
     if (np.sum(inside, axis=0) * 2 != len(inside)).any():
-        raise ValueError("every record must be in half of the shadow models")
+        raise Unmeasurable("every record must be in half of the shadow models")
     own, shadows = (_confidence(np.asarray(each, np.float64), nats=nats) for each in (losses, shadow_losses))
     parts = []
     for where in (inside, ~inside):
@@ -185,7 +186,7 @@ def likelihood_ratio(losses: Array, shadow_losses: Array, inside: Array, *, nats
 def _check_losses(losses: Array, shadow_losses: Array) -> None:
     check_finite(losses=losses, shadow_losses=shadow_losses)
     if np.ndim(shadow_losses) != 2 or np.shape(shadow_losses)[1:] != np.shape(losses):
-        raise ValueError(f"losses of {np.shape(losses)} records, of shadows {np.shape(shadow_losses)}")
+        raise Unmeasurable(f"losses of {np.shape(losses)} records, of shadows {np.shape(shadow_losses)}")
 
 
 def _confidence(losses: Array, *, nats: bool) -> Array:

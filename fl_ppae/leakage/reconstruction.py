@@ -31,7 +31,7 @@ def probe_reconstruction_loss(
     per pixel, pixels in [0, 1].
 
     Raises:
-        ValueError: an encoding is not finite, there are fewer than two pairs, or not as many of both.
+        Unmeasurable: an encoding is not finite, there are fewer than two pairs, or not as many of both.
     """
     check_finite(encodings=encodings)
     check_paired(2, encodings=encodings, images=images)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.finite import check_finite
 from fl_ppae.leakage.ranges import check_images
 
@@ -56,8 +57,8 @@ def similarity(images: Tensor, encodings: Tensor) -> SimilarityReport:
     A vector of zeros has cosine 0 with everything.
 
     Raises:
-        ValueError: fewer than two pairs, not as many encodings as images, an image that is not in [0, 1], or
-            a number that is not finite.
+        Unmeasurable: fewer than two pairs, not as many encodings as images, an image that is not in [0, 1],
+            or a number that is not finite.
     """
     pairs = similarity_by_pair(images, encodings)
     return SimilarityReport(
@@ -73,10 +74,10 @@ def similarity_by_pair(images: Tensor, encodings: Tensor) -> PairSimilarity:
     """As `similarity`, pair by pair.
 
     Raises:
-        ValueError: as `similarity`.
+        Unmeasurable: as `similarity`.
     """
     if len(images) != len(encodings) or len(images) < 2:
-        raise ValueError(f"needs two or more pairs, got {len(images)} images, {len(encodings)} encodings")
+        raise Unmeasurable(f"needs two or more pairs, got {len(images)} images, {len(encodings)} encodings")
     check_images(images=images)
     check_finite(encodings=encodings)
     left = resize_images_to(images.double(), tuple(encodings.shape[1:]))
@@ -101,7 +102,7 @@ def resize_images_to(images: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
     `adaptive_avg_pool1d` of the flattened image.
 
     Raises:
-        ValueError: an encoding with another number of dimensions.
+        Unmeasurable: an encoding with another number of dimensions.
     """
     if tuple(images.shape[1:]) == encoding_shape:
         return images.flatten(1)
@@ -110,7 +111,7 @@ def resize_images_to(images: Tensor, encoding_shape: tuple[int, ...]) -> Tensor:
         return F.adaptive_avg_pool3d(images.unsqueeze(1), (c, h, w)).flatten(1)
     if len(encoding_shape) == 1:
         return F.adaptive_avg_pool1d(images.flatten(1).unsqueeze(1), encoding_shape[0]).flatten(1)
-    raise ValueError(f"an encoding is (k,) or (c, h, w), not {encoding_shape}")
+    raise Unmeasurable(f"an encoding is (k,) or (c, h, w), not {encoding_shape}")
 
 
 def _centre(rows: Tensor) -> tuple[Tensor, Tensor]:

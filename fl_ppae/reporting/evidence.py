@@ -25,7 +25,7 @@ from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal
 from fl_ppae.data.official import data_root, inspect_files
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.errors import UserError
+from fl_ppae.errors import Unmeasurable, UserError
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
 from fl_ppae.reporting.encoding_maps import as_maps
@@ -88,7 +88,10 @@ def gather_from(stored: StoredRun, config: RunConfig, dataset: Dataset, deal: De
 
 def _evidence(audited: AuditedRun) -> Evidence:
     mix = None if audited.deal is None else _label_mix(audited)
-    inversion, missing = _inversion(audited)
+    try:
+        inversion, missing = _inversion(audited)
+    except Unmeasurable as reason:  # a report without it is better than no report
+        inversion, missing = None, str(reason)
     return Evidence(mix, inversion, missing)
 
 

@@ -18,6 +18,7 @@ from fl_ppae.attacks import (
 )
 from fl_ppae.attacks.membership import match_class_mix
 from fl_ppae.data.registry import DATASETS
+from fl_ppae.errors import Unmeasurable
 
 
 @pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
@@ -84,3 +85,9 @@ def test_non_members_have_the_members_class_mix(most: int):
     assert shares[2] == shares[3] == 0
     if most > 5:
         assert shares[0] == pytest.approx(5 / 8, abs=0.06)
+
+
+def test_members_of_classes_that_nobody_else_has_are_compared_with_nobody():
+    match_class_mix(np.array([0, 1]), np.array([1, 2]), 9)
+    with pytest.raises(Unmeasurable, match="no record that nothing was trained on"):
+        match_class_mix(np.array([0, 1]), np.array([2, 3]), 9)
