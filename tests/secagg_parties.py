@@ -9,10 +9,10 @@ import numpy as np
 from fl_ppae.secagg import hospital
 from fl_ppae.secagg.identity import Pins, SigningKey, load_or_make
 from fl_ppae.secagg.roster import Roster
-from fl_ppae.secagg.server import Block, Fault, read_bundles, read_dealings, read_signatures, read_vectors
+from fl_ppae.secagg.server import Block, read_bundles, read_dealings, read_signatures, read_vectors
 from fl_ppae.secagg.state import State
 from fl_ppae.secagg.terms import Terms
-from fl_ppae.secagg.unmasking import unmasked_sum
+from fl_ppae.secagg.unmasking import Unmasked, unmasked_sum
 
 TRAINED_ON = bytes(range(32))
 
@@ -153,7 +153,7 @@ def whole_round(
     server_round: int = 1,
     signing: Iterable[str] | None = None,
     unmasking: Iterable[str] | None = None,
-) -> tuple[np.ndarray | None, list[Fault]]:
+) -> Unmasked:
     """An honest round of the hospitals that have vectors."""
     masked, signatures = signed_round(parties, block, vectors, server_round, signing)
     revealed = {
@@ -161,3 +161,8 @@ def whole_round(
         for name in unmasking or signatures
     }
     return unmasked_sum(block, server_round, TRAINED_ON, masked, revealed.items())
+
+
+def is_sum(found: Unmasked, vectors: Mapping[str, np.ndarray], names: Iterable[str]) -> bool:
+    """Whether there is a sum, and it is exactly that of the vectors of `names`."""
+    return found.total is not None and np.array_equal(found.total, plain_sum(vectors, names))

@@ -110,9 +110,7 @@ def deal(
     held = {holder: dealt[terms.position(holder) - 1] for holder in roster.bundles}
     rounds = range(terms.rounds)
     parcels = {
-        holder: _seal(roster, name, holder, channel, share)
-        for holder, share in held.items()
-        if holder != name
+        holder: seal(roster, name, holder, channel, share) for holder, share in held.items() if holder != name
     }
     seeds = tuple(seed_digest(roster, name, at, secret_at(secrets, at, Kind.SEED)) for at in rounds)
     digests = {
@@ -126,7 +124,8 @@ def deal(
     return Dealing(parcels, seeds, digests), held[name]
 
 
-def _seal(roster: Roster, sender: str, receiver: str, channel: X25519PrivateKey, share: bytes) -> bytes:
+def seal(roster: Roster, sender: str, receiver: str, channel: X25519PrivateKey, share: bytes) -> bytes:
+    """The parcel with a share for `receiver`, from `sender`, who has the private key `channel`."""
     context = _context(roster, sender, receiver)
     key = agree(channel, roster.bundles[receiver].channel, context)
     return ChaCha20Poly1305(key).encrypt(_NONCE, share, context)

@@ -7,6 +7,7 @@ key of the masks between the survivors and a hospital whose vector is missing. N
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,21 +19,39 @@ from fl_ppae.secagg.shamir import join
 from fl_ppae.secagg.wire import Refused
 
 
+@dataclass(frozen=True)
+class Unmasked:
+    """What came of a round.
+
+    Attributes:
+        total: (d,) uint32, the sum; None if fewer than `threshold` hospitals revealed shares, or there are
+            wrong dealers.
+        faults: what was wrong, also where the sum is right.
+        wrong_dealers: the hospitals whose secrets are missing although enough others answered; a block
+            without them works.
+    """
+
+    total: np.ndarray | None
+    faults: tuple[Fault, ...]
+    wrong_dealers: tuple[str, ...]
+
+
 def unmasked_sum(
     block: Block,
     server_round: int,
     trained_on: bytes,
     vectors: Mapping[str, np.ndarray],
     replies: Iterable[tuple[str, bytes]],
-) -> tuple[np.ndarray | None, list[Fault]]:
-    """The sum of the survivors' vectors, (d,) uint32, from their masked vectors and the revealed shares.
+) -> Unmasked:
+    """The sum of the survivors' vectors, from their masked vectors (d,) uint32 and the revealed shares.
 
-    Wrong shares are left out as long as `threshold` right ones remain of each secret. Without a secret there
-    is no sum: None, and a fault of the hospital whose secret is missing.
+    Wrong shares are left out as long as `threshold` right ones remain of each secret.
     """
-    offset = block.terms.offset(server_round)
+    offset, threshold = block.terms.offset(server_round), block.terms.threshold
     kinds = {owner: Kind.SEED if owner in vectors else Kind.PRIVATE for owner in block.sharers}
     revealed, faults = read_each(tuple(vectors), replies, lambda _, data: read_revealed(data, block.sharers))
+    if len(revealed) < threshold:
+        return Unmasked(None, tuple(faults), ())
     shares: dict[str, dict[int, bytes]] = {owner: {} for owner in block.sharers}
     for holder, by_owner in revealed.items():
         right = _right_shares(block, offset, kinds, holder, by_owner)
@@ -41,15 +60,15 @@ def unmasked_sum(
         if wrong := [owner for owner in block.sharers if owner not in right]:
             # It may be at fault, or those that it names: the server can't see what is in a parcel.
             faults.append(Fault(holder, f"it has no right share of the secrets of {', '.join(wrong)}"))
-    secrets = {}
+    secrets, wrong_dealers = {}, []
     for owner, kind in kinds.items():
         try:
             secrets[owner] = _rebuilt(block, offset, kind, owner, shares[owner])
         except Refused as refusal:
             faults.append(Fault(owner, str(refusal)))
-    if len(secrets) < len(kinds):
-        return None, faults
-    return _without_masks(block, server_round, trained_on, vectors, secrets), faults
+            wrong_dealers.append(owner)
+    total = None if wrong_dealers else _without_masks(block, server_round, trained_on, vectors, secrets)
+    return Unmasked(total, tuple(faults), tuple(wrong_dealers))
 
 
 def _right_shares(

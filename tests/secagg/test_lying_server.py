@@ -414,9 +414,9 @@ def other_weights_for_the_victim(five: Parties, block: Block, vector: np.ndarray
     sent |= {name: five[name].masked(1, np.zeros(length, np.uint32)) for name in OTHERS}
     signatures = {name: five[name].sign(1, FIVE) for name in OTHERS}
     revealed = {name: five[name].unmask(1, FIVE, signatures) for name in OTHERS}
-    total, _ = unmasked_sum(block, 1, TRAINED_ON, sent, revealed.items())
-    assert total is not None
-    return total
+    found = unmasked_sum(block, 1, TRAINED_ON, sent, revealed.items())
+    assert found.total is not None
+    return found.total
 
 
 def test_other_weights_for_one_hospital_show_nothing(five: Parties, block: Block) -> None:

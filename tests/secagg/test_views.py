@@ -72,11 +72,10 @@ def view(four: Parties, run: str, values: dict[str, int]) -> np.ndarray:
     masked = [four[name].masked(1, vectors[name]) for name in SURVIVORS]
     for name, state in states.items():
         four[name].kept = state.pack()  # the same round, to have its sum as well
-    total, faults = whole_round(four, block, {name: vectors[name] for name in SURVIVORS})
-    assert not faults
-    assert total is not None
+    found = whole_round(four, block, {name: vectors[name] for name in SURVIVORS})
+    assert found.total is not None
     number = np.zeros(LENGTH, np.int64)
-    for elements in (*masked, late, total):
+    for elements in (*masked, late, found.total):
         number = 4 * number + (elements & 3)
     return number
 

@@ -8,6 +8,7 @@ import pytest
 from secagg_parties import (
     TRAINED_ON,
     Parties,
+    is_sum,
     make_block,
     make_parties,
     make_roster,
@@ -19,7 +20,8 @@ from secagg_parties import (
     whole_round,
 )
 
-from fl_ppae.secagg.dealing import deal
+from fl_ppae.secagg.dealing import deal, seal
+from fl_ppae.secagg.hospital import receive
 from fl_ppae.secagg.identity import load_or_make
 from fl_ppae.secagg.masks import private_key, public_key
 from fl_ppae.secagg.revealed import pack_revealed, read_revealed
@@ -119,10 +121,9 @@ def test_a_vector_outside_the_ring_is_left_out_by_name(
     assert "instead of (9,) uint32" in faults[0].reason
     signatures = {name: five[name].sign(1, OTHERS) for name in OTHERS}
     revealed = {name: five[name].unmask(1, OTHERS, signatures) for name in OTHERS}
-    total, more = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert not more
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, OTHERS))
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert not found.faults
+    assert is_sum(found, vectors, OTHERS)
 
 
 def test_vectors_that_come_twice_or_late_are_not_used(five: Parties, block: Block) -> None:
@@ -133,9 +134,8 @@ def test_vectors_that_come_twice_or_late_are_not_used(five: Parties, block: Bloc
     late = five[WRONG].masked(1, vectors[WRONG])  # the list of survivors is made by now
     signatures = {name: five[name].sign(1, tuple(masked)) for name in OTHERS}
     revealed = {name: five[name].unmask(1, OTHERS, signatures) for name in OTHERS}
-    total, _ = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, OTHERS))
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert is_sum(found, vectors, OTHERS)
     assert not (late == vectors[WRONG]).any()  # and it is still masked
 
 
@@ -154,11 +154,9 @@ def test_a_wrong_signature_is_left_out_by_name_and_the_sum_goes_on(
     signatures, faults = read_signatures(block, 1, FIVE, TRAINED_ON, signed.items())
     assert faults == [Fault(WRONG, "its signature is not of these survivors and this training")]
     revealed = {name: five[name].unmask(1, FIVE, signatures) for name in OTHERS}
-    total, more = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert not more
-    assert total is not None
-    exact = np.array_equal(total, plain_sum(vectors, FIVE))
-    assert exact == (kind != "of other training")  # then its masks don't cancel
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert not found.faults
+    assert is_sum(found, vectors, FIVE) == (kind != "of other training")  # then its masks don't cancel
 
 
 def revealed_by_all(
@@ -186,31 +184,28 @@ def test_wrong_shares_are_left_out_by_name_and_the_sum_is_exact(
         "length": revealed[WRONG] + b"x",
         "none": pack_revealed([None] * 5),
     }[kind]
-    total, faults = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, present))
-    assert [fault.hospital for fault in faults] == [WRONG]
-    right = "one" in kind and kind != "none"
-    expected = f"no right share of the secrets of {FIVE[0]}"
-    assert faults[0].reason.endswith(expected) == right
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert is_sum(found, vectors, present)
+    assert [fault.hospital for fault in found.faults] == [WRONG]
+    only_one = f"no right share of the secrets of {FIVE[0]}"
+    assert found.faults[0].reason.endswith(only_one) == (kind in ("one share", "one bit"))
 
 
 def test_too_many_wrong_shares_leave_no_sum_rather_than_a_wrong_one(five: Parties, block: Block) -> None:
     masked, revealed = revealed_by_all(five, block, random_vectors(FIVE, 9))
     revealed |= {name: pack_revealed([bytes(32)] * 5) for name in FIVE[:3]}
-    total, faults = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert total is None
-    assert Fault(FIVE[4], "2 right shares of its secret came back; it takes 3") in faults
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert found.total is None
+    assert Fault(FIVE[4], "2 right shares of its secret came back; it takes 3") in found.faults
 
 
 def test_answers_to_the_last_question_come_once_and_from_those_asked(five: Parties, block: Block) -> None:
     vectors = random_vectors(FIVE[:4], 9)
     masked, revealed = revealed_by_all(five, block, vectors)
     extra = [(WRONG, bytes(5 * 33)), (FIVE[4], bytes(5 * 33))]
-    total, faults = unmasked_sum(block, 1, TRAINED_ON, masked, [*revealed.items(), *extra])
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, FIVE[:4]))
-    assert [fault.hospital for fault in faults] == [WRONG, FIVE[4]]
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, [*revealed.items(), *extra])
+    assert is_sum(found, vectors, FIVE[:4])
+    assert [fault.hospital for fault in found.faults] == [WRONG, FIVE[4]]
 
 
 @pytest.mark.parametrize("drops", [False, True])
@@ -227,15 +222,41 @@ def test_a_hospital_that_dealt_another_secret_is_named_and_there_is_no_sum(
     for name in FIVE:
         five[name].receive(block.parcels_for(name))
     vectors = random_vectors(OTHERS if drops else FIVE, 9)
-    total, faults = whole_round(five, block, vectors, unmasking=OTHERS)
-    assert total is None
-    assert faults == [Fault(WRONG, "it dealt shares of another secret than it announced")]
+    found = whole_round(five, block, vectors, unmasking=OTHERS)
+    assert found.total is None
+    assert found.faults == (Fault(WRONG, "it dealt shares of another secret than it announced"),)
+    assert found.wrong_dealers == (WRONG,)
     after = make_block(five, make_terms(5, 3, run=terms.run, first_round=2), OTHERS)
     vectors = random_vectors(OTHERS, 9)
-    total, faults = whole_round(five, after, vectors, 2)
-    assert not faults
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, OTHERS))
+    found = whole_round(five, after, vectors, 2)
+    assert not found.faults
+    assert is_sum(found, vectors, OTHERS)
+
+
+def test_a_hospital_that_gave_most_others_no_shares_is_named_as_the_dealer(
+    five: Parties, terms: Terms
+) -> None:
+    roster, sent = make_roster(five, terms)
+    dealings, _ = read_dealings(roster, {name: five[name].share(sent) for name in FIVE}.items())
+    parcels = {name: bytes(len(parcel)) for name, parcel in dealings[WRONG].parcels.items()}
+    block = Block(roster, dealings | {WRONG: replace(dealings[WRONG], parcels=parcels)})
+    for name in FIVE:
+        five[name].receive(block.parcels_for(name))
+    found = whole_round(five, block, random_vectors(FIVE, 9))
+    assert found.total is None
+    assert found.wrong_dealers == (WRONG,)
+    assert Fault(WRONG, "1 right shares of its secret came back; it takes 3") in found.faults
+
+
+def test_a_share_of_a_wrong_length_cannot_be_opened(five: Parties, terms: Terms) -> None:
+    """Sealed as it should be, so its receiver would answer for its length."""
+    block = make_block(five, terms)
+    channel, name = private_key(five[WRONG].state.channel), FIVE[0]
+    for size, opens in ((2 * terms.rounds * 32, True), (5, False), (0, False)):
+        parcel = seal(block.roster, WRONG, name, channel, bytes(size))
+        state = replace(five[name].state, sharers=(), shares={})
+        got = receive(state, block.parcels_for(name) | {WRONG: parcel})
+        assert (WRONG in got.shares) == opens
 
 
 def test_a_parcel_that_its_receiver_cannot_open_is_named_and_the_sum_is_exact(
@@ -250,10 +271,10 @@ def test_a_parcel_that_its_receiver_cannot_open_is_named_and_the_sum_is_exact(
             parcels[WRONG] = bytes(len(parcels[WRONG]))
         five[name].receive(parcels)
     vectors = random_vectors(FIVE, 9)
-    total, faults = whole_round(five, block, vectors)
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, FIVE))
-    assert faults == [Fault(FIVE[0], f"it has no right share of the secrets of {WRONG}")]
+    found = whole_round(five, block, vectors)
+    assert is_sum(found, vectors, FIVE)
+    assert found.faults == (Fault(FIVE[0], f"it has no right share of the secrets of {WRONG}"),)
+    assert found.wrong_dealers == ()
 
 
 def test_a_made_up_vector_of_the_ring_is_taken(five: Parties, block: Block) -> None:
@@ -261,7 +282,7 @@ def test_a_made_up_vector_of_the_ring_is_taken(five: Parties, block: Block) -> N
     vectors = random_vectors(FIVE, 9)
     masked, revealed = revealed_by_all(five, block, vectors)
     masked[WRONG] = masked[WRONG] + np.uint32(7)
-    total, faults = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
-    assert not faults
-    assert total is not None
-    assert np.array_equal(total, plain_sum(vectors, FIVE) + np.uint32(7))
+    found = unmasked_sum(block, 1, TRAINED_ON, masked, revealed.items())
+    assert not found.faults
+    assert found.total is not None
+    assert np.array_equal(found.total, plain_sum(vectors, FIVE) + np.uint32(7))
