@@ -73,8 +73,8 @@ def fetch(url: str, path: Path, title: str, limits: Limits = DEFAULT_LIMITS) -> 
                 seen, since = transfer.received, time.monotonic()
             elif time.monotonic() - since > limits.seconds and thread.is_alive():
                 raise DownloadError(transfer.too_slow())
-            if transfer.received:
-                step(f"downloading {title} from {transfer.peer}: {transfer.so_far()}")
+            arriving = f"downloading {title} from {transfer.peer}: {transfer.so_far()}"
+            step(arriving if transfer.received else f"waiting for {transfer.peer}")
     finally:
         transfer.stopped = True
     if transfer.error is not None:
