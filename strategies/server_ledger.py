@@ -21,11 +21,12 @@ from fl_ppae.privacy.events import (
     Declared,
     Event,
     Gaussian,
+    JointGaussian,
     PoissonGaussian,
     RandomisedResponse,
     Unprotected,
     Update,
-    by_kind,
+    trained,
     unprotected,
     updates,
 )
@@ -216,7 +217,7 @@ def _unfounded(account: Account, events: tuple[Event, ...]) -> str:
 def _planned(terms: Terms, event: Event) -> tuple[Event, ...]:
     """The events of `event`'s kind and round that the terms provide for, and perhaps others."""
     match event:
-        case PoissonGaussian():
+        case PoissonGaussian() | JointGaussian():
             return terms.round_events(event.round)
         case Gaussian() | RandomisedResponse():
             return tuple(cost for part in PARTS for cost in terms.upload_events(part, event.round))
@@ -241,8 +242,7 @@ def _divergence(events: Iterable[Update]) -> float:
     that any run may have.
     """
     total = 0.0
-    training, *_others = by_kind(events)
-    for event in training:
+    for event in trained(events):
         if event.noise_multiplier < MIN_NOISE_MULTIPLIER or event.steps > _MOST_STEPS:
             return math.inf
         total += event.steps * math.log1p(event.sample_rate**2 * math.expm1(event.noise_multiplier**-2))

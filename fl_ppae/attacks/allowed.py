@@ -15,8 +15,9 @@ from scipy.optimize import brentq
 
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.privacy.accounting import losses_of_updates, replace_one_epsilon
-from fl_ppae.privacy.events import Event, PoissonGaussian, from_dict, updates
-from fl_ppae.privacy.figures import FORMAL
+from fl_ppae.privacy.events import Event, from_dict, trained, updates
+from fl_ppae.privacy.figures import is_guarantee
+from fl_ppae.privacy.honest import shares_of_noise
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 from fl_ppae.privacy.trade_offs import INTERVAL, Curve, curve_of, curve_through
 from fl_ppae.runs.stored import basis_of
@@ -54,11 +55,12 @@ def allowed_on_updates(audited: AuditedRun, hospital: str) -> Allowed | None:
     None without one, or where only its epsilon is known: a declared cost has no curve.
     """
     account = audited.stored.ledger["hospitals"][hospital]
-    events = updates(_events(account))
-    trained = [event for event in events if isinstance(event, PoissonGaussian)]
-    if not account["formal"] or not trained or len(trained) < len(events):
+    events = _events(account)
+    training = trained(events)
+    if not account["formal"] or not training or len(training) < len(updates(events)):
         return None
-    return Allowed(curve_of(losses_of_updates(trained, INTERVAL), SAMPLER_EPSILON))
+    samplers = shares_of_noise(events) * SAMPLER_EPSILON
+    return Allowed(curve_of(losses_of_updates(training, INTERVAL), samplers))
 
 
 def allowed_on_classifier(audited: AuditedRun) -> Allowed | None:
@@ -66,7 +68,7 @@ def allowed_on_classifier(audited: AuditedRun) -> Allowed | None:
 
     Of the hospital with the largest cost, at each of a few deltas. None without a guarantee.
     """
-    if basis_of((audited.stored.summary.get("guarantees") or {}).get("classifier") or {}) != FORMAL:
+    if not is_guarantee(basis_of((audited.stored.summary.get("guarantees") or {}).get("classifier") or {})):
         return None
     accounts = audited.stored.ledger["hospitals"].values()
     every = {_events(account) for account in accounts}

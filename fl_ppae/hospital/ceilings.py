@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import device_of
 from fl_ppae.hospital.node_keys import NodeKeys
+from fl_ppae.privacy.budget import Ceilings
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.protection import not_there_yet
+from fl_ppae.protection import JOINT, not_there_yet
 
 LARGEST_DELTA = 1e-5
 _FORMAL = tuple(scope.name for scope in SCOPES.values() if scope.formal)
@@ -22,18 +24,20 @@ class Limits:
 
     Attributes:
         deployed: it has records of its own; it then takes part in no simulated attack.
-        max_epsilon: over everything that its records ever release, see `budget.over_ceiling`; None: no limit.
+        ceilings: over everything that its records ever release, see `budget.over_ceiling`.
+        takes_joint_noise: it knows how much it may spend if all other hospitals collude, or needs no limit.
         max_delta: the largest target-delta.
         allowed_scopes: each dp-scope that it trains under.
         allow_plain_encodings: encodings and labels may leave without noise.
         allow_diagnostics: losses and clipping may leave without noise.
         allow_test_encodings: encodings of the test part may leave, and its number of records.
-        allow_after_unprotected: under `max_epsilon`, records may be used again although an earlier run
+        allow_after_unprotected: under a ceiling, records may be used again although an earlier run
             released something of them without a guarantee.
     """
 
     deployed: bool
-    max_epsilon: float | None
+    ceilings: Ceilings
+    takes_joint_noise: bool
     max_delta: float
     allowed_scopes: tuple[str, ...]
     allow_plain_encodings: bool
@@ -48,16 +52,18 @@ def limits_of(node: NodeKeys, records: int) -> Limits:
     A deployed node allows what has a formal guarantee: formal scopes, no plain encodings or labels, no
     diagnostics, and a delta of at most min(1e-5, 1 / (10 `records`)). With a delta near 1 / records, a
     hospital that publishes one record in the clear would count as private. A simulated node allows
-    everything, except that with a `max-epsilon` it trains under formal scopes only.
+    everything, except that with a ceiling it trains under formal scopes only.
     """
-    cautious = node.deployed or node.max_epsilon is not None
+    ceilings = Ceilings(node.max_epsilon, node.max_epsilon_alone)
+    cautious = node.deployed or bool(ceilings.set_ones())
 
     def allowed(choice: bool | None) -> bool:
         return not node.deployed if choice is None else choice
 
     return Limits(
         deployed=node.deployed,
-        max_epsilon=node.max_epsilon,
+        ceilings=ceilings,
+        takes_joint_noise=(not node.deployed or node.allow_unlimited_epsilon or ceilings.alone is not None),
         max_delta=node.max_delta or (min(LARGEST_DELTA, 1 / (10 * records)) if node.deployed else 1.0),
         allowed_scopes=node.allowed_scopes or (_FORMAL if cautious else tuple(SCOPES)),
         allow_plain_encodings=allowed(node.allow_plain_encodings),
@@ -74,9 +80,7 @@ def refusal(limits: Limits, config: RunConfig) -> str:
     """
     if limits.deployed and config.adversary != "none":
         return f"the run simulates adversaries ({config.adversary}), this hospital has a data file of its own"
-    if missing := not_there_yet(config):
-        return missing
-    ceiling = math.inf if limits.max_epsilon is None else limits.max_epsilon
+    key, ceiling = min(limits.ceilings.set_ones().items(), key=itemgetter(1), default=("", math.inf))
     plain = _plain(config)
     for forbidden, asked, limit in (
         (
@@ -85,14 +89,19 @@ def refusal(limits: Limits, config: RunConfig) -> str:
             f"allowed-scopes = {', '.join(limits.allowed_scopes)}",
         ),
         (
-            config.dp_scope == "none" and limits.max_epsilon is not None,
+            config.dp_scope == "none" and math.isfinite(ceiling),
             "dp-scope = none, of infinite epsilon",
-            f"max-epsilon = {ceiling:g}",
+            f"{key} = {ceiling:g}",
         ),
         (
             config.target_epsilon > ceiling,
             f"target-epsilon = {config.target_epsilon:g}",
-            f"max-epsilon = {ceiling:g}",
+            f"{key} = {ceiling:g}",
+        ),
+        (
+            config.noise == JOINT and not limits.takes_joint_noise,
+            "joint noise, which assumes that other hospitals are honest",
+            "no max-epsilon-alone, the most that its records may spend if they are not",
         ),
         (
             config.encoding_noise_epsilon > ceiling,
@@ -114,7 +123,7 @@ def refusal(limits: Limits, config: RunConfig) -> str:
     ):
         if forbidden:
             return f"the run asks for {asked}; this hospital has {limit}"
-    return _no_device(config)
+    return not_there_yet(config) or _no_device(config)
 
 
 def _plain(config: RunConfig) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.hospital.ledgers import MAIN
 from fl_ppae.keys import kebab
+from fl_ppae.privacy.budget import Ceilings
 from fl_ppae.privacy.scopes import SCOPES
 
 NodeConfig = Mapping[str, bool | int | float | str]
@@ -51,7 +52,16 @@ class NodeKeys(BaseModel):
         gt=0,
         le=1e6,
     )
-    allow_unlimited_epsilon: bool = _key(False, _TRUTH, "a deployed node may have no `max-epsilon`")
+    max_epsilon_alone: float | None = _key(
+        None,
+        "a number above 0 and at most 1e6, without quotes",
+        "the same if all other hospitals collude; a deployed node declines joint noise without it",
+        gt=0,
+        le=1e6,
+    )
+    allow_unlimited_epsilon: bool = _key(
+        False, _TRUTH, "a deployed node may have no `max-epsilon` and no `max-epsilon-alone`"
+    )
     max_delta: float | None = _key(
         None, "a number above 0 and below 1, without quotes", "the largest `target-delta`", gt=0, lt=1
     )
@@ -85,10 +95,9 @@ class NodeKeys(BaseModel):
                 raise ValueError(
                     f"{key} is only used with data-file; a simulation keeps the state in the run"
                 )
-        if self.max_epsilon is not None and self.allow_unlimited_epsilon:
-            raise ValueError(
-                f"allow-unlimited-epsilon = true contradicts max-epsilon = {self.max_epsilon:g}; keep one"
-            )
+        for key, ceiling in Ceilings(self.max_epsilon, self.max_epsilon_alone).set_ones().items():
+            if self.allow_unlimited_epsilon:
+                raise ValueError(f"allow-unlimited-epsilon = true contradicts {key} = {ceiling:g}; keep one")
         if self.deployed and self.max_epsilon is None and not self.allow_unlimited_epsilon:
             raise ValueError(
                 "a node with a data-file needs max-epsilon, the most that its records may spend, such as "

@@ -42,12 +42,12 @@ def over_budget(ledger: Ledger, costs: Sequence[Event], hospital: Hospital) -> s
 
 
 def over_limit(ledger: Ledger, spent: Sequence[Event], costs: Sequence[Event], hospital: Hospital) -> str:
-    """Why `costs` on top of `spent` would exceed this hospital's own ceiling; empty if they wouldn't."""
+    """Why `costs` on top of `spent` would exceed one of this hospital's ceilings; empty if they wouldn't."""
     return over_ceiling(
         spent,
         costs,
         ledger.terms,
-        hospital.limits.max_epsilon,
+        hospital.limits.ceilings,
         after_unprotected=hospital.limits.allow_after_unprotected,
     )
 

@@ -66,7 +66,7 @@ def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
     return TrainingTerms(
         SCOPES[terms.scope],
         OBJECTIVES[config.objective],
-        terms.noise_multiplier or 0.0,
+        terms.own_noise_multiplier or 0.0,
         terms.max_grad_norm,
         terms.sample_rate,
         terms.steps,

@@ -8,7 +8,10 @@ everything, under replace-one neighbours: encodings and labels are released reco
 number alone would reveal that a record was added. It is larger, even for the same updates. It is infinite
 if anything was released without a guarantee.
 
-Whatever holds Gaussian noise costs `SAMPLER_EPSILON` more, for noise that a computer drew (`privacy.noise`).
+Joint releases count under the smallest number of honest hospitals among them (`privacy.honest`).
+
+Whatever holds Gaussian noise costs `SAMPLER_EPSILON` more for each hospital whose noise it holds, for noise
+that a computer drew (`privacy.noise`).
 
 PRV: Gopi, Lee, Wutschitz 2021 (arXiv:2106.02848), in Opacus. PLD: Koskela et al. 2020
 (arXiv:1906.03049) with pessimistic rounding, in dp-accounting. Neither uses the other's code.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import assert_never
@@ -40,13 +43,17 @@ from fl_ppae.privacy.events import (
     Declared,
     Event,
     Gaussian,
+    JointGaussian,
     PoissonGaussian,
     RandomisedResponse,
+    Training,
     Unprotected,
     Update,
     by_kind,
     merge,
+    trained,
 )
+from fl_ppae.privacy.honest import ALONE, assuming, fewest_honest, shares_of_noise
 from fl_ppae.privacy.labels import replacement_rate
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
@@ -83,13 +90,17 @@ def epsilon(events: Iterable[Update], delta: float) -> Epsilon:
     Raises:
         ValueError: delta outside (0, 1).
     """
-    _check_delta(delta)
-    training, *_others, declared = by_kind(events)
-    merged, left = merge(training), _left(declared, delta)
-    if left <= 0:
-        return Epsilon(math.inf, math.inf)
-    besides = sum(event.epsilon for event in declared)
-    return Epsilon(prv=prv(merged, left) + besides, pld=pld(merged, left) + besides)
+    every = _under_one_assumption(events)
+    return Epsilon(*(_composed_updates(every, delta, accountant) for accountant in (prv, pld)))
+
+
+def epsilon_alone(events: Iterable[Update], delta: float) -> float:
+    """Epsilon if all other hospitals collude with the server: of joint noise, only the own share counts.
+
+    By PLD; never below `epsilon`, which it is without joint noise.
+    """
+    every = tuple(events)
+    return max(epsilon(every, delta).spent, _composed_updates(assuming(every, ALONE), delta, pld))
 
 
 def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
@@ -103,7 +114,7 @@ def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
         ValueError: delta outside (0, 1).
     """
     _check_delta(delta)
-    every = tuple(events)
+    every = _under_one_assumption(events)
     *_others, declared = by_kind(every)
     left = _left(declared, delta)
     if left <= 0:
@@ -112,18 +123,43 @@ def replace_one_epsilon(events: Iterable[Event], delta: float) -> float:
     return known + sum(event.epsilon for event in declared)
 
 
+def _composed_updates(
+    events: Iterable[Event], delta: float, accountant: Callable[[Merged, float], float]
+) -> float:
+    _check_delta(delta)
+    every = tuple(events)
+    *_others, declared = by_kind(every)
+    left = _left(declared, delta)
+    if left <= 0:
+        return math.inf
+    known = accountant(merge(trained(every)), left)
+    return known + sum(event.epsilon for event in declared) + _further_samplers(every)
+
+
+def _under_one_assumption(events: Iterable[Event]) -> tuple[Event, ...]:
+    every = tuple(events)
+    honest = fewest_honest(every)
+    return every if honest is None else assuming(every, honest)
+
+
+def _further_samplers(events: Iterable[Event]) -> float:
+    """What the samplers of hospitals after the first add."""
+    return (shares_of_noise(events) - 1) * SAMPLER_EPSILON
+
+
 def _left(declared: Iterable[Declared], delta: float) -> float:
     """What declared costs leave of `delta`, rounded down."""
     lost = math.fsum(event.delta for event in declared)
     return delta if not lost else math.nextafter(delta - lost, -math.inf)
 
 
-def losses_of_updates(events: Iterable[PoissonGaussian], interval: float) -> PrivacyLossDistribution:
+def losses_of_updates(events: Iterable[Training], interval: float) -> PrivacyLossDistribution:
     """The privacy losses of at least one encoder update, add or remove one record, without `SAMPLER_EPSILON`.
 
     `interval`: of the grid on which losses are rounded, pessimistically.
     """
-    return _together([_steps(*part, _ADD_OR_REMOVE, interval) for part in merge(events)])
+    merged = merge(trained(_under_one_assumption(events)))
+    return _together([_steps(*part, _ADD_OR_REMOVE, interval) for part in merged])
 
 
 def losses_of_encodings(event: Gaussian, interval: float) -> PrivacyLossDistribution:
@@ -141,7 +177,7 @@ def _part(event: Event) -> str:
     match event:
         case Gaussian() | Unprotected():
             return event.part
-        case PoissonGaussian() | RandomisedResponse():
+        case PoissonGaussian() | JointGaussian() | RandomisedResponse():
             return TRAIN_PART
         case Declared():
             return ""
@@ -257,16 +293,17 @@ def pld(merged: Merged, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _replace_one(events: tuple[Event, ...], delta: float) -> float:
-    training, encodings, labels, unprotected, _declared = by_kind(events)
+    _training, _joint, encodings, labels, unprotected, _declared = by_kind(events)
     if unprotected:
         return math.inf
-    interval = _interval(merge(training), delta)
+    merged = merge(trained(events))
+    interval = _interval(merged, delta)
     if encodings or labels:
         interval = max(interval, _INTERVAL)  # their losses don't shrink with those of the training
     if encodings:  # at most two clipping norms apart
         widest = max(_largest_loss(event.noise_multiplier / 2, 1.0) for event in encodings)
         interval = max(interval, _power_of_two(widest / _MOST_CELLS_OF_ENCODINGS))
-    parts = [_steps(*part, _REPLACE, interval) for part in merge(training)]
+    parts = [_steps(*part, _REPLACE, interval) for part in merged]
     parts += [_steps(event.noise_multiplier, 1.0, 1, _REPLACE, interval) for event in encodings]
     parts += [
         from_randomized_response(
@@ -276,7 +313,7 @@ def _replace_one(events: tuple[Event, ...], delta: float) -> float:
         )
         for event in labels
     ]
-    return _composed(parts, delta) + bool(training or encodings) * SAMPLER_EPSILON
+    return _composed(parts, delta) + bool(merged or encodings) * SAMPLER_EPSILON + _further_samplers(events)
 
 
 def _composed(parts: list[PrivacyLossDistribution], delta: float) -> float:

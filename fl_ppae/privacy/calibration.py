@@ -18,6 +18,7 @@ from fl_ppae.config import MIN_NOISE_MULTIPLIER
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.accounting import pld, prv, renyi_bound, replace_one_epsilon
 from fl_ppae.privacy.events import TRAIN_PART, Gaussian
+from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
 MAX_NOISE_MULTIPLIER = 1e4
 SMALLEST_EPSILON, LARGEST_EPSILON, SMALLEST_DELTA = 0.01, 100.0, 1e-12
@@ -26,12 +27,17 @@ _HOPELESS = 30.0  # times the target: a Renyi bound above it (and 30 more) is no
 
 
 @lru_cache(maxsize=4096)
-def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: float, delta: float) -> float:
+def calibrate_noise_multiplier(
+    sample_rate: float, steps: int, target_epsilon: float, delta: float, honest: int = 1
+) -> float:
     """The smallest four-digit noise multiplier at which `steps` steps cost at most `target_epsilon`.
 
     Both accountants confirm it: `epsilon(...).spent <= target_epsilon`. Server and hospital calibrate
     separately and must reach the same number even if their processors and threads differ in the last
     digits, hence four digits.
+
+    Args:
+        honest: whose noise makes up the multiplier, each drawn by a sampler of its own.
 
     Raises:
         UserError: no noise multiplier up to 10,000 is enough; or the target is outside epsilon 0.01 to 100,
@@ -44,16 +50,18 @@ def calibrate_noise_multiplier(sample_rate: float, steps: int, target_epsilon: f
             f"epsilon {SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g} and delta from {SMALLEST_DELTA:g}"
         )
 
+    besides = (honest - 1) * SAMPLER_EPSILON
+
     def spent(sigma: float) -> float:
         merged = ((sigma, sample_rate, steps),)
         bound = renyi_bound(merged, delta)
-        return bound if bound > _HOPELESS * target_epsilon + 30 else prv(merged, delta)
+        return bound if bound > _HOPELESS * target_epsilon + 30 else prv(merged, delta) + besides
 
     def fits(sigma: float) -> bool:
         return spent(sigma) <= target_epsilon
 
     def both_fit(sigma: float) -> bool:
-        return fits(sigma) and pld(((sigma, sample_rate, steps),), delta) <= target_epsilon
+        return fits(sigma) and pld(((sigma, sample_rate, steps),), delta) + besides <= target_epsilon
 
     def excess(log_sigma: float) -> float:
         return math.log(spent(math.exp(log_sigma)) / target_epsilon)

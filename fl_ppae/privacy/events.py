@@ -21,6 +21,7 @@ TRAIN_PART, TEST_PART = PARTS = ("train", "test")
 UPDATES, ENCODINGS, LABELS, DIAGNOSTICS = ARTEFACTS = ("updates", "encodings", "labels", "diagnostics")
 THIS_RUN = "this-run"
 """What `ledger.json` calls the run that it belongs to, so that two runs of one seed write the same bytes."""
+MOST_HONEST = 1_000  # what a message may claim; so no accountant is asked about a share of nearly no noise
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,36 @@ class PoissonGaussian:
             raise ValueError(f"sample_rate must be in (0, 1], not {self.sample_rate}")
         _at_least_one("steps", self.steps)
         _at_least_one("round", self.round)
+
+
+@dataclass(frozen=True)
+class JointGaussian:
+    """`steps` noised sums over all hospitals of a round; nobody sees one hospital's part of them.
+
+    Each part is a sum of clipped gradients over a Poisson-sampled batch, plus the hospital's share of the
+    noise: 1 / `honest` of its variance. So the numbers below hold if at least `honest` hospitals in a round
+    keep their shares to themselves. They are charged whoever takes part in the round.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise of `honest` hospitals together / max grad norm; > 0.
+        honest: hospitals assumed honest in a round, this one included, 1 to `MOST_HONEST`.
+        sample_rate, steps, round: as of `PoissonGaussian`; one public sample rate for all hospitals.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    mechanism: ClassVar[str] = "joint-gaussian"
+    noise_multiplier: float
+    honest: int
+    sample_rate: float
+    steps: int
+    round: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.honest <= MOST_HONEST:
+            raise ValueError(f"honest must be in 1 to {MOST_HONEST}, not {self.honest}")
+        PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps, self.round)  # the same ranges
 
 
 @dataclass(frozen=True)
@@ -163,10 +194,12 @@ class Declared:
             raise ValueError(f"delta must be in (0, 1), not {self.delta}")
 
 
-Event = PoissonGaussian | Gaussian | RandomisedResponse | Unprotected | Declared
-Update = PoissonGaussian | Declared
+Event = PoissonGaussian | JointGaussian | Gaussian | RandomisedResponse | Unprotected | Declared
+Training = PoissonGaussian | JointGaussian
+Update = Training | Declared
 MECHANISMS = {
-    kind.mechanism: kind for kind in (PoissonGaussian, Gaussian, RandomisedResponse, Unprotected, Declared)
+    kind.mechanism: kind
+    for kind in (PoissonGaussian, JointGaussian, Gaussian, RandomisedResponse, Unprotected, Declared)
 }
 _TYPES = {"float": float, "int": int, "str": str}
 
@@ -198,6 +231,7 @@ def by_kind(
     events: Iterable[Event],
 ) -> tuple[
     tuple[PoissonGaussian, ...],
+    tuple[JointGaussian, ...],
     tuple[Gaussian, ...],
     tuple[RandomisedResponse, ...],
     tuple[Unprotected, ...],
@@ -205,9 +239,11 @@ def by_kind(
 ]:
     """Events by kind, in their order.
 
-    Training, noised encodings, randomised labels, unprotected releases, declared costs.
+    Training with own noise, training with joint noise, noised encodings, randomised labels, unprotected
+    releases, declared costs.
     """
     training: list[PoissonGaussian] = []
+    joint: list[JointGaussian] = []
     encodings: list[Gaussian] = []
     labels: list[RandomisedResponse] = []
     unprotected: list[Unprotected] = []
@@ -216,6 +252,8 @@ def by_kind(
         match event:
             case PoissonGaussian():
                 training.append(event)
+            case JointGaussian():
+                joint.append(event)
             case Gaussian():
                 encodings.append(event)
             case RandomisedResponse():
@@ -226,7 +264,14 @@ def by_kind(
                 declared.append(event)
             case _:
                 assert_never(event)
-    return tuple(training), tuple(encodings), tuple(labels), tuple(unprotected), tuple(declared)
+    return (
+        tuple(training),
+        tuple(joint),
+        tuple(encodings),
+        tuple(labels),
+        tuple(unprotected),
+        tuple(declared),
+    )
 
 
 def updates(events: Iterable[Event]) -> tuple[Update, ...]:
@@ -234,23 +279,31 @@ def updates(events: Iterable[Event]) -> tuple[Update, ...]:
 
     Lost releases may all have been updates.
     """
-    training, _encodings, _labels, _unprotected, declared = by_kind(events)
-    return (*training, *declared)
+    every = tuple(events)
+    _training, _joint, _encodings, _labels, _unprotected, declared = by_kind(every)
+    return (*trained(every), *declared)
+
+
+def trained(events: Iterable[Event]) -> tuple[Training, ...]:
+    """The noised sums of gradients, whoever's noise they hold."""
+    training, joint, _encodings, _labels, _unprotected, _declared = by_kind(events)
+    together: tuple[Training, ...] = (*training, *joint)
+    return together
 
 
 def unprotected(events: Iterable[Event]) -> tuple[Unprotected, ...]:
     """The releases without a guarantee."""
-    _training, _encodings, _labels, found, _declared = by_kind(events)
+    _training, _joint, _encodings, _labels, found, _declared = by_kind(events)
     return found
 
 
 def priced(events: Iterable[Event]) -> tuple[Event, ...]:
     """The events that have a finite cost, by kind."""
-    training, encodings, labels, _unprotected, declared = by_kind(events)
-    return (*training, *encodings, *labels, *declared)
+    training, joint, encodings, labels, _unprotected, declared = by_kind(events)
+    return (*training, *joint, *encodings, *labels, *declared)
 
 
-def merge(events: Iterable[PoissonGaussian]) -> tuple[tuple[float, float, int], ...]:
+def merge(events: Iterable[Training]) -> tuple[tuple[float, float, int], ...]:
     """Events as sorted `(noise_multiplier, sample_rate, steps)`; composition ignores order and round."""
     totals: dict[tuple[float, float], int] = {}
     for event in events:

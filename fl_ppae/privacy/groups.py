@@ -11,14 +11,18 @@ Gaussians with these j as means; with k = 1 it is the step of one record. `group
 replacing all copies by other records. It takes the two mixtures with means j and -j as dominating, which is
 assumed and not proven, as it is for one record (Lebeda et al. 2024, arXiv:2405.20769).
 
+Joint noise. Copies in several hospitals are in one sum with one noise, so they count as copies in one
+hospital, under the smallest number of honest hospitals among the joint releases.
+
 Encodings and labels. Each copy is released with noise of its own, so k copies cost k releases.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -32,7 +36,18 @@ from dp_accounting.privacy_accountant import NeighboringRelation
 from scipy.special import logsumexp
 from scipy.stats import binom, norm
 
-from fl_ppae.privacy.events import TRAIN_PART, UPDATES, Event, by_kind, merge
+from fl_ppae.privacy.events import (
+    TRAIN_PART,
+    UPDATES,
+    Event,
+    JointGaussian,
+    by_kind,
+    merge,
+    trained,
+    unprotected,
+    updates,
+)
+from fl_ppae.privacy.honest import assuming, fewest_honest, shares_of_noise
 from fl_ppae.privacy.labels import replacement_rate
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
 
@@ -79,6 +94,7 @@ def group_replace_epsilon(holdings: Iterable[Holding], delta: float) -> float:
 
 
 def _epsilon(holdings: Sequence[Holding], delta: float, *, replaced: bool) -> float:
+    holdings = _joined(holdings)
     if any(max(held.train, held.test) > MAX_COPIES or _unbounded(held) for held in holdings):
         return math.inf
     interval = max(
@@ -88,13 +104,34 @@ def _epsilon(holdings: Sequence[Holding], delta: float, *, replaced: bool) -> fl
     if not parts:
         return 0.0
     together = reduce(lambda left, right: left.compose(right), parts)
-    return float(together.get_epsilon_for_delta(delta)) + len(holdings) * SAMPLER_EPSILON
+    samplers = sum(shares_of_noise(held.events) for held in holdings)
+    return float(together.get_epsilon_for_delta(delta)) + samplers * SAMPLER_EPSILON
+
+
+def _joined(holdings: Sequence[Holding]) -> list[Holding]:
+    """The same, with each joint release once: beside a holding of all the copies that its sum may hold."""
+    fewest = fewest_honest(event for held in holdings for event in held.events)
+    if fewest is None:
+        return list(holdings)
+    copies: dict[tuple[JointGaussian, int], int] = {}
+    rest = []
+    for held in holdings:
+        counted = assuming(held.events, fewest)
+        _training, joint, *_others = by_kind(counted)
+        rest.append(replace(held, events=tuple(event for event in counted if event not in joint)))
+        for event, count in Counter(joint).items():
+            for number in range(count):
+                key = (event, number)
+                copies[key] = copies.get(key, 0) + held.train
+    in_sums: dict[int, list[Event]] = {}
+    for (event, _number), together in copies.items():
+        in_sums.setdefault(together, []).append(event)
+    return [*rest, *(Holding(tuple(events), together) for together, events in in_sums.items())]
 
 
 def _updates_alone(held: Holding) -> Holding:
-    training, _encodings, _labels, without, declared = by_kind(held.events)
-    unnoised = (event for event in without if event.artefact == UPDATES)
-    return Holding((*training, *unnoised, *declared), held.train)
+    unnoised = (event for event in unprotected(held.events) if event.artefact == UPDATES)
+    return Holding((*updates(held.events), *unnoised), held.train)
 
 
 def _unbounded(held: Holding) -> bool:
@@ -105,8 +142,7 @@ def _unbounded(held: Holding) -> bool:
 
 
 def _noise(held: Holding) -> list[float]:
-    training, *_others = by_kind(held.events)
-    return [event.noise_multiplier for event in training] if held.train else []
+    return [event.noise_multiplier for event in trained(held.events)] if held.train else []
 
 
 def _copies(held: Holding, part: str) -> int:
@@ -125,10 +161,10 @@ def _edge(sigma: float, copies: int) -> float:
 
 def _parts(held: Holding, interval: float, replaced: bool) -> Iterator[PrivacyLossDistribution]:
     """The distribution of all training steps, and of each release of encodings or labels."""
-    training, encodings, labels, _unprotected, _declared = by_kind(held.events)
+    _training, _joint, encodings, labels, _unprotected, _declared = by_kind(held.events)
     if held.train:
         step = _replacement if replaced else _removal
-        for sigma, rate, count in merge(training):
+        for sigma, rate, count in merge(trained(held.events)):
             yield step(sigma, rate, held.train, interval).self_compose(count)
     releases = [
         (_copies(held, event.part), _encoding(event.noise_multiplier, interval)) for event in encodings

@@ -8,9 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fl_ppae.config import RunConfig
-from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
-from fl_ppae.privacy.events import ENCODINGS, LABELS, UPDATES, Event, Unprotected, by_kind, unprotected
-from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, largest
+from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
+from fl_ppae.privacy.events import (
+    ENCODINGS,
+    LABELS,
+    UPDATES,
+    Event,
+    Unprotected,
+    by_kind,
+    unprotected,
+    updates,
+)
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, formal_if, largest, written
+from fl_ppae.privacy.honest import ALONE, assuming, fewest_honest
 from fl_ppae.privacy.scopes import SCOPES, Guarantee, Scope
 from fl_ppae.privacy.terms import Terms
 from fl_ppae.protection import shares_head
@@ -28,7 +38,8 @@ class Spending:
         encodings: replace one record. Their mechanism composed with the training of the encoder that made
             them, through which a record affects the encodings of all others.
         labels: randomised response alone, at delta 0.
-        total: everything, replace one record.
+        total: everything, replace one record; its basis is `basis`.
+        total_alone: the same if all other hospitals collude; None if it assumes nothing of them.
         added: everything that this run released, replace one record: what it adds at most to whatever was
             known before.
         formal: True if this run may release nothing without a guarantee.
@@ -36,6 +47,7 @@ class Spending:
         beyond: True if that leaves nothing of the run's delta, so that no total has a number.
         earlier: what earlier runs released without a guarantee.
         refuted: how the hospital's claim was refuted; empty if it wasn't.
+        honest: how many honest hospitals in a round the numbers assume; None if they assume nothing.
     """
 
     updates: Figure
@@ -48,39 +60,53 @@ class Spending:
     beyond: bool = False
     earlier: tuple[Unprotected, ...] = ()
     refuted: str = ""
+    honest: int | None = None
+    total_alone: float | None = None
 
 
 def spending_of(events: Sequence[Event], own: Sequence[Event], terms: Terms) -> Spending:
     """What `events`, all that the ledger holds, cost in total; `own` are those of the run under `terms`."""
-    training, encodings, labels, without, declared = by_kind(events)
+    _training, _joint, encodings, labels, without, declared = by_kind(events)
     lost = math.fsum(event.delta for event in declared)
     touched = any(event.artefact in (UPDATES, ENCODINGS) for event in without)
     composed = bool(encodings) and SCOPES[terms.scope].formal and not touched
+    through_encoder: tuple[Event, ...] = (*updates(events), *encodings)
+    total = replace_one_epsilon(events, terms.delta) if terms.formal and not without else None
+    honest = fewest_honest(events)
+    alone = None
+    if total is not None and honest is not None:
+        alone = replace_one_epsilon(assuming(events, ALONE), terms.delta)
     return Spending(
         updates=updates_figure(events, terms),
-        encodings=replace_one_epsilon((*training, *encodings, *declared), terms.delta) if composed else None,
+        encodings=replace_one_epsilon(through_encoder, terms.delta) if composed else None,
         labels=sum(event.epsilon for event in labels) if labels else None,
-        total=replace_one_epsilon(events, terms.delta) if terms.formal and not without else None,
+        total=total,
         added=replace_one_epsilon(own, terms.delta) if terms.formal and not unprotected(own) else None,
         formal=terms.formal and not unprotected(own),
         lost=lost,
         beyond=lost >= terms.delta,
         earlier=tuple(event for event in without if event.run != terms.run),
+        honest=honest,
+        total_alone=alone,
     )
 
 
 def updates_figure(events: Sequence[Event], terms: Terms) -> Figure:
     """The epsilon of all encoder updates together, add or remove one record.
 
-    It is nominal if some left under scope encoder, and there is none if some left without noise.
+    It is nominal if some left under scope encoder, and there is none if some left without noise. With joint
+    noise it assumes honest hospitals, and stands beside the epsilon if there are none.
     """
-    training, _encodings, _labels, without, declared = by_kind(events)
+    without, counted = unprotected(events), updates(events)
     scopes = [SCOPES[terms.scope], *(SCOPES[event.scope] for event in without if event.artefact == UPDATES)]
     if not all(scope.noised for scope in scopes):
         return Figure(None, NONE)
-    basis = FORMAL if all(scope.formal for scope in scopes) else NOMINAL
-    spent = epsilon((*training, *declared), terms.delta).spent
-    return Figure(spent, basis) if math.isfinite(spent) else Figure(None, NONE)
+    honest = fewest_honest(events)
+    basis = formal_if(honest) if all(scope.formal for scope in scopes) else NOMINAL
+    spent = epsilon(counted, terms.delta).spent
+    if not math.isfinite(spent):
+        return Figure(None, NONE)
+    return Figure(spent, basis, None if honest is None else epsilon_alone(counted, terms.delta))
 
 
 def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Guarantee]:
@@ -130,6 +156,7 @@ def as_row(guarantee: Guarantee) -> dict[str, Any]:
         "formal": guarantee.formal,
         "basis": guarantee.basis,
         "note": guarantee.note,
+        **({} if guarantee.alone is None else {"epsilon_alone": guarantee.alone}),
     }
 
 
@@ -137,7 +164,9 @@ def _updates(scope: Scope, spent: Mapping[str, Spending], delta: float) -> Guara
     figure = largest(one.updates for one in spent.values())
     since = _since(spent, UPDATES)
     note = f"{since}; in this run: {scope.note}" if since else scope.note
-    return Guarantee(figure.epsilon, None if figure.epsilon is None else delta, figure.basis, note)
+    return Guarantee(
+        figure.epsilon, None if figure.epsilon is None else delta, figure.basis, note, figure.alone
+    )
 
 
 def _encodings(config: RunConfig, scope: Scope, spent: Mapping[str, Spending]) -> Guarantee:
@@ -156,7 +185,7 @@ def _encodings(config: RunConfig, scope: Scope, spent: Mapping[str, Spending]) -
     return Guarantee(
         _largest(one.encodings for one in spent.values()),
         config.target_delta,
-        FORMAL,
+        _basis(spent),
         "each clipped and noised (Gaussian mechanism, by itself epsilon "
         f"{config.encoding_noise_epsilon:g}), together with the training of the encoder that made them; "
         "replace one record",
@@ -190,10 +219,8 @@ def _classifier(found: Mapping[str, Guarantee], spent: Mapping[str, Spending], d
         return Guarantee(None, None, NONE, f"trained on {what} without a guarantee: it has none either")
     if since := _since(spent):
         return Guarantee(None, None, NONE, since)
-    total = _largest(one.total for one in spent.values())
-    return Guarantee(
-        total, delta, FORMAL, "learned only from noised encodings and labels: their total, replace one record"
-    )
+    note = "learned only from noised encodings and labels: their total, replace one record"
+    return _all_together(spent, delta, note)
 
 
 def _total(found: Mapping[str, Guarantee], spent: Mapping[str, Spending], delta: float) -> Guarantee:
@@ -201,15 +228,25 @@ def _total(found: Mapping[str, Guarantee], spent: Mapping[str, Spending], delta:
         added = _largest(one.added for one in spent.values())
         if added is not None and is_formal(spent):
             since += (
-                f"; this run adds at most epsilon {added:.3f} (delta {delta:g}, replace one record) "
-                "to whatever was known before"
+                f"; this run adds at most epsilon {written(added, _basis(spent), digits=3)} "
+                f"(delta {delta:g}, replace one record) to whatever was known before"
             )
         return Guarantee(None, None, NONE, since)
     without = [name for name, guarantee in found.items() if not guarantee.formal]
     if without:
         return Guarantee(None, None, NONE, f"none: {', '.join(without)} have no guarantee")
-    total = _largest(one.total for one in spent.values())
-    return Guarantee(total, delta, FORMAL, "everything that left a hospital together, replace one record")
+    return _all_together(spent, delta, "everything that left a hospital together, replace one record")
+
+
+def _all_together(spent: Mapping[str, Spending], delta: float, note: str) -> Guarantee:
+    """The largest total of the hospitals."""
+    figure = largest(Figure(one.total, formal_if(one.honest), one.total_alone) for one in spent.values())
+    return Guarantee(figure.epsilon, delta, figure.basis, note, figure.alone)
+
+
+def _basis(spent: Mapping[str, Spending]) -> str:
+    """The basis of a guarantee under the assumptions of all hospitals."""
+    return formal_if(max((one.honest for one in spent.values() if one.honest is not None), default=None))
 
 
 def _refuted(name: str, found: Guarantee, spent: Mapping[str, Spending]) -> Guarantee:

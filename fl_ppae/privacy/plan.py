@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER, RunConfig
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.errors import UserError
-from fl_ppae.privacy.accounting import (
-    epsilon,
-    replace_one_epsilon,
-)
+from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
 from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_noise_multiplier
-from fl_ppae.privacy.events import TRAIN_PART, Event, PoissonGaussian
+from fl_ppae.privacy.events import TRAIN_PART, Event, JointGaussian, PoissonGaussian
 from fl_ppae.privacy.terms import Terms, UploadTerms
+from fl_ppae.protection import JOINT
 from fl_ppae.steps import step
 
 HIGH_SAMPLE_RATE = 0.5
@@ -36,6 +34,8 @@ class HospitalPlan:
             last of these rounds; None without DP.
         upload: the cost of sharing encodings; None if the run shares none.
         warnings: for the reader of the plan.
+        honest: as in `terms.Terms`.
+        epsilon_alone: `epsilon_total` if all other hospitals collude; None unless noise is joint.
     """
 
     name: str
@@ -49,19 +49,23 @@ class HospitalPlan:
     delta: float
     upload: UploadTerms | None = None
     warnings: tuple[str, ...] = ()
+    honest: int = 0
+    epsilon_alone: float | None = None
 
-    def event(self, server_round: int) -> PoissonGaussian | None:
+    def event(self, server_round: int) -> PoissonGaussian | JointGaussian | None:
         """The cost of one round of this plan; None without DP."""
         if self.noise_multiplier is None:
             return None
-        return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps_per_round, server_round)
+        return _training(
+            self.noise_multiplier, self.honest, self.sample_rate, self.steps_per_round, server_round
+        )
 
     def everything(self) -> tuple[Event, ...]:
         """All noise that a train record pays for, from the first round to the upload."""
         training: tuple[Event, ...] = ()
         if self.noise_multiplier is not None and self.rounds:
             steps = self.steps_per_round * self.rounds
-            training = (PoissonGaussian(self.noise_multiplier, self.sample_rate, steps, 1),)
+            training = (_training(self.noise_multiplier, self.honest, self.sample_rate, steps, 1),)
         return (*training, *(self.upload.events(TRAIN_PART, 1) if self.upload is not None else ()))
 
     @property
@@ -124,11 +128,19 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     upload = upload_terms(config)
     if config.dp_scope == "none":
         return HospitalPlan(name, records, rate, None, steps, rounds, None, None, config.target_delta, upload)
+    honest = config.honest_hospitals if config.noise == JOINT else 0
     sigma = config.noise_multiplier or calibrate_noise_multiplier(
-        rate, rounds * steps, config.target_epsilon, config.target_delta
+        rate, rounds * steps, config.target_epsilon, config.target_delta, honest or 1
     )
+
+    def training(rounds: int) -> list[PoissonGaussian | JointGaussian]:
+        return [_training(sigma, honest, rate, steps * rounds, 1)] if rounds else []
+
+    def spent(rounds: int) -> float:
+        return epsilon(training(rounds), config.target_delta).spent
+
     if config.noise_multiplier:
-        rounds = _affordable_rounds(sigma, rate, steps, config)
+        rounds = _affordable_rounds(spent, config)
     warnings = []
     if rate > HIGH_SAMPLE_RATE:
         warnings.append(
@@ -150,11 +162,13 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
         sigma,
         steps,
         rounds,
-        _spent(sigma, rate, steps, min(rounds, 1), config.target_delta),
-        _spent(sigma, rate, steps, rounds, config.target_delta),
+        spent(min(rounds, 1)),
+        spent(rounds),
         config.target_delta,
         upload,
         tuple(warnings),
+        honest,
+        epsilon_alone(training(rounds), config.target_delta) if honest else None,
     )
 
 
@@ -173,6 +187,7 @@ def planned_terms(plan: HospitalPlan, config: RunConfig, run: str) -> Terms:
         plan.upload,
         config.shares_updates,
         config.diagnostics,
+        plan.honest,
     )
 
 
@@ -218,16 +233,19 @@ def check_delta(name: str, records: int, delta: float) -> None:
         )
 
 
-def _spent(sigma: float, rate: float, steps: int, rounds: int, delta: float) -> float:
-    events = [PoissonGaussian(sigma, rate, steps * rounds, 1)] if rounds else []
-    return epsilon(events, delta).spent
+def _training(
+    sigma: float, honest: int, rate: float, steps: int, server_round: int
+) -> PoissonGaussian | JointGaussian:
+    if honest:
+        return JointGaussian(sigma, honest, rate, steps, server_round)
+    return PoissonGaussian(sigma, rate, steps, server_round)
 
 
-def _affordable_rounds(sigma: float, rate: float, steps: int, config: RunConfig) -> int:
+def _affordable_rounds(spent: Callable[[int], float], config: RunConfig) -> int:
     low, high = 0, config.num_server_rounds
     while low < high:
         middle = (low + high + 1) // 2
-        if _spent(sigma, rate, steps, middle, config.target_delta) <= config.target_epsilon:
+        if spent(middle) <= config.target_epsilon:
             low = middle
         else:
             high = middle - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, is_guarantee
 
 MODULES = ENCODER, PARTNER = ("encoder", "partner")
 """The modules of a hospital's model. The partner, a decoder or task head, is trained with the encoder."""
@@ -18,19 +18,21 @@ class Guarantee:
     Attributes:
         epsilon: spent at `delta`; None if there is no number.
         delta: None if epsilon is None.
-        basis: what stands behind the number, one of `figures.BASES`.
+        basis: what stands behind the number, see `figures.Figure`.
         note: text that must accompany the number.
+        alone: epsilon if all other hospitals collude; None if it assumes nothing of them.
     """
 
     epsilon: float | None
     delta: float | None
     basis: str
     note: str
+    alone: float | None = None
 
     @property
     def formal(self) -> bool:
         """True only if (epsilon, delta) is a differential-privacy guarantee."""
-        return self.basis == FORMAL
+        return is_guarantee(self.basis)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fl_ppae.privacy.events import (
@@ -13,6 +14,7 @@ from fl_ppae.privacy.events import (
     UPDATES,
     Event,
     Gaussian,
+    JointGaussian,
     PoissonGaussian,
     RandomisedResponse,
     Unprotected,
@@ -53,12 +55,14 @@ class Terms:
 
     Attributes:
         run: the run's identity.
-        noise_multiplier: None for dp-scope none.
+        noise_multiplier: of the whole noise that counts; None for dp-scope none.
         steps: noised sums per round.
         target_epsilon: budget for updates, at `delta`, over the ledger's whole history.
         upload: None if the run shares no encodings.
         shares_updates: whether encoder updates leave the hospital.
         diagnostics: whether un-noised statistics of the training do.
+        honest: with joint noise, how many honest hospitals in a round make up that noise together; 0: the
+            hospital adds all of it.
     """
 
     run: str
@@ -73,11 +77,21 @@ class Terms:
     upload: UploadTerms | None = None
     shares_updates: bool = True
     diagnostics: bool = False
+    honest: int = 0
 
-    def event(self, server_round: int) -> PoissonGaussian | None:
-        """The noised sums of one round; None without DP."""
+    @property
+    def own_noise_multiplier(self) -> float | None:
+        """Of the noise that this hospital itself adds: all of it, or its share of joint noise."""
+        return self.noise_multiplier and self.noise_multiplier / math.sqrt(self.honest or 1)
+
+    def event(self, server_round: int) -> PoissonGaussian | JointGaussian | None:
+        """The noised sums of one round, whoever else takes part in it; None without DP."""
         if self.noise_multiplier is None:
             return None
+        if self.honest:
+            return JointGaussian(
+                self.noise_multiplier, self.honest, self.sample_rate, self.steps, server_round
+            )
         return PoissonGaussian(self.noise_multiplier, self.sample_rate, self.steps, server_round)
 
     def round_events(self, server_round: int) -> tuple[Event, ...]:

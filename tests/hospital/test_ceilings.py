@@ -1,6 +1,7 @@
 """A hospital's limits hold, whatever the run's configuration asks for, and a refusal names the limit."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from support import SMALL, write_npz
 from fl_ppae import client_app, message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
+from fl_ppae.hospital import ceilings
 from fl_ppae.hospital.ceilings import limits_of, refusal
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.keys import kebab
@@ -71,6 +73,38 @@ def test_a_deployed_hospital_allows_what_is_formal_and_what_its_operator_names(
 ) -> None:
     found = reason({**DEPLOYED, **node}, run)
     assert words in found
+    assert bool(found) == bool(words)
+
+
+JOINT = {
+    "noise": "joint",
+    "protection": "secagg",
+    "local-steps": 1,
+    "sample-rate": 0.1,
+    "honest-hospitals": 3,
+    "dp-scope": "frozen-decoder",
+}
+
+
+@pytest.mark.parametrize(
+    ("node", "run", "words"),
+    [
+        (DEPLOYED, JOINT, "joint noise, .*; this hospital has no max-epsilon-alone, the most that its"),
+        ({**DEPLOYED, "max-epsilon-alone": 20.0}, JOINT, ""),
+        ({**DEPLOYED, "max-epsilon-alone": 20.0}, {**JOINT, "target-epsilon": 8.1}, "has max-epsilon = 8"),
+        ({**DEPLOYED, "max-epsilon-alone": 4.0}, JOINT, "target-epsilon = 8; .* has max-epsilon-alone = 4"),
+        (DEPLOYED, {}, ""),
+        ({**SIMULATED, "data-file": "own.npz", "allow-unlimited-epsilon": True}, JOINT, ""),
+        (SIMULATED, JOINT, ""),
+        ({**SIMULATED, "max-epsilon-alone": 4.0}, {"dp-scope": "encoder"}, "allowed-scopes"),
+    ],
+)
+def test_joint_noise_takes_a_ceiling_for_the_case_that_all_others_collude(
+    node: dict[str, Any], run: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ceilings, "not_there_yet", lambda config: "")
+    found = reason(node, run)
+    assert re.search(words, found)
     assert bool(found) == bool(words)
 
 

@@ -35,6 +35,11 @@ def test_a_nodes_identity_comes_from_its_own_configuration() -> None:
         ({"allowed-scope": "autoencoder"}, "did you mean 'allowed-scopes'?"),
         ({"max-epsilon": "8"}, "max-epsilon = '8': must be a number above 0 and at most 1e6, without quotes"),
         ({"max-epsilon": 0}, "must be a number above 0"),
+        ({"max-epsilon-alone": 0}, "max-epsilon-alone = 0: must be a number above 0"),
+        (
+            {"max-epsilon-alone": 8, "allow-unlimited-epsilon": True},
+            "contradicts max-epsilon-alone = 8; keep one",
+        ),
         ({"max-epsilon": -1.0}, "must be a number above 0"),
         ({"max-epsilon": True}, "must be a number above 0"),
         ({"max-epsilon": float("nan")}, "must be a number above 0"),
@@ -90,6 +95,7 @@ def test_every_key_can_be_set() -> None:
         "state-dir": "/state",
         "site-dir": "/site",
         "ledger": "second",
+        "max-epsilon-alone": 20.0,
         "max-delta": 1e-6,
         "allowed-scopes": "autoencoder, frozen-decoder",
         "allow-plain-encodings": True,
@@ -102,6 +108,7 @@ def test_every_key_can_be_set() -> None:
     keys = read_node(node)
     assert keys.allowed_scopes == ("autoencoder", "frozen-decoder")
     assert (keys.max_epsilon, keys.allow_plain_encodings, keys.allow_diagnostics) == (8.0, True, False)
+    assert keys.max_epsilon_alone == 20.0
 
 
 def documented() -> dict[str, list[str]]:

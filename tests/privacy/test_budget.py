@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fl_ppae.privacy.accounting import epsilon, replace_one_epsilon
-from fl_ppae.privacy.budget import over_ceiling, over_target
+from fl_ppae.privacy.budget import Ceilings, over_ceiling, over_target
 from fl_ppae.privacy.counter import Counter
 from fl_ppae.privacy.events import (
     ARTEFACTS,
@@ -38,13 +38,13 @@ def test_a_ceiling_counts_everything_together_and_nothing_asked_is_never_over_it
     gaussian, labels = UPLOAD.events("train", 2)
     training = PoissonGaussian(1.5, 0.25, 4, 1)
     added = epsilon([training], 1e-3).spent
-    assert over_ceiling((), (training,), TERMS, added) == ""
-    assert "epsilon of all updates" in over_ceiling((training,), (training,), TERMS, added)
+    assert over_ceiling((), (training,), TERMS, Ceilings(added)) == ""
+    assert "epsilon of all updates" in over_ceiling((training,), (training,), TERMS, Ceilings(added))
     total = replace_one_epsilon((training, gaussian, labels), 1e-3)
-    assert over_ceiling((training,), (gaussian, labels), TERMS, total) == ""
-    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), TERMS, total - 0.01)
-    assert over_ceiling((training, gaussian), (), TERMS, 0.1) == ""
-    assert over_ceiling((training,), (gaussian,), TERMS, None) == ""
+    assert over_ceiling((training,), (gaussian, labels), TERMS, Ceilings(total)) == ""
+    assert "(replace-one)" in over_ceiling((training,), (gaussian, labels), TERMS, Ceilings(total - 0.01))
+    assert over_ceiling((training, gaussian), (), TERMS, Ceilings(0.1)) == ""
+    assert over_ceiling((training,), (gaussian,), TERMS, Ceilings(None)) == ""
 
 
 @pytest.mark.parametrize("artefact", ARTEFACTS)
@@ -52,20 +52,20 @@ def test_after_an_unprotected_release_a_ceiling_declines_unless_the_operator_all
     training = PoissonGaussian(1.5, 0.25, 4, 1)
     earlier = Unprotected(artefact, "none", "train", "run-z", 1)
     asked = (training,)
-    reason = over_ceiling((earlier,), asked, TERMS, 8.0)
+    reason = over_ceiling((earlier,), asked, TERMS, Ceilings(8.0))
     assert f"run run-z released {artefact} without a guarantee" in reason
     assert "max-epsilon = 8" in reason
     assert "allow-after-unprotected" in reason
-    assert over_ceiling((earlier,), asked, TERMS, None) == "", "no ceiling, nothing to decline for"
-    assert over_ceiling((earlier,), asked, TERMS, 8.0, after_unprotected=True) == ""
+    assert over_ceiling((earlier,), asked, TERMS, Ceilings(None)) == "", "no ceiling, nothing to decline for"
+    assert over_ceiling((earlier,), asked, TERMS, Ceilings(8.0), after_unprotected=True) == ""
     tight = epsilon(asked, 1e-3).spent - 0.01
-    over = over_ceiling((earlier,), asked, TERMS, tight, after_unprotected=True)
+    over = over_ceiling((earlier,), asked, TERMS, Ceilings(tight), after_unprotected=True)
     assert "epsilon of all updates" in over, "what has a cost still counts against the ceiling"
     own = replace(earlier, run=TERMS.run)
-    assert over_ceiling((own,), asked, TERMS, 8.0) == "", (
+    assert over_ceiling((own,), asked, TERMS, Ceilings(8.0)) == "", (
         "the node's other keys allowed what this run releases"
     )
-    assert over_ceiling((training,), (own,), TERMS, 0.1) == ""
+    assert over_ceiling((training,), (own,), TERMS, Ceilings(0.1)) == ""
 
 
 def test_no_target_bounds_an_unprotected_release() -> None:
@@ -93,11 +93,11 @@ def test_a_declared_loss_counts_against_every_budget_and_the_ceiling() -> None:
     training = (PoissonGaussian(1.5, 0.25, 4, 1),)
     gaussian, labels = UPLOAD.events("train", 2)
     lost = (Declared(8.0, 1e-4),)
-    assert over_target((), training, TERMS) == over_ceiling((), training, TERMS, 9.0) == ""
+    assert over_target((), training, TERMS) == over_ceiling((), training, TERMS, Ceilings(9.0)) == ""
     assert "epsilon of the updates" in over_target(lost, training, TERMS)
     assert "epsilon of the encodings" in over_target(lost, (gaussian,), TERMS)
     assert "epsilon of the labels" in over_target(lost, (labels,), TERMS)
-    assert "above this hospital's max-epsilon = 9" in over_ceiling(lost, training, TERMS, 9.0)
-    assert over_ceiling(lost, training, TERMS, 30.0) == "", "unless the operator raises it"
+    assert "above this hospital's max-epsilon = 9" in over_ceiling(lost, training, TERMS, Ceilings(9.0))
+    assert over_ceiling(lost, training, TERMS, Ceilings(30.0)) == "", "unless the operator raises it"
     at_its_delta = (Declared(8.0, 1e-3),)
-    assert "to inf" in over_ceiling(at_its_delta, training, TERMS, 1e6)
+    assert "to inf" in over_ceiling(at_its_delta, training, TERMS, Ceilings(1e6))

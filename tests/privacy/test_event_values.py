@@ -82,7 +82,5 @@ def test_nothing_is_declared_for_free(spent: float, delta: float) -> None:
 
 @pytest.mark.parametrize("mechanism", ["none", "", None, 3, ["gaussian"]])
 def test_an_unknown_mechanism_is_refused_by_its_name(mechanism: object) -> None:
-    with pytest.raises(
-        ValueError, match="is unknown; valid: poisson-gaussian, gaussian, randomised-response"
-    ):
+    with pytest.raises(ValueError, match="is unknown; valid: poisson-gaussian, joint-gaussian, gaussian"):
         from_dict({**as_dict(UPLOAD[0]), "mechanism": mechanism})

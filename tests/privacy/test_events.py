@@ -10,10 +10,11 @@ import pytest
 from fl_ppae.messages import DECLINED, TRAINED, Claim
 from fl_ppae.privacy import accounting, budget, guarantees
 from fl_ppae.privacy.accounting import replace_one_epsilon
-from fl_ppae.privacy.budget import over_ceiling, over_target
+from fl_ppae.privacy.budget import Ceilings, over_ceiling, over_target
 from fl_ppae.privacy.events import (
     Event,
     Gaussian,
+    JointGaussian,
     PoissonGaussian,
     RandomisedResponse,
     Unprotected,
@@ -21,10 +22,13 @@ from fl_ppae.privacy.events import (
     by_kind,
     from_dict,
     priced,
+    trained,
     unprotected,
     updates,
 )
+from fl_ppae.privacy.groups import Holding, group_epsilon
 from fl_ppae.privacy.guarantees import spending_of, updates_figure
+from fl_ppae.privacy.honest import fewest_honest
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.privacy.terms import Terms, UploadTerms
 from strategies.server_ledger import Account, ServerLedger
@@ -55,11 +59,14 @@ CONSUMERS: dict[str, Callable[[tuple[Event, ...]], Any]] = {
     "updates": updates,
     "unprotected": unprotected,
     "priced": priced,
+    "trained": trained,
+    "fewest_honest": fewest_honest,
+    "group_epsilon": lambda events: group_epsilon([Holding(events, 1)], 1e-3),
     "replace_one_epsilon": lambda events: replace_one_epsilon(events, 1e-3),
     "over_target, asked": lambda events: over_target((), events, TERMS),
     "over_target, spent": lambda events: over_target(events, (TRAINING,), TERMS),
-    "over_ceiling, asked": lambda events: over_ceiling((), events, TERMS, 8.0),
-    "over_ceiling, spent": lambda events: over_ceiling(events, (TRAINING,), TERMS, 8.0),
+    "over_ceiling, asked": lambda events: over_ceiling((), events, TERMS, Ceilings(8.0)),
+    "over_ceiling, spent": lambda events: over_ceiling(events, (TRAINING,), TERMS, Ceilings(8.0)),
     "spending_of": lambda events: spending_of(events, (), TERMS),
     "spending_of, own": lambda events: spending_of((), events, TERMS),
     "updates_figure": lambda events: updates_figure(events, TERMS),
@@ -80,7 +87,7 @@ def test_whatever_counts_events_raises_on_a_kind_it_does_not_know(name: str) -> 
     ("module", "count"),
     [
         (budget, lambda: over_target((), (TRAINING,), TERMS)),
-        (budget, lambda: over_ceiling((), (TRAINING,), TERMS, 8.0)),
+        (budget, lambda: over_ceiling((), (TRAINING,), TERMS, Ceilings(8.0))),
         (guarantees, lambda: spending_of((TRAINING,), (), TERMS)),
         (accounting, lambda: replace_one_epsilon((replace(TRAINING, steps=9),), 2e-3)),
     ],
@@ -95,6 +102,7 @@ def test_a_kind_that_was_added_breaks_each_place_that_says_nothing_about_it(
 
 EVERY_KIND: list[Event] = [
     TRAINING,
+    JointGaussian(1.5, 3, 0.25, 1, 1),
     Gaussian(2.0, "test", 3),
     RandomisedResponse(1.5, 10, 3),
     Unprotected("labels", "none", "train", "17", 3),
@@ -123,7 +131,7 @@ def test_an_unprotected_event_with_an_impossible_value_is_refused(change: dict[s
         from_dict({**as_dict(EVERY_KIND[-1]), **change})
 
 
-@pytest.mark.parametrize("event", EVERY_KIND[:3])
+@pytest.mark.parametrize("event", EVERY_KIND[:-1])
 def test_one_unprotected_release_makes_the_total_infinite(event: Event) -> None:
     assert replace_one_epsilon([event], 1e-3) < 20
     for part in ("train", "test"):
@@ -162,7 +170,7 @@ def test_terms_announce_every_release(
     assert {(event.artefact, event.part) for event in unprotected(events)} == without
     assert {(event.scope, event.run, event.round) for event in unprotected(events)} <= {(scope, "run-a", 2)}
     assert terms.formal == (not without)
-    training, encodings, labels, *_ = by_kind(events)
+    training, _joint, encodings, labels, *_ = by_kind(events)
     assert [bool(training), bool(encodings), bool(labels)] == [
         scope != "none",
         bool(noise),
