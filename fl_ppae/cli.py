@@ -203,7 +203,7 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     bench.add_argument(
         "--only",
         metavar="A,B,...",
-        help="of step, epoch, federation, scale, memory, accountant, startup (default: all)",
+        help="of step, epoch, federation, scale, memory, accountant, secagg, startup (default: all)",
     )
     sizes = bench.add_mutually_exclusive_group()
     for name, text in (

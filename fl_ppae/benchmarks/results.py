@@ -60,6 +60,7 @@ class Size:
         totals: numbers of records for comparing numbers of hospitals, one round each.
         hospitals: the numbers of hospitals to compare; the first is the base of the ratios.
         ray: whether to run with Flower's SuperLink and Ray too.
+        secure: the numbers of hospitals whose secure sum is measured.
     """
 
     batch: int
@@ -69,9 +70,10 @@ class Size:
     totals: tuple[int, ...]
     hospitals: tuple[int, ...]
     ray: bool
+    secure: tuple[int, ...] = ()
 
 
-FULL = Size(512, 15, 10_000, 10, (12_000, 90_000), (5, 50, 500), True)
-QUICK = Size(512, 5, 4_000, 5, (12_000,), (5, 50, 500), True)
-TINY = Size(128, 3, 200, 2, (200,), (2, 10), False)
+FULL = Size(512, 15, 10_000, 10, (12_000, 90_000), (5, 50, 500), True, (5, 10, 20, 100))
+QUICK = Size(512, 5, 4_000, 5, (12_000,), (5, 50, 500), True, (10,))
+TINY = Size(128, 3, 200, 2, (200,), (2, 10), False, (3,))
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}

@@ -24,7 +24,7 @@ from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.steps import step
 
 # In this order: the step first, while nothing else has filled memory.
-SECTIONS = ("step", "epoch", "federation", "scale", "memory", "accountant", "startup")
+SECTIONS = ("step", "epoch", "federation", "scale", "memory", "accountant", "secagg", "startup")
 _IN_MEMORY = ("step", "epoch")  # these need no folder
 
 

@@ -27,7 +27,7 @@ from fl_ppae.secagg.revealed import pack_revealed
 from fl_ppae.secagg.roster import Roster, check_enough, make_bundle, read_roster
 from fl_ppae.secagg.state import Answered, State, Step
 from fl_ppae.secagg.terms import Terms
-from fl_ppae.secagg.wire import DIGEST, Refused, check_length
+from fl_ppae.secagg.wire import Refused
 
 Random = Callable[[int], bytes]
 
@@ -136,7 +136,6 @@ def masked(
         Refused: as `check_round`, or another hospital's key is unusable.
     """
     check_round(state, server_round)
-    check_length(trained_on, DIGEST, "the digest of what was trained on")
     if vector.dtype != np.uint32 or vector.ndim != 1:
         raise TypeError(f"a vector to be masked is (d,) uint32, not {vector.shape} {vector.dtype}")
     roster, offset, count = _roster(state), state.terms.offset(server_round), len(vector)

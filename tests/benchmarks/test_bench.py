@@ -31,9 +31,9 @@ def test_turns_of_two_steps_are_interleaved() -> None:
 
 
 def test_chosen_measurements_come_as_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "--tiny", "--json", "--only", "scale,federation"]) == 0
+    assert cli.main(["bench", "--tiny", "--json", "--only", "scale,federation,secagg"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document["measurements"]) == ["federation", "scale"]
+    assert list(document["measurements"]) == ["federation", "scale", "secagg"]
     assert {"processor", "cores", "torch", "bfloat16", "threads"} <= set(document["machine"])
     rounds = document["measurements"]["federation"]
     assert rounds["in-process"]["ratio"] == rounds["in-process"]["rounds"] / rounds["bare_loop_seconds"]
@@ -42,6 +42,10 @@ def test_chosen_measurements_come_as_one_json_document(capsys: pytest.CaptureFix
     )
     assert few["ratio"] == 1.0
     assert many["ratio"] == many["rounds"] / few["rounds"]
+    secure = document["measurements"]["secagg"]["3 hospitals"]
+    together = 3 * secure["round_seconds_hospital"] + secure["round_seconds_server"]
+    assert secure["ratio"] == pytest.approx(together / secure["plain_seconds"])
+    assert 120 < secure["sent_kilobytes"] < 121  # 30,000 numbers of 4 bytes, and little else
     for line in document["results"]:
         assert line["value"] > 0
         assert (line["met"] is None) == (line["aim"] is None)
