@@ -17,7 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from fl_ppae import message_arrays, messages
+from fl_ppae import message_arrays, messages, protection
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
@@ -25,6 +25,7 @@ from fl_ppae.hospital.ceilings import refusal
 from fl_ppae.hospital.failures import failure
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
+from fl_ppae.hospital.masking import Masking
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.own_repeats import log_repeats
 from fl_ppae.hospital.requests import asked, text_in, train_request, upload_request
@@ -36,8 +37,10 @@ from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
     DECLINED,
+    MASKED,
     METRICS,
     READY,
+    SECAGG,
     TRAINED,
     Claim,
     Claims,
@@ -52,6 +55,7 @@ from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 from fl_ppae.privacy.terms import Terms
+from fl_ppae.secure_messages import data_record
 
 CHUNK_BYTES = 4 * 2**20  # of encodings in one message: ordinary networks and proxies let it through
 
@@ -112,11 +116,14 @@ def train(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     run = _run(context)
     request, malformed = asked(train_request, message.content, config)
+    masking = Masking(hospital, config, run) if config.protection == protection.SECAGG else None
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has spent
         saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         costs = ledger.terms.round_events(request.server_round) if request is not None else ()
         reason = malformed or refusal(hospital.limits, config) or over_budget(ledger, costs, hospital)
+        if request is not None and not reason and masking is not None:
+            reason = masking.declines(message.content, request.server_round, ledger.terms)
         if request is None or reason:
             claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
@@ -125,16 +132,43 @@ def train(message: Message, context: Context) -> Message:
     draw = len(priced(ledger.events)) if priced(costs) else request.server_round
     drawn = _streams(hospital.identity, config, draw)
     update = make_update(hospital, config, ledger.terms, request, saved, drawn)
-    if update.kept is not None:
-        with hospital.state.lock():
+    with hospital.state.lock():
+        if update.kept is not None:
             hospital.state.save_training(update.kept)
+        masked = masking.masked(update, request, ledger.terms, message.content) if masking else None
     metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
     if config.diagnostics and update.diagnostics is not None:
         metrics.update(zip(messages.DIAGNOSTICS, astuple(update.diagnostics), strict=True))
     content: Content = {CLAIM: _train_claim(hospital.identity, ledger, TRAINED, ""), METRICS: metrics}
-    if config.shares_updates:
+    if masked is not None:
+        content[ARRAYS] = ArrayRecord({MASKED: Array(masked)})
+    elif config.shares_updates:
         content[ARRAYS] = message_arrays.to_arrays(update.sent)
     return messages.reply(message, content)
+
+
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Begins a block of masked rounds: this hospital's public keys; reads no record."""
+    return _masking_step(message, context)
+
+
+@app.query("shares")
+def shares(message: Message, context: Context) -> Message:
+    """What the other hospitals need if this one is lost, sealed for each of them; reads no record."""
+    return _masking_step(message, context)
+
+
+@app.query("consistent")
+def consistent(message: Message, context: Context) -> Message:
+    """Who took part in a round, and with which weights, signed; reads no record."""
+    return _masking_step(message, context)
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """What removes the masks from a round's sum, once the others have signed the same; reads no record."""
+    return _masking_step(message, context)
 
 
 @app.query("encodings")
@@ -211,6 +245,27 @@ def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     return config, open_hospital(identity, node, config, directory)
 
 
+def _masking_step(message: Message, context: Context) -> Message:
+    """One step of secure aggregation."""
+    config, hospital = _open(message, context)
+    data, reason = b"", refusal(hospital.limits, config)
+    if config.protection != protection.SECAGG:
+        reason = f'updates are not masked with protection = "{config.protection}"'
+    if not reason:
+        with hospital.state.lock():
+            masking = Masking(hospital, config, _run(context))
+            data, reason = masking.answer(message.metadata.message_type, message.content)
+    claim: Claims = {
+        "hospital": hospital.identity.name,
+        "status": DECLINED if reason else READY,
+        "reason": messages.reason_text(reason),
+    }
+    content: Content = {CLAIM: ConfigRecord(claim)}
+    if not reason:
+        content[SECAGG] = data_record(data)
+    return messages.reply(message, content)
+
+
 def _run(context: Context) -> str:
     return str(context.run_id)
 
@@ -257,6 +312,7 @@ def _outgoing(config: RunConfig) -> Outgoing:
     return Outgoing(
         update=update_shapes_of(config),
         encoding=released_shape_of(config),
+        masked=config.protection == protection.SECAGG,
         shares_updates=config.shares_updates,
         shares_encodings=config.shares_encodings,
         diagnostics=config.diagnostics,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fl_ppae.messages import ARRAYS, CLAIM, PROJECTION, Malformed, Shapes
+from fl_ppae.messages import ARRAYS, CLAIM, MASKED, PROJECTION, Malformed, Shapes
 from fl_ppae.npy import ANY, read_npy
 from fl_ppae.privacy.encodings import Projection
 
@@ -43,6 +43,17 @@ def from_arrays(arrays: ArrayRecord, shapes: Shapes) -> dict[str, torch.Tensor]:
         _check_size(array, f"array {name}")
         tensors[name] = torch.from_numpy(np.array(array))
     return tensors
+
+
+def masked_in(arrays: ArrayRecord, length: int) -> ArrayRecord:
+    """The masked update, (length,) uint32, received in a message; nothing beside it.
+
+    Raises:
+        Malformed: another name, shape or type.
+    """
+    if set(arrays) != {MASKED}:
+        raise Malformed("its arrays are not a masked update")
+    return ArrayRecord({MASKED: Array(_numbers(arrays[MASKED], MASKED, np.uint32, (length,)))})
 
 
 def _numbers(array: Array, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

@@ -8,6 +8,8 @@
 | `train`, `local-steps = 1` | encoder arrays (and head), round | their noised mean gradient, the same |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
+| `train`, `protection = secagg` | the same; parcels | its update, masked: uint32; number of records, claim |
+| `query.keys`, `.shares`, `.consistent`, `.unmask` | see `secure_messages` | bytes, claim |
 
 A claim holds the ledger's events and chain of checksums. A hospital that declines answers with a claim that
 says so and why, and with nothing else. One that fails answers with Flower's error and a fixed text
@@ -38,6 +40,8 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "query.encodings",
     "evaluate",
 )
+KEYS, SHARES, CONSISTENT, UNMASK = "query.keys", "query.shares", "query.consistent", "query.unmask"
+SECAGG, MASKED = "secagg", "masked"  # the record of those four, and the array of a masked update
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
 LONGEST_TEXT = 300  # characters of a name or reason
 CHAIN_DIGITS = 16  # of a ledger line's checksum, in a claim
@@ -50,6 +54,7 @@ CLAIM_KEYS = {
     TRAIN: {"hospital", "status", "reason", "events", "epsilon", "chain"},
     ENCODINGS: {"hospital", "status", "reason", "chunks", "events", "chain"},
     EVALUATE: {"hospital"},
+    **{kind: {"hospital", "status", "reason"} for kind in (KEYS, SHARES, CONSISTENT, UNMASK)},
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fl_ppae import messages
+from fl_ppae.masked_updates import length_of
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
@@ -21,17 +22,25 @@ from fl_ppae.messages import (
     EVALUATE,
     HELLO,
     LONGEST_TEXT,
+    MASKED,
     METRICS,
     READY,
     RECORDS,
+    SECAGG,
     TRAIN,
     TRAINED,
     Malformed,
     Shapes,
 )
 from fl_ppae.npy import ANY, read_npy
+from fl_ppae.secure_messages import SIZES
 
-_STATUSES = {ENROL: (READY, DECLINED), TRAIN: (TRAINED, DECLINED), ENCODINGS: (READY, DECLINED)}
+_STATUSES = {
+    ENROL: (READY, DECLINED),
+    TRAIN: (TRAINED, DECLINED),
+    ENCODINGS: (READY, DECLINED),
+    **dict.fromkeys(SIZES, (READY, DECLINED)),
+}
 
 
 class Leak(Exception):
@@ -45,6 +54,7 @@ class Outgoing:
     Attributes:
         update: shapes of an update's arrays: the encoder's, in some runs with the head's.
         encoding: shape of one encoding as it is sent.
+        masked: True if updates leave in the ring, masked, and with them what secure aggregation needs.
     """
 
     update: Shapes
@@ -52,6 +62,7 @@ class Outgoing:
     shares_updates: bool
     shares_encodings: bool
     diagnostics: bool
+    masked: bool = False
 
 
 def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) -> None:
@@ -70,16 +81,19 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
         TRAIN: {CLAIM, METRICS, ARRAYS} if allowed.shares_updates else {CLAIM, METRICS},
         ENCODINGS: {CLAIM, ARRAYS} if allowed.shares_encodings else {CLAIM},
         EVALUATE: {CLAIM, METRICS},
+        **dict.fromkeys(SIZES, {CLAIM, SECAGG} if allowed.masked else {CLAIM}),
     }[message_type]
     _only(set(content), {CLAIM} if declined else permitted, "record")
-    if claim is None or len(content.config_records) > 1:
+    if claim is None or set(content.config_records) - {CLAIM, SECAGG}:
         raise Leak("a reply must hold one claim, and no other settings")
     _check_claim(claim, message_type)
+    if SECAGG in content.config_records:
+        _check_secagg(content.config_records[SECAGG], message_type)
     for metrics in content.metric_records.values():
         _check_metrics(metrics, {RECORDS, *DIAGNOSTICS} if allowed.diagnostics else {RECORDS})
     for arrays in content.array_records.values():
         if message_type == TRAIN:
-            _check_update(arrays, allowed.update)
+            _check_update(arrays, allowed)
         else:
             _check_chunk(arrays, allowed.encoding)
 
@@ -127,6 +141,8 @@ def _check_claim(claim: ConfigRecord, message_type: str) -> None:
         raise Leak(f"status may leave a hospital only as one of {', '.join(_STATUSES[message_type])}")
     if bool(claim["reason"]) != (claim["status"] == DECLINED):
         raise Leak("a reason leaves a hospital if, and only if, it declines")
+    if "events" not in claim:
+        return
     try:
         events = messages.read_events(claim)
     except Malformed:
@@ -142,7 +158,19 @@ def _check_metrics(metrics: MetricRecord, permitted: set[str]) -> None:
             raise Leak(f"metric {key} may leave a hospital as one finite number only")
 
 
-def _check_update(arrays: ArrayRecord, update: Shapes) -> None:
+def _check_secagg(record: ConfigRecord, message_type: str) -> None:
+    """Bytes alone, of a length that this answer can have."""
+    data = record.get("data")
+    if set(record) != {"data"} or not isinstance(data, bytes) or len(data) not in SIZES[message_type]:
+        raise Leak(f"the record {SECAGG} may leave a hospital only as the bytes of {message_type}")
+
+
+def _check_update(arrays: ArrayRecord, allowed: Outgoing) -> None:
+    update = allowed.update
+    if allowed.masked:
+        _only(set(arrays), {MASKED}, "array")
+        _numbers(arrays[MASKED], MASKED, np.uint32, (length_of(update),))
+        return
     if set(arrays) != set(update):
         raise Leak(f"an update holds the arrays {sorted(update)}, not {sorted(arrays)}")
     for name, shape in update.items():

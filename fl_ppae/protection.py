@@ -94,10 +94,7 @@ def shares_head(keys: Keys) -> bool:
 
 def not_there_yet(keys: Keys) -> str:
     """Which value of a key can be planned but not run yet, and what works; empty if there is none."""
-    for key, value, works in (
-        ("protection", keys.protection, "none"),
-        ("noise", keys.noise, "own"),
-    ):
+    for key, value, works in (("noise", keys.noise, "own"),):
         if value != works:
             return f"{key} = {value} is not implemented in runs; only {works} works"
     return ""

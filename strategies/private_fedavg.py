@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from logging import INFO, WARNING
 
@@ -13,9 +13,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from fl_ppae import message_arrays, messages
-from fl_ppae.messages import ARRAYS, CONFIG, METRICS, TRAINED, Malformed, Shapes
+from fl_ppae.masked_updates import length_of
+from fl_ppae.messages import ARRAYS, CONFIG, MASKED, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine, too_few
+from strategies.secure_rounds import Asked, Records, SecureRounds
 from strategies.server_ledger import ServerLedger
 from strategies.server_optimiser import ServerAdam
 
@@ -35,6 +37,7 @@ class PrivateFedAvg(FedAvg):
         report: called once per round with each hospital's result.
         optimiser: None if updates are encoders, whose combination is the next encoder; if they are gradients,
             what steps on their combination.
+        secure: None if updates arrive in the clear; otherwise what unmasks the sum of masked ones.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class PrivateFedAvg(FedAvg):
         report: ReportFn,
         aggregation: str = AVERAGE,
         optimiser: ServerAdam | None = None,
+        secure: SecureRounds | None = None,
     ) -> None:
         super().__init__(fraction_evaluate=1.0 if diagnostics else 0.0, min_available_nodes=1)
         self.diagnostics = diagnostics
@@ -58,18 +62,22 @@ class PrivateFedAvg(FedAvg):
         self.report = report
         self.aggregation = aggregation
         self.optimiser = optimiser
-        self._sent = ArrayRecord()
+        self.secure = secure
+        self._asked = Asked({}, {})
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every active hospital; the round is charged before its message exists."""
-        self._sent = arrays
-        asked = self.server_ledger.active()
-        for name in asked:
+        """Ask every active hospital that can take part; the round is charged before its message exists."""
+        self._grid, self._config, self._sent = grid, config, self._numbers(arrays)
+        active = self.server_ledger.active()
+        self._asked = Asked({name: {} for name in active}, {})
+        if self.secure is not None:
+            self._asked = self.secure.begin(grid, server_round, active, config, self._sent)
+        for name in self._asked.records:
             self.server_ledger.charge(name, server_round)
-        log(INFO, "configure_train: asking %s of %s hospitals", len(asked), len(self.nodes))
-        return self._ask(asked, server_round, arrays, config, MessageType.TRAIN)
+        log(INFO, "configure_train: asking %s of %s hospitals", len(self._asked.records), len(self.nodes))
+        return self._ask(self._asked.records, server_round, arrays, config, MessageType.TRAIN)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -79,9 +87,12 @@ class PrivateFedAvg(FedAvg):
         Declined replies, errors, malformed updates and claims that don't hold are left out. If fewer updates
         are left than a robust rule needs, nothing is combined.
         """
-        asked = self.server_ledger.active()
         sorted_replies = by_hospital(replies, self.nodes)
-        judged = {name: self._judge(name, sorted_replies.get(name), server_round) for name in asked}
+        judged = {
+            name: self._judge(name, sorted_replies.get(name), server_round) for name in self._asked.records
+        }
+        if self.secure is not None:
+            return self._unmasked(self.secure, server_round, judged), MetricRecord()
         accepted = [reply.content for reply in judged.values() if reply.content is not None]
         reason = too_few(self.aggregation, len(accepted)) if accepted else ""
         if reason:
@@ -95,18 +106,35 @@ class PrivateFedAvg(FedAvg):
             return None, None
         averaged, metrics = super().aggregate_train(server_round, [_weighed(content) for content in accepted])
         assert averaged is not None  # there is at least one update
-        combined = averaged if self.aggregation == AVERAGE else self._combined(accepted)
-        return self._next(combined), metrics
-
-    def _combined(self, accepted: Sequence[RecordDict]) -> ArrayRecord:
         updates = [self._numbers(content.array_records[ARRAYS]) for content in accepted]
-        return _record(combine(self.aggregation, updates))
+        if self.aggregation == AVERAGE:
+            return self._next(self._numbers(averaged)), metrics
+        return self._next(combine(self.aggregation, updates)), metrics
 
-    def _next(self, combined: ArrayRecord) -> ArrayRecord:
+    def _unmasked(
+        self, secure: SecureRounds, server_round: int, judged: Mapping[str, TrainReply]
+    ) -> ArrayRecord | None:
+        """What follows from the sum of masked updates; None if nobody may unmask it, or it can't be."""
+        vectors = {
+            name: reply.content.array_records[ARRAYS][MASKED].numpy()
+            for name, reply in judged.items()
+            if reply.content is not None
+        }
+        result = secure.finish(self._grid, server_round, vectors, self._config)
+        left_out = {name: TrainReply("failed", reason) for name, reason in self._asked.left_out.items()}
+        used = {name: result.applied_to(name, reply) for name, reply in judged.items()}
+        self.report(RoundReport(server_round, {**left_out, **used}, result.reason))
+        if result.mean is None:
+            return None
+        if self.optimiser is not None:
+            return self._next(result.mean)
+        return self._next({name: self._sent[name] + moved for name, moved in result.mean.items()})
+
+    def _next(self, combined: Mapping[str, np.ndarray]) -> ArrayRecord:
         """What the next round starts from."""
-        if self.optimiser is None:
-            return combined
-        return _record(self.optimiser.step(self._numbers(self._sent), self._numbers(combined)))
+        if self.optimiser is not None:
+            combined = self.optimiser.step(self._sent, combined)
+        return ArrayRecord({name: Array(value.astype(np.float32)) for name, value in combined.items()})
 
     def _numbers(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
         return {name: arrays[name].numpy() for name in self.shapes}
@@ -119,7 +147,8 @@ class PrivateFedAvg(FedAvg):
             return []
         for name in self.nodes:
             self.server_ledger.charge_diagnostics(name, server_round)
-        return self._ask(list(self.nodes), server_round, arrays, config, MessageType.EVALUATE)
+        asked: dict[str, Records] = {name: {} for name in self.nodes}
+        return self._ask(asked, server_round, arrays, config, MessageType.EVALUATE)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The mean loss of the hospitals that sent one; refusals and malformed replies are left out."""
@@ -139,11 +168,23 @@ class PrivateFedAvg(FedAvg):
         return super().aggregate_evaluate(server_round, accepted)
 
     def _ask(
-        self, names: list[str], server_round: int, arrays: ArrayRecord, config: ConfigRecord, kind: str
+        self,
+        records: Mapping[str, Records],
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        kind: str,
     ) -> list[Message]:
+        """One message to each hospital, with its own `records` beside the common ones."""
         config["server-round"] = server_round
-        content = RecordDict({ARRAYS: arrays, CONFIG: config})
-        return [Message(content, dst_node_id=self.nodes[name], message_type=kind) for name in names]
+        return [
+            Message(
+                RecordDict({ARRAYS: arrays, CONFIG: config, **own}),
+                dst_node_id=self.nodes[name],
+                message_type=kind,
+            )
+            for name, own in records.items()
+        ]
 
     def _judge(self, name: str, message: Message | None, server_round: int) -> TrainReply:
         """One hospital's reply; it has `content` only if it may be averaged."""
@@ -176,15 +217,15 @@ class PrivateFedAvg(FedAvg):
             arrays = content.array_records.get(ARRAYS)
             if arrays is None:
                 raise Malformed("it holds no arrays")
-            records[ARRAYS] = message_arrays.to_arrays(message_arrays.from_arrays(arrays, self.shapes))
+            records[ARRAYS] = (
+                message_arrays.to_arrays(message_arrays.from_arrays(arrays, self.shapes))
+                if self.secure is None
+                else message_arrays.masked_in(arrays, length_of(self.shapes))
+            )
         metrics = messages.read_metrics(content, messages.DIAGNOSTICS if self.diagnostics else ())
         weight = self.server_ledger.accounts[name].terms.records
         records[METRICS] = MetricRecord({**metrics, messages.RECORDS: weight})
         return RecordDict(dict(records))
-
-
-def _record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
-    return ArrayRecord({name: Array(value) for name, value in arrays.items()})
 
 
 def _weighed(content: RecordDict) -> Message:

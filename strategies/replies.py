@@ -13,7 +13,8 @@ class TrainReply:
     """One hospital's result of a round.
 
     Attributes:
-        status: trained, stopped (declined), excluded or failed; `reason` if not trained, or not combined.
+        status: trained, stopped (declined), excluded or failed; `reason` if not trained, not combined, or
+            lost after training.
         content: to be averaged; None if there is nothing to average.
     """
 

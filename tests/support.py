@@ -54,7 +54,7 @@ class Run:
             return list(csv.DictReader(file))
 
 
-def write_npz(path: Path, records: int = 333, seed: int = 0) -> Path:
+def write_npz(path: Path, records: int = 333, seed: int = 0, test_records: int = 60) -> Path:
     """Write `records` learnable 28x28 images of 10 classes for train; a tenth becomes the server's split."""
     rng = np.random.default_rng(seed)
     prototypes = np.random.default_rng(7).integers(0, 200, (10, 28, 28))
@@ -64,7 +64,7 @@ def write_npz(path: Path, records: int = 333, seed: int = 0) -> Path:
         drawn = prototypes[labels] + rng.integers(0, 55, (count, 28, 28))
         return drawn.astype(np.uint8), labels
 
-    (x_train, y_train), (x_test, y_test) = images(records), images(60)
+    (x_train, y_train), (x_test, y_test) = images(records), images(test_records)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     return path
 

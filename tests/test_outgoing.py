@@ -12,12 +12,18 @@ from fl_ppae import messages
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
+    CONSISTENT,
     ENCODINGS,
     ENROL,
     EVALUATE,
     HELLO,
+    KEYS,
+    MASKED,
     METRICS,
+    SECAGG,
+    SHARES,
     TRAIN,
+    UNMASK,
 )
 from fl_ppae.outgoing import Leak, Outgoing, check_outgoing
 from fl_ppae.privacy.events import PoissonGaussian
@@ -53,7 +59,19 @@ CLAIMS: dict[str, dict[str, Any]] = {
         "chain": CHAIN,
     },
     EVALUATE: {"hospital": "hospital-0"},
+    **{
+        kind: {"hospital": "hospital-0", "status": "ready", "reason": ""}
+        for kind in (KEYS, SHARES, CONSISTENT, UNMASK)
+    },
 }
+NUMBERS = 16 * 784 + 16
+ANSWERS = {
+    KEYS: (2 + 10) * 32 + 64,
+    SHARES: 2 * (10 * 64 + 16) + 10 * 32 + 3 * 10 * 32,
+    CONSISTENT: 64,
+    UNMASK: 99,
+}
+"""Bytes of each answer for 3 hospitals and a block of 10 rounds, computed from what it holds."""
 REFUSED = {"status": "declined", "reason": "the budget is spent"}
 
 
@@ -297,3 +315,57 @@ def test_arrays_are_stopped_in_every_message_that_should_have_none() -> None:
         content = RecordDict({CLAIM: claim(kind), ARRAYS: zeros(ENCODER)})
         with pytest.raises(Leak, match="arrays"):
             check_outgoing(kind, content, allowed())
+
+
+def masked(array: np.ndarray | None = None) -> RecordDict:
+    return update(ArrayRecord({MASKED: Array(np.zeros(NUMBERS, np.uint32) if array is None else array)}))
+
+
+def answer(kind: str, data: Any) -> RecordDict:
+    return RecordDict({CLAIM: claim(kind), SECAGG: ConfigRecord({"data": data})})
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_masked_update_passes_and_what_unmasks_the_sum(kind: str) -> None:
+    check_outgoing(TRAIN, masked(), allowed(masked=True))
+    check_outgoing(kind, answer(kind, bytes(ANSWERS[kind])), allowed(masked=True))
+
+
+def test_an_update_in_the_clear_is_stopped_where_updates_are_masked_and_the_other_way_round() -> None:
+    both = ArrayRecord({**zeros(ENCODER), MASKED: Array(np.zeros(NUMBERS, np.uint32))})
+    for content in (update(), update(both)):
+        with pytest.raises(Leak):
+            check_outgoing(TRAIN, content, allowed(masked=True))
+    with pytest.raises(Leak):
+        check_outgoing(TRAIN, masked(), allowed())
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros(NUMBERS + 1, np.uint32), np.zeros((1, NUMBERS), np.uint32), np.zeros(NUMBERS, np.float32)],
+)
+def test_a_masked_update_of_another_shape_or_type_is_stopped(array: np.ndarray) -> None:
+    with pytest.raises(Leak, match=MASKED):
+        check_outgoing(TRAIN, masked(array), allowed(masked=True))
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_bytes_of_another_length_or_kind_are_stopped(kind: str) -> None:
+    right = bytes(ANSWERS[kind])
+    for data in (right + b"1", right[:-1], b"", right.decode(), [right], 5):
+        with pytest.raises(Leak, match=SECAGG):
+            check_outgoing(kind, answer(kind, data), allowed(masked=True))
+    content = answer(kind, right)
+    content[SECAGG]["more"] = b"1"
+    with pytest.raises(Leak, match=SECAGG):
+        check_outgoing(kind, content, allowed(masked=True))
+
+
+@pytest.mark.parametrize("kind", [*CLAIMS])
+def test_bytes_for_secure_aggregation_leave_only_in_its_own_messages(kind: str) -> None:
+    right = bytes(ANSWERS.get(kind, 64))
+    with pytest.raises(Leak, match=SECAGG):
+        check_outgoing(kind, answer(kind, right), allowed())
+    if kind not in ANSWERS:
+        with pytest.raises(Leak, match=SECAGG):
+            check_outgoing(kind, answer(kind, right), allowed(masked=True))

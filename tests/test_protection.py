@@ -140,5 +140,5 @@ def test_a_quorum_that_cannot_be_met_is_refused_before_the_data_is_read(
 
 
 def test_what_is_not_implemented_is_refused_by_value() -> None:
-    assert "protection = secagg is not" in not_there_yet(RunConfig.from_flat(MASKED))
+    assert "noise = joint is not" in not_there_yet(RunConfig.from_flat(JOINT))
     assert not not_there_yet(RunConfig.from_flat({}))

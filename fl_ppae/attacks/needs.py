@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.config import RunConfig
+from fl_ppae.protection import SECAGG
 
 _ORDER = " whose order is in audit-only/"
 _DEPLOYED = "the hospitals were deployed: their records are not here"
@@ -34,8 +36,8 @@ def updates_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Updates that the server received and kept."""
     if not audited.config.shares_updates:
         return "no updates left a hospital (share = encodings)"
-    if audited.config.local_steps:
-        return "updates were gradients (local-steps = 1), which this attack does not read"
+    if unread := _unread(audited.config):
+        return unread
     if not audited.config.record_messages:
         return "the updates were not kept: the run needs record-messages=true"
     if audited.deal is None:
@@ -80,3 +82,10 @@ def known_encoder_missing(audited: AuditedRun, threat_model: ThreatModel) -> str
     if audited.encoder is not None:
         return uploads_missing(audited, threat_model)
     return white_box_missing(audited, threat_model)
+
+
+def _unread(config: RunConfig) -> str:
+    """Why what the server received are no encoders; empty if they are."""
+    if config.protection == SECAGG:
+        return "updates arrived masked (protection = secagg): the server saw no single one"
+    return "updates were gradients (local-steps = 1), not encoders" if config.local_steps else ""

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fl_ppae.errors import printable
 from fl_ppae.steps import watched_by
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ class _Display:
 
     def step(self, text: str, *, aloud: bool = False) -> None:
         """As `Watcher.step`."""
-        text = printable(text)
         with self._lock:
             if text == self._text:
                 return

@@ -69,7 +69,7 @@ def train_request(content: RecordDict, config: RunConfig) -> TrainRequest:
     Raises:
         Malformed: no round of this run, or no encoder that can be trained.
     """
-    server_round = _integer(content, "server-round")
+    server_round = integer_in(content, "server-round")
     if not 1 <= server_round <= config.num_server_rounds:
         raise Malformed(f"server-round is not from 1 to num-server-rounds = {config.num_server_rounds}")
     return TrainRequest(server_round, encoder_in(content, config))
@@ -83,7 +83,7 @@ def upload_request(content: RecordDict, config: RunConfig) -> UploadRequest:
     """
     if not config.shares_encodings:
         raise Malformed(f'no encodings are shared with share = "{config.share}"')
-    part, chunk = text_in(content, "part"), _integer(content, "chunk")
+    part, chunk = text_in(content, "part"), integer_in(content, "chunk")
     if part not in PARTS:
         raise Malformed(f"part is none of {', '.join(PARTS)}")
     if chunk < 0:
@@ -128,7 +128,12 @@ def text_in(content: RecordDict, key: str) -> str:
     return value
 
 
-def _integer(content: RecordDict, key: str) -> int:
+def integer_in(content: RecordDict, key: str) -> int:
+    """The whole number under `key`.
+
+    Raises:
+        Malformed: there is none.
+    """
     value = content.config_records.get(CONFIG, ConfigRecord()).get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Malformed(f"it has no whole number {key}")

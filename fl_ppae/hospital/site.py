@@ -7,6 +7,7 @@ deployment, the node's own configuration names the data file, the directories an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +30,9 @@ class Hospital:
     """A hospital with its records. `train` and `test` are parts of its own data.
 
     If it is an adversary that poisons data, `train` is the poisoned part.
+
+    Attributes:
+        keys: the directory of its signing key, and of the other hospitals' keys, whatever the ledger.
     """
 
     identity: Identity
@@ -36,6 +40,7 @@ class Hospital:
     test: HospitalRecords
     state: HospitalState
     limits: Limits
+    keys: Path
 
 
 def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_directory: str) -> Hospital:
@@ -56,15 +61,17 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
         test,
         HospitalState(directory, durable=False),  # a simulation that loses its machine is started again
         limits_of(node, len(train)),
+        directory,
     )
 
 
 def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
     own = config.model_copy(update={"data_source": "file", "data_file": node.data_file})
     dataset = resolve(own)
-    state = site_of(node.state_dir, node.site_dir).state_of(node.ledger, dataset)
+    site = site_of(node.state_dir, node.site_dir)
+    state = site.state_of(node.ledger, dataset)
     train, test = (
         HospitalRecords(split, np.arange(len(split.labels)), NO_SHIFT)
         for split in (dataset.train, dataset.test)
     )
-    return Hospital(identity, train, test, state, limits_of(node, len(train)))
+    return Hospital(identity, train, test, state, limits_of(node, len(train)), site.state)

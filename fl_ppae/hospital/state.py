@@ -215,6 +215,19 @@ class HospitalState:
                 f"{self.training_path} is damaged; restore it from a backup, or remove it with the whole run"
             ) from None
 
+    def load_masking(self, run: str) -> bytes | None:
+        """The state of secure aggregation in `run`; None before its first block."""
+        path = self._masking_path(run)
+        return path.read_bytes() if path.exists() else None
+
+    def save_masking(self, run: str, state: bytes) -> None:
+        """Replace what `load_masking` returns, atomically. Hold the lock."""
+        self._check_locked()
+        write_atomically(self._masking_path(run), state, durable=self.durable)
+
+    def _masking_path(self, run: str) -> Path:
+        return self.directory / f"secagg-{run}.state"
+
     def release_path(self, run: str, part: str) -> Path:
         """File of the encodings of `part` (train or test) released in `run`: made once, then only re-sent."""
         return self.directory / f"released-{run}-{part}.npy"

@@ -23,6 +23,7 @@ from fl_ppae.hospital.training import Diagnostics, round_terms, train_round
 from fl_ppae.models.build import shared_of
 from fl_ppae.privacy.randomness import Streams
 from fl_ppae.privacy.terms import Terms
+from fl_ppae.protection import JOINT
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Update:
 
     Attributes:
         sent: what may leave if the run shares updates, float32, by the name of each array of `shared_of`.
+        summand: the same update as a sum of masked ones takes it, float64, see `masked_updates`.
         kept: the training state after the round; None if there is nothing to keep.
         diagnostics: None if nothing was trained.
     """
 
     sent: dict[str, Tensor]
+    summand: dict[str, Tensor]
     kept: TrainingState | None
     diagnostics: Diagnostics | None
 
@@ -76,7 +79,9 @@ def _passes(
         terms.run, request.server_round, model.encoder.state_dict(), model.partner.state_dict(), moments
     )
     sent = update_to_send(behaviour, received, shared.state_dict(), streams.noise)
-    return Update(sent, kept, diagnostics)
+    records = len(hospital.train)
+    summand = {name: records * (sent[name].double() - old.double()) for name, old in received.items()}
+    return Update(sent, summand, kept, diagnostics)
 
 
 def _one_step(
@@ -91,9 +96,13 @@ def _one_step(
     names = list(shared_of(config, model).state_dict())
     behaviour, diagnostics = behaviour_of(config, hospital.identity.index), None
     nothing = {name: torch.zeros_like(value) for name, value in request.encoder.items()}
-    gradient = nothing
+    sums = {name: value.double() for name, value in nothing.items()}
     if behaviour != FREE_RIDER:
-        sums, diagnostics = one_step(model, hospital.train, round_terms(terms, config), streams)
-        expected_batch = terms.sample_rate * len(hospital.train)
-        gradient = {name: (total / expected_batch).float() for name, total in zip(names, sums, strict=True)}
-    return Update(update_to_send(behaviour, nothing, gradient, streams.noise), None, diagnostics)
+        noised, diagnostics = one_step(model, hospital.train, round_terms(terms, config), streams)
+        sums = dict(zip(names, noised, strict=True))
+    expected_batch = terms.sample_rate * len(hospital.train)
+    gradient = {name: (total / expected_batch).float() for name, total in sums.items()}
+    sent = update_to_send(behaviour, nothing, gradient, streams.noise)
+    on_grid = config.noise == JOINT
+    summand = sums if on_grid else {name: total / terms.sample_rate for name, total in sums.items()}
+    return Update(sent, summand, None, diagnostics)

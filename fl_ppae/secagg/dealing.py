@@ -77,6 +77,12 @@ class Dealing:
         return self.shares[holder][start : start + _SHARE_DIGEST]
 
 
+def dealing_size(rounds: int, hospitals: int) -> int:
+    """Bytes of a packed dealing for a block of so many rounds, among so many hospitals."""
+    digests = len(Kind) * rounds * _SHARE_DIGEST
+    return (hospitals - 1) * _parcel_size(rounds) + rounds * DIGEST + hospitals * digests
+
+
 def read_dealing(roster: Roster, name: str, data: bytes) -> Dealing:
     """The dealing of the hospital `name`, from bytes.
 
@@ -85,9 +91,9 @@ def read_dealing(roster: Roster, name: str, data: bytes) -> Dealing:
     """
     rounds, holders = roster.terms.rounds, tuple(roster.bundles)
     others = tuple(holder for holder in holders if holder != name)
-    parcel, digests = _parcel_size(rounds), 2 * rounds * _SHARE_DIGEST
+    parcel, digests = _parcel_size(rounds), len(Kind) * rounds * _SHARE_DIGEST
     sealed, seeds = len(others) * parcel, rounds * DIGEST
-    check_length(data, sealed + seeds + len(holders) * digests, f"what {name} dealt")
+    check_length(data, dealing_size(rounds, len(holders)), f"what {name} dealt")
     return Dealing(
         dict(zip(others, pieces(data[:sealed], parcel), strict=True)),
         tuple(pieces(data[sealed : sealed + seeds], DIGEST)),

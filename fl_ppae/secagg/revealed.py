@@ -16,12 +16,17 @@ def pack_revealed(shares: Iterable[bytes | None]) -> bytes:
     return b"".join(_MISSING + bytes(KEY) if share is None else _HELD + share for share in shares)
 
 
+def revealed_size(owners: int) -> int:
+    """Bytes of the packed shares of so many owners."""
+    return owners * _SIZE
+
+
 def read_revealed(data: bytes, owners: tuple[str, ...]) -> dict[str, bytes | None]:
     """The inverse of `pack_revealed`, by owner.
 
     Raises:
         Refused: wrong length.
     """
-    check_length(data, len(owners) * _SIZE, "what it revealed")
+    check_length(data, revealed_size(len(owners)), "what it revealed")
     shares = (piece[1:] if piece[:1] == _HELD else None for piece in pieces(data, _SIZE))
     return dict(zip(owners, shares, strict=True))

@@ -44,6 +44,11 @@ class Bundle:
         return cls(signer, channel, tuple(masks), data[-SIGNATURE:])
 
 
+def bundle_size(rounds: int) -> int:
+    """Bytes of a packed bundle for a block of so many rounds."""
+    return (2 + rounds) * KEY + SIGNATURE
+
+
 def make_bundle(terms: Terms, name: str, key: SigningKey, channel: bytes, masks: tuple[bytes, ...]) -> Bundle:
     """The hospital's bundle from its public keys."""
     signature = key.sign(_signed(terms, name, (key.public, channel, *masks)))
@@ -56,7 +61,7 @@ def read_bundle(terms: Terms, name: str, data: bytes) -> Bundle:
     Raises:
         Refused: wrong length, or the signature is not of these keys, this name and these terms.
     """
-    check_length(data, (2 + terms.rounds) * KEY + SIGNATURE, f"the key bundle of {name}")
+    check_length(data, bundle_size(terms.rounds), f"the key bundle of {name}")
     bundle = Bundle.unpack(data)
     if not signed_by(bundle.signer, _signed(terms, name, bundle.keys), bundle.signature):
         raise Refused(f"the key bundle of {name} is not signed by it for this block")

@@ -8,14 +8,20 @@ from torch import nn
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
+from fl_ppae.masked_updates import divisor_of, ring_step
+from fl_ppae.messages import Shapes
 from fl_ppae.models.build import local_model_of, shared_of
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.paths import path_text
+from fl_ppae.protection import SECAGG, quorum_of
+from fl_ppae.secagg.terms import Terms
+from fl_ppae.secure_messages import config_digest
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport
+from strategies.secure_rounds import SecureRounds, Summing
 from strategies.server_optimiser import ServerAdam
 
 ROUND_TIMEOUT_SECONDS = 24 * 3600.0
@@ -59,6 +65,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,
         optimiser=ServerAdam(config.learning_rate) if config.local_steps else None,
+        secure=_secure_rounds(session, shapes) if config.protection == SECAGG else None,
     )
     where = ConfigRecord({"run-directory": path_text(run.path)})
     strategy.start(
@@ -72,6 +79,24 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     )
     _check_that_something_was_learned(reports)
     return measured[-1] if measured else None
+
+
+def _secure_rounds(session: Session, shapes: Shapes) -> SecureRounds:
+    """What unmasks the sums of this session's rounds.
+
+    Raises:
+        UserError: as `ring_step`.
+    """
+    config, hospitals = session.config, len(session.members)
+    plans = {name: account.terms for name, account in session.server_ledger.accounts.items()}
+    quorum, run = quorum_of(config, hospitals), str(session.grid.run.run_id)
+    terms = Terms(run, tuple(plans), quorum.minimum, quorum.colluders, 1, 1, config_digest(config))
+    summing = Summing(
+        shapes,
+        ring_step(plans.values(), config, hospitals),
+        {name: divisor_of(plan) for name, plan in plans.items()},
+    )
+    return SecureRounds(session.nodes, terms, config.num_server_rounds, summing)
 
 
 def _check_that_something_was_learned(reports: list[RoundReport]) -> None:

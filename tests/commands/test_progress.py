@@ -60,9 +60,8 @@ def test_a_step_worth_a_line_is_printed_at_once_and_only_once(capsys: pytest.Cap
             step(f"round {number}", aloud=True)
             step(f"round {number}", aloud=True)
             step("training")
-        step("reading\n\udce9.npz", aloud=True)
     said = [match[1] for match in map(LINE.fullmatch, capsys.readouterr().err.splitlines()) if match]
-    assert said == ["round 0", "round 1", "round 2", "reading\\x0a\\xe9.npz"]
+    assert said == ["round 0", "round 1", "round 2"]
 
 
 @pytest.mark.usefixtures("impatient")

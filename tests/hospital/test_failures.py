@@ -86,7 +86,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(
 def test_a_cause_that_is_not_utf8_is_logged_and_still_answered(
     hospital: AskedHospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_app, "train_round", raising(RuntimeError("Universit\udce9.npz")))
+    monkeypatch.setattr(updates, "train_round", raising(RuntimeError("Universit\udce9.npz")))
     reply = hospital.ask(TRAIN, hospital.honest(TRAIN))
     check_tells_nothing(reply, hospital.state / "errors.log", r"Universit\udce9.npz")
 
