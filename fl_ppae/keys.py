@@ -53,6 +53,13 @@ class Keys(BaseModel):
     min_records: int = Field(
         64, ge=1, description="fewest train records a hospital may have; fewer is an error"
     )
+    public_records: int = Field(
+        -1,
+        ge=-1,
+        le=10_000_000,
+        description="labelled images that the server has, equally many of each class, from the validation "
+        "split; -1: all of it",
+    )
 
     # Training
     num_server_rounds: int = Field(10, ge=1, le=10_000, description="rounds of local training")

@@ -11,6 +11,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "dirichlet-alpha": 0.5,
     "classes-per-hospital": 3,
     "min-records": 64,
+    "public-records": -1,
     "num-server-rounds": 10,
     "local-epochs": 1,
     "local-steps": 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, ThreatModel
+from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, SERVER_SPLIT, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.config import RunConfig
 from fl_ppae.protection import SECAGG
@@ -58,8 +58,16 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     return None
 
 
+def _split_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:
+    """Images of the server's, for an attacker who has no others."""
+    empty = threat_model == SERVER_SPLIT and not len(audited.dataset.val)
+    return "the server has no images (public-records = 0)" if empty else None
+
+
 def black_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:
     """Pairs of encodings and images for this attacker."""
+    if missing := _split_missing(audited, threat_model):
+        return missing
     if threat_model == COLLUDING_HOSPITAL:
         return two_hospitals_missing(audited, threat_model)
     if audited.encoder is None:
@@ -71,7 +79,7 @@ def white_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | N
     """Pairs for this attacker, and an encoder to take gradients through."""
     if audited.encoder is not None:
         return black_box_missing(audited, threat_model)
-    missing = two_hospitals_missing(audited, threat_model)
+    missing = _split_missing(audited, threat_model) or two_hospitals_missing(audited, threat_model)
     if missing is None and audited.own_encoder(audited.hospitals[1]) is None:
         return f"audit-only/ has no encoder of {audited.hospitals[1]}"
     return missing

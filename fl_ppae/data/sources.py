@@ -21,6 +21,7 @@ from fl_ppae.data.official import (
     inspect_files,
     read_official,
 )
+from fl_ppae.data.public import with_public_records
 from fl_ppae.data.registry import DATASETS, DatasetSpec
 from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import file_problem, os_reason, path_of
@@ -39,12 +40,17 @@ def resolve(
 ) -> Dataset:
     """The dataset that `config` asks for, cached and memory-mapped; may download, within `limits`.
 
-    Call it once per run and pass on its `path` for `open_cache(path)`: a second `auto` could find a
-    different source.
+    Its validation split has `public-records` images; `open_cache` maps all of them. Call it once per run
+    and pass on its `path` for `open_cache(path)`: a second `auto` could find a different source.
 
     Raises:
         UserError: one line naming the file, what is wrong and what would be right.
     """
+    found = _found(config, warn, limits)
+    return with_public_records(found, config.public_records, config.seed)
+
+
+def _found(config: RunConfig, warn: Callable[[str], None], limits: Limits) -> Dataset:
     spec = DATASETS[config.dataset]
     if config.data_source in PUBLISHERS and config.data_source != spec.publisher:
         raise UserError(

@@ -14,6 +14,7 @@ import numpy as np
 from fl_ppae.adversary import used_records
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT
+from fl_ppae.data.public import EVERY_RECORD
 from fl_ppae.data.records import HospitalRecords, Records
 from fl_ppae.data.sources import resolve
 from fl_ppae.hospital.ceilings import Limits, limits_of
@@ -66,7 +67,9 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
 
 
 def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
-    own = config.model_copy(update={"data_source": "file", "data_file": node.data_file})
+    # Every image counts in the ledger, however few the run's server has.
+    everything = {"data_source": "file", "data_file": node.data_file, "public_records": EVERY_RECORD}
+    own = config.model_copy(update=everything)
     dataset = resolve(own)
     site = site_of(node.state_dir, node.site_dir)
     state = site.state_of(node.ledger, dataset)

@@ -10,6 +10,7 @@ from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import DATASETS
+from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, encoding_shape
 from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
@@ -29,12 +30,19 @@ def encoding_shape_of(config: RunConfig) -> Shape:
 
 
 def check_released(config: RunConfig, public_records: int) -> None:
-    """Check that encodings can be shared as configured, given the size of the server's split.
+    """Check that the size of the server's split is enough for what the server does with it.
 
     Raises:
-        UserError: as `encoding_shape_of`, or they can't be projected to projection-size.
+        UserError: as `encoding_shape_of`; or there are fewer public records than the classifier has classes;
+            or encodings can't be projected to projection-size.
     """
     numbers = prod(encoding_shape_of(config))
+    classes = DATASETS[config.dataset].num_classes
+    if config.shares_updates and 0 <= config.public_records < classes:
+        raise UserError(
+            f"public-records = {config.public_records}: with share = {config.share!r} the server trains its "
+            f'classifier on them and needs one of each class, {classes}; or use share = "encodings"'
+        )
     if config.encoding_noise_epsilon:
         check_projection(config.projection_size, public_records, numbers)
 

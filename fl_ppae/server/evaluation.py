@@ -68,20 +68,29 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     device = device_of(config.device)
     encoder = copy.deepcopy(encoder).to(device)
     step("encoding images")
-    server_split = encode(encoder, dataset.val.images)
-    train = server_split if labelled.images is dataset.val.images else encode(encoder, labelled.images)
+    train = encode(encoder, labelled.images)
     test = encode(encoder, dataset.test.images)
-    step("fitting a probe decoder")
-    loss = probe_reconstruction_loss(
-        server_split,
-        dataset.val.images,
-        autoencoder_of(config).decoder.to(device),
-        public_seed(config),
-        server_threads(),
-    )
+    server_split = train if labelled.images is dataset.val.images else _encoded_split(encoder, dataset)
+    loss = _reconstruction_loss(server_split, dataset, config)
     classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
     attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
     return Measured(score, loss, similarity_of(dataset.test.images, test), classifier, attack_success=attack)
+
+
+def _encoded_split(encoder: nn.Module, dataset: Dataset) -> np.ndarray:
+    """The server's split, encoded; it may have no images."""
+    return encode(encoder, dataset.val.images) if len(dataset.val) else np.empty(0, np.float32)
+
+
+def _reconstruction_loss(encodings: np.ndarray, dataset: Dataset, config: RunConfig) -> float | None:
+    """The loss of a probe decoder fitted to the server's split; None if that has fewer than two images."""
+    if len(encodings) < 2:
+        return None
+    step("fitting a probe decoder")
+    decoder = autoencoder_of(config).decoder.to(device_of(config.device))
+    return probe_reconstruction_loss(
+        encodings, dataset.val.images, decoder, public_seed(config), server_threads()
+    )
 
 
 def attack_success(
