@@ -191,26 +191,27 @@ def dealt(five: Parties, terms: Terms) -> Block:
 
 
 def test_swapped_parcels_are_refused(five: Parties, terms: Terms) -> None:
-    """Each in another's place; those of others for others; those of the block before."""
-    block = dealt(five, terms)
+    """Each in another's place; those for another; those of the block before; its own, sent back."""
+    earlier = dealt(five, terms).parcels_for(VICTIM)
+    block = dealt(five, make_terms(5, 3, run=terms.run, first_round=3))
     mine = block.parcels_for(VICTIM)
     swapped = dict(zip(OTHERS, [mine[name] for name in (*OTHERS[1:], OTHERS[0])], strict=True))
-    for_another = {**block.parcels_for(FIVE[1]), FIVE[1]: mine[FIVE[1]]}
-    for_another.pop(VICTIM)
-    earlier = mine
-    block = dealt(five, make_terms(5, 3, run=terms.run, first_round=3))
-    for wrong in (swapped, earlier):
+    for_another = {
+        name: block.dealings[name].parcels[FIVE[1] if name != FIVE[1] else FIVE[2]] for name in OTHERS
+    }
+    sent_back = dict(block.dealings[VICTIM].parcels)
+    for wrong in (swapped, for_another, earlier, sent_back):
         with pytest.raises(Refused, match="only 0 of 4 parcels could be opened"):
             five[VICTIM].receive(wrong)
-    with pytest.raises(Refused, match="only 0 of 4 parcels could be opened"):
-        five[VICTIM].receive(for_another)
-    five[VICTIM].receive(block.parcels_for(VICTIM))
+    five[VICTIM].receive(mine)
 
 
 def test_a_parcel_that_was_changed_costs_its_share_and_no_more(five: Parties, terms: Terms) -> None:
     block = dealt(five, terms)
     parcels = block.parcels_for(VICTIM)
-    five[VICTIM].receive(parcels | {FIVE[1]: parcels[FIVE[1]][:-1] + b"x"})
+    changed = bytearray(parcels[FIVE[1]])
+    changed[-1] ^= 1
+    five[VICTIM].receive(parcels | {FIVE[1]: bytes(changed)})
     assert set(five[VICTIM].state.shares) == {VICTIM, *FIVE[2:]}
     assert five[VICTIM].state.sharers == FIVE
 
@@ -255,6 +256,13 @@ def test_nothing_is_masked_before_the_parcels(five: Parties, terms: Terms) -> No
     dealt(five, terms)
     with pytest.raises(Refused, match="the shares of this block have not come yet"):
         five[VICTIM].masked(1, np.zeros(3, np.uint32))
+
+
+@pytest.mark.parametrize("vector", [np.zeros(3), np.zeros(3, np.int64), np.zeros((3, 1), np.uint32)])
+def test_nothing_but_a_vector_of_the_ring_is_masked(five: Parties, block: Block, vector: np.ndarray) -> None:
+    """In floating point, a mask would hide little."""
+    with pytest.raises(TypeError, match="uint32, not"):
+        five[VICTIM].masked(1, vector)
 
 
 # ---- the survivors
@@ -446,6 +454,23 @@ def test_other_weights_are_no_reason_to_unmask(five: Parties, masked: Block, ter
     for name in FIVE:
         with pytest.raises(Refused, match="did not sign the same survivors and the same training"):
             five[name].unmask(2, FIVE, signatures)
+
+
+def test_other_sharers_for_one_hospital_are_no_reason_to_unmask(five: Parties, terms: Terms) -> None:
+    """One is told that hospital-4 dealt no shares, so it puts no mask between them."""
+    block = dealt(five, terms)
+    for name in FIVE:
+        parcels = block.parcels_for(name)
+        if name == VICTIM:
+            parcels.pop(FIVE[4])
+        five[name].receive(parcels)
+    for name in FIVE:
+        five[name].masked(1, np.zeros(3, np.uint32))
+    four = FIVE[:4]
+    signatures = {name: five[name].sign(1, four) for name in four}
+    for name in four:
+        with pytest.raises(Refused, match="did not sign the same survivors and the same training"):
+            five[name].unmask(1, four, signatures)
 
 
 def test_a_sum_of_some_survivors_stays_masked(five: Parties, block: Block) -> None:
