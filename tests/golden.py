@@ -110,6 +110,7 @@ HOSPITAL_COLUMNS = (
     "steps",
     "epsilon",
     "epsilon_basis",
+    "epsilon_alone",
     "status",
     "reason",
     "loss",

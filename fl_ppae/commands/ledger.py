@@ -12,6 +12,8 @@ from fl_ppae.errors import UserError
 from fl_ppae.hospital.ledgers import Site, site_of
 from fl_ppae.privacy.accounting import replace_one_epsilon
 from fl_ppae.privacy.events import Declared
+from fl_ppae.privacy.figures import FORMAL, formal_if
+from fl_ppae.privacy.honest import ALONE, assuming, fewest_honest
 from fl_ppae.reporting.tables import ledgers_table
 
 
@@ -71,6 +73,13 @@ def _row(site: Site, name: str, delta: float) -> dict[str, Any]:
         with state.lock():
             events = state.verify()
     except UserError as problem:
-        return row | {"events": None, "epsilon_total": None, "delta": delta, "problem": str(problem)}
-    total = replace_one_epsilon(events, delta)
-    return row | {"events": len(events), "epsilon_total": total, "delta": delta, "problem": ""}
+        nothing = {"events": None, "epsilon_total": None, "epsilon_basis": FORMAL, "epsilon_alone": None}
+        return row | {**nothing, "delta": delta, "problem": str(problem)}
+    honest = fewest_honest(events)
+    spent = {
+        "events": len(events),
+        "epsilon_total": replace_one_epsilon(events, delta),
+        "epsilon_basis": formal_if(honest),
+        "epsilon_alone": None if honest is None else replace_one_epsilon(assuming(events, ALONE), delta),
+    }
+    return row | {**spent, "delta": delta, "problem": ""}

@@ -10,9 +10,11 @@ from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import choose, prepare
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
+from fl_ppae.privacy.figures import formal_if
 from fl_ppae.privacy.plan import make_plan, shared_noise_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.protection import JOINT
 from fl_ppae.reporting.tables import plan_table, title
 
 
@@ -26,15 +28,17 @@ def command(arguments: argparse.Namespace) -> int:
     costs = planned_costs(repeated_in(prepared.deal, config), plan, config)
     shared = shared_noise_plan(config, prepared.records)
     all_noised = bool(config.encoding_noise_epsilon and config.label_epsilon)
+    scope = SCOPES[config.dp_scope]
+    basis = formal_if(config.honest_hospitals) if config.noise == JOINT else scope.basis
     hospitals: list[dict[str, Any]] = [
         {
             **asdict(own),
             "epsilon_replace_one": own.epsilon_replace_one if all_noised else None,
             "epsilon_total_shared_noise": other.epsilon_total,
+            "epsilon_basis": basis,
         }
         for own, other in zip(plan.hospitals, shared.hospitals, strict=True)
     ]
-    scope = SCOPES[config.dp_scope]
     document = {
         "simulation": chosen.simulation.name,
         "data_source": prepared.source.label,
@@ -50,7 +54,7 @@ def command(arguments: argparse.Namespace) -> int:
     heading = title(f"Plan of {chosen.simulation.name}", prepared.source.label)
     target = f"target epsilon {config.target_epsilon:g} at delta {config.target_delta:g}"
     terms = f"dp-scope {scope.name}, {target}"
-    table = plan_table(hospitals, heading, terms, scope.basis)
+    table = plan_table(hospitals, heading, terms, basis)
     show(document, [table], as_json=arguments.json)
     console = notes()
     if not scope.formal:

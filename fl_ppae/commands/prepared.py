@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fl_ppae.catalogue import Simulation, find, parse_overrides
 from fl_ppae.config import RunConfig, Scalar
 from fl_ppae.errors import UserError
-from fl_ppae.protection import check_quorum, not_there_yet
+from fl_ppae.protection import check_quorum
 
 if TYPE_CHECKING:
     from fl_ppae.data.cache import DataSource
@@ -76,8 +76,6 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     check_adversaries(chosen.config, hospitals)
     check_enough(chosen.config.aggregation, hospitals)
     check_quorum(chosen.config, hospitals)
-    if missing := not_there_yet(chosen.config):
-        raise UserError(missing)
     encoding_shape_of(chosen.config)
     dataset = resolve(chosen.config)
     check_released(chosen.config, len(dataset.val))

@@ -15,7 +15,7 @@ from fl_ppae.runs.stored import all_runs, find_run
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs under `FL_PPAE_HOME`."""
     found = all_runs()
-    summary_keys = ("accuracy", "auc", "epsilon_max", "epsilon_max_basis", "formal")
+    summary_keys = ("accuracy", "auc", "epsilon_max", "epsilon_max_basis", "epsilon_alone_max", "formal")
     document = {
         "runs": [
             {

@@ -106,12 +106,12 @@ def refusal(limits: Limits, config: RunConfig) -> str:
         (
             config.encoding_noise_epsilon > ceiling,
             f"encoding-noise-epsilon = {config.encoding_noise_epsilon:g}",
-            f"max-epsilon = {ceiling:g}",
+            f"{key} = {ceiling:g}",
         ),
         (
             config.label_epsilon > ceiling,
             f"label-epsilon = {config.label_epsilon:g}",
-            f"max-epsilon = {ceiling:g}",
+            f"{key} = {ceiling:g}",
         ),
         (
             config.target_delta > limits.max_delta,

@@ -91,9 +91,8 @@ def mark(basis: str, *, brief: bool = False) -> str:
     """What must follow a number that is no guarantee, or one that assumes something; else empty."""
     honest = assumed_honest(basis)
     if honest is not None:
-        return (
-            f" if {honest} are honest" if brief else f" if at least {honest} hospitals in a round are honest"
-        )
+        who = f"{honest} hospitals" if brief else f"at least {honest} hospitals in a round"
+        return f" if {who} are honest"
     word = _MARKS.get(basis, _UNKNOWN)
     return word if brief or not word else f"{word}, not a guarantee"
 

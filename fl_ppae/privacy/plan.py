@@ -12,6 +12,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
 from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_noise_multiplier
 from fl_ppae.privacy.events import TRAIN_PART, Event, JointGaussian, PoissonGaussian
+from fl_ppae.privacy.joint import check_range
 from fl_ppae.privacy.terms import Terms, UploadTerms
 from fl_ppae.protection import JOINT
 from fl_ppae.steps import step
@@ -201,11 +202,18 @@ def upload_terms(config: RunConfig) -> UploadTerms | None:
 
 
 def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:
-    """Plans for all hospitals from their numbers of records, by name. Raises as `plan_hospital`."""
+    """Plans for all hospitals from their numbers of records, by name.
+
+    Raises:
+        UserError: as `plan_hospital`, or all records together are too many for a sum with joint noise.
+    """
     plans = []
     for name, count in records.items():
         step(f"planning {name}")
         plans.append(plan_hospital(name, count, config))
+    if config.noise == JOINT:  # of the same size in all of them
+        share = planned_terms(plans[0], config, "").own_noise_multiplier or 0.0
+        check_range(share * config.max_grad_norm, config.max_grad_norm, sum(records.values()), len(records))
     return Plan(tuple(plans))
 
 

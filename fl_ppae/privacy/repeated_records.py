@@ -11,7 +11,9 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal, held_identities
 from fl_ppae.data.repeats import Repeated, repeated_records
 from fl_ppae.privacy.events import TEST_PART, Event
+from fl_ppae.privacy.figures import formal_if, written
 from fl_ppae.privacy.groups import Holding, group_epsilon, group_replace_epsilon
+from fl_ppae.privacy.honest import fewest_honest
 from fl_ppae.privacy.plan import Plan
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -29,12 +31,14 @@ class GroupCost:
         epsilon: of the encoder updates, add or remove all copies; None if one record has no guarantee, or
             if the copies are too many for a number.
         epsilon_replace: of everything that left, replace all copies; None likewise.
+        honest: how many honest hospitals in a round both assume; None if they assume nothing.
     """
 
     repeated: Repeated
     at_most: bool
     epsilon: float | None
     epsilon_replace: float | None
+    honest: int | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON form in `summary.json` and in `fl-ppae plan --json`."""
@@ -44,6 +48,7 @@ class GroupCost:
             "copies": {name: {"train": train, "test": test} for name, train, test in self.repeated.copies},
             "epsilon": self.epsilon,
             "epsilon_replace": self.epsilon_replace,
+            "basis": formal_if(self.honest),
         }
 
 
@@ -54,9 +59,9 @@ def in_words(costs: Sequence[GroupCost]) -> list[str]:
     images = sum(cost.repeated.images for cost in costs)
     known = [cost.epsilon if cost.epsilon is not None else cost.epsilon_replace for cost in costs]
     numbers = [epsilon for epsilon in known if epsilon is not None]
-    most = (
-        f"up to epsilon {max(numbers):.2f}" if len(numbers) == len(known) else "for which there is no number"
-    )
+    most = "for which there is no number"
+    if len(numbers) == len(known):
+        most = f"up to epsilon {written(max(numbers), formal_if(costs[0].honest))}"
     stand = "image stands" if images == 1 else "images stand"
     return [
         f"{images} {stand} in several records of the hospitals: the guarantee of such an image is that of "
@@ -108,7 +113,8 @@ def group_costs(
                 _number(group_epsilon(holdings, delta)) if updates else None,
                 _number(group_replace_epsilon(holdings, delta)) if everything else None,
             )
-    return [GroupCost(one, at_most, *known[holdings]) for one, holdings in held.items()]
+    honest = fewest_honest(event for spent in events.values() for event in spent)
+    return [GroupCost(one, at_most, *known[holdings], honest) for one, holdings in held.items()]
 
 
 def planned_costs(

@@ -10,8 +10,7 @@ from rich.text import Text
 
 from fl_ppae.errors import printable
 from fl_ppae.files import finite
-from fl_ppae.privacy.figures import written
-from fl_ppae.reporting.tables import EPSILON, brief_number
+from fl_ppae.reporting.tables import EPSILON, brief_number, epsilon_cell
 from fl_ppae.runs.comparison import audit_values, differing_keys
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.source_label import is_loud, marked_source
@@ -37,7 +36,7 @@ def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
     row("data", _marked)
     row("accuracy", lambda run: _number(run.summary.get("accuracy")))
     row("AUC", lambda run: _number(run.summary.get("auc")))
-    row(EPSILON, lambda run: written(run.epsilon.epsilon, run.epsilon.basis))
+    row(EPSILON, lambda run: epsilon_cell(run.epsilon))
     row("everything that left has a guarantee", lambda run: "yes" if run.summary.get("formal") else "NO")
     row("reconstruction loss (MSE)", lambda run: _number(run.summary.get("reconstruction_loss")))
     metrics = list(dict.fromkeys(key for run in runs for key in run.summary.get("leakage") or {}))

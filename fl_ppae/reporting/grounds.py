@@ -36,18 +36,22 @@ def grounds_in_words() -> str:
     )
 
 
-def threats_in_words(*, deployed: bool) -> str:
-    """Against whom the formal guarantees hold, as Markdown; `docs/threat_model.md` has the reasons."""
+def threats_in_words(*, deployed: bool, honest: int | None = None) -> str:
+    """Against whom the formal guarantees hold, as Markdown; `docs/threat_model.md` has the reasons.
+
+    `honest`: how many honest hospitals in a round they assume; None if they assume nothing of the others.
+    """
     readers = (
         "They hold against whoever reads what the server keeps, too."
         if deployed
         else "They do not hold against whoever reads a simulation's directory: it holds what hospitals keep "
         "to themselves, and the seed if there is one."
     )
+    colluding = "" if honest is None else f" as long as {honest} hospitals in a round don't"
     return (
         "The formal guarantees hold against a server that chooses weights, configuration, order and number "
-        f"of rounds, and against hospitals that collude with it. {readers} Each hospital must be honest "
-        "about its own records, and its machine and its node config must be its own. Timing, failures and "
-        "the choice of hyper-parameters are not covered. The page `docs/threat_model.md` in fl-ppae's source "
-        "says what enforces this and which test shows it."
+        f"of rounds, and against hospitals that collude with it{colluding}. {readers} Each hospital must be "
+        "honest about its own records, and its machine and its node config must be its own. Timing, failures "
+        "and the choice of hyper-parameters are not covered. The page `docs/threat_model.md` in fl-ppae's "
+        "source says what enforces this and which test shows it."
     )

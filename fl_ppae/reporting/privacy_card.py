@@ -8,14 +8,16 @@ from typing import Any
 
 from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
-from fl_ppae.privacy.events import THIS_RUN, Unprotected
-from fl_ppae.privacy.figures import FORMAL, written
+from fl_ppae.privacy.events import THIS_RUN, JointGaussian, PoissonGaussian, Unprotected
+from fl_ppae.privacy.figures import assumed_honest, formal_if, is_guarantee, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
+from fl_ppae.protection import SECAGG
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
 from fl_ppae.reporting.records_card import about_records
 from fl_ppae.runs.stored import basis_of
 from fl_ppae.source_label import attack_in_words
 
+_TRAINING = (PoissonGaussian.mechanism, JointGaussian.mechanism)
 _TITLES = {
     "updates": "encoder updates",
     "head": "head update",
@@ -47,9 +49,9 @@ def privacy_card(run: Path) -> str:
         "## Proven, conjectured, measured",
         grounds_in_words(),
         "## Against whom",
-        threats_in_words(deployed=config["deployed"]),
+        threats_in_words(deployed=config["deployed"], honest=_honest(summary)),
         "## What these numbers mean",
-        _meaning(config, ledger),
+        _meaning(config, ledger, _honest(summary)),
         "## Encodings and labels",
         _uploads(config["config"], shared),
         "## What else the server learns",
@@ -84,15 +86,11 @@ def _verdict(summary: Mapping[str, Any], ledger: Mapping[str, Any], shared: Sequ
             f"{guarantees['total']['note']}.**"
         )
     if summary["formal"]:
-        total = (
-            f"epsilon {guarantees['total']['epsilon']:.3f} if one record is replaced by another (conjectured)"
-        )
-        if "encodings" not in shared:
-            updates = f"epsilon {summary['epsilon_max']:.3f} if one record is added or removed (proven)"
-            total = f"{updates}, {total}"
+        replaced = f"If one record is replaced by another (conjectured): {_in_full(guarantees['total'])}."
+        changed = f"If one record is added or removed (proven): {_in_full(guarantees['updates'])}. "
         return (
             f"**Guarantee: record-level differential privacy at delta {ledger['delta']:g}, for everything "
-            f"that left a hospital: {total}.**"
+            f"that left a hospital. {changed if 'encodings' not in shared else ''}{replaced}**"
         )
     without = [
         _TITLES[name] for name, guarantee in guarantees.items() if not guarantee["formal"] and name != "total"
@@ -107,9 +105,9 @@ def _artefacts(guarantees: Mapping[str, Mapping[str, Any]], shared: Sequence[str
     ]
     for name, guarantee in guarantees.items():
         basis = basis_of(guarantee)
-        number = _number(guarantee["epsilon"], basis)
+        number = _number(guarantee["epsilon"], basis, guarantee.get("epsilon_alone"))
         delta = "none" if guarantee["delta"] is None else f"{guarantee['delta']:g}"
-        verdict = "yes" if basis == FORMAL else "**NO**"
+        verdict = "yes" if is_guarantee(basis) else "**NO**"
         columns = (_TITLES[name], number, delta, verdict, grounds(name, guarantee, shared), guarantee["note"])
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
@@ -126,10 +124,9 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
         basis = basis_of({"epsilon": spent, **account})
         prv, pld = (_number(account["epsilon"][by], basis) for by in ("prv", "pld"))
         total = _number(account["epsilon"]["replace_one"] if summary["formal"] else None, basis)
-        rounds = sum(event["mechanism"] == "poisson-gaussian" for event in account["events"])
-        lines.append(
-            f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {_number(spent, basis)} | {total} |"
-        )
+        rounds = sum(event["mechanism"] in _TRAINING for event in account["events"])
+        counted = _number(spent, basis, account["epsilon"].get("alone"))
+        lines.append(f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {counted} | {total} |")
     lines.append("")
     lines += _earlier(summary, ledger)
     lines.append(
@@ -157,12 +154,13 @@ def _earlier(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]
             "without a guarantee"
         )
         if added is not None and name not in summary["refuted"]:
-            line += f"; this run adds at most epsilon {added:.3f} to whatever was known before"
+            basis = formal_if(_honest(summary))
+            line += f"; this run adds at most epsilon {_number(added, basis)} to whatever was known before"
         lines += [f"{line}.", ""]
     return lines
 
 
-def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
+def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any], honest: int | None) -> str:
     history = (
         "The ledger belongs to the site: it counts this run and every earlier one there, whatever their "
         "data files."
@@ -189,12 +187,24 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any]) -> str:
             "updates then cost about twice as much, and more than twice at large epsilon.",
             "- Sampling: Poisson, as accounted. An empty batch adds noise and is counted too.",
             "- Composition: over all rounds. No accountant is restarted.",
+            *(_joint_noise(honest) if honest is not None else []),
             *combined,
             f"- {history}",
             "- The guarantee protects the records that the encoder was trained on. It does not protect "
             "images that are later encoded with that encoder: an encoding is not encryption.",
         ]
     )
+
+
+def _joint_noise(honest: int) -> list[str]:
+    return [
+        f"- Noise: joint. These numbers count the noise of {honest} hospitals together, to which each adds a "
+        f"share of 1/{honest} of its variance. **They hold if at least {honest} hospitals in each round, the "
+        "record's own included, keep their shares to themselves**, and if nobody sees a single hospital's "
+        "part of a sum (secure aggregation). The number was fixed before round 1, and a hospital that drops "
+        "out lowers no charge.",
+        "- If all others collude, what is left is the noise of the hospital's own share.",
+    ]
 
 
 def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
@@ -232,6 +242,11 @@ def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
         "noise, the number of steps and the averaging weight.",
         "- Which hospitals took part in each round, declined, or failed.",
     ]
+    if config.get("protection") == SECAGG:
+        lines.append(
+            "- Of the updates, only their sum over the hospitals of a round. What a single hospital sends is "
+            "masked, unless more hospitals collude with the server than min-hospitals less honest-hospitals."
+        )
     if "encodings" in shared:
         lines.append(
             "- One encoding and one label for each uploaded train record, in a secret order. From a hospital "
@@ -257,5 +272,15 @@ def _randomness(seed: int, *, deployed: bool) -> str:
     )
 
 
-def _number(epsilon: float | None, basis: str) -> str:
-    return written(epsilon, basis, digits=3, nothing="none")
+def _number(epsilon: float | None, basis: str, alone: float | None = None) -> str:
+    return written(epsilon, basis, alone=alone, digits=3, nothing="none")
+
+
+def _in_full(guarantee: Mapping[str, Any]) -> str:
+    number = _number(guarantee["epsilon"], basis_of(guarantee), guarantee.get("epsilon_alone"))
+    return f"epsilon {number}"
+
+
+def _honest(summary: Mapping[str, Any]) -> int | None:
+    """How many honest hospitals in a round the run's epsilon assumes; None if it assumes nothing."""
+    return assumed_honest(str(summary.get("epsilon_max_basis")))

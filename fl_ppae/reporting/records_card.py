@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fl_ppae.privacy.figures import FORMAL, written
 from fl_ppae.privacy.groups import MAX_COPIES
 from fl_ppae.privacy.repeated_records import holders
 
@@ -42,7 +43,7 @@ def _groups(costs: list[Mapping[str, Any]] | None) -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {holders(cost)} | {_number(cost['epsilon'])} | {_number(cost['epsilon_replace'])} |"
+        f"| {holders(cost)} | {_number(cost, 'epsilon')} | {_number(cost, 'epsilon_replace')} |"
         for cost in costs
     ]
     lines += [
@@ -53,5 +54,6 @@ def _groups(costs: list[Mapping[str, Any]] | None) -> str:
     return "\n".join(lines)
 
 
-def _number(epsilon: float | None) -> str:
-    return "none" if epsilon is None else f"{epsilon:.3f}"
+def _number(cost: Mapping[str, Any], key: str) -> str:
+    """Runs of earlier versions state no basis: they had no joint noise."""
+    return written(cost[key], cost.get("basis", FORMAL), digits=3, nothing="none")

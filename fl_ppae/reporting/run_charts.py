@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fl_ppae.privacy.figures import NOMINAL, mark
+from fl_ppae.privacy.figures import NOMINAL, is_guarantee, mark
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.reporting.charts import Chart, bar_chart, xy_chart
 from fl_ppae.reporting.drawing import Axes, Point, Series
@@ -103,18 +103,23 @@ def budgets_of(run: StoredRun) -> Budgets:
     named = {f"{name} (refuted)" if name in refuted else name: value for name, value in spent.items()}
     doubt = _doubt(run)
     axes = Axes("Epsilon of each hospital's encoder updates", EPSILON + doubt, "hospital", run.data_label)
-    return Budgets(axes, named, {"target": _target(run), "hollow": bool(doubt)})
+    return Budgets(axes, named, {"target": _target(run), "hollow": not is_guarantee(_basis(run))})
 
 
 def _doubt(run: StoredRun) -> str:
-    """The suffix that marks an epsilon that is no guarantee, by what the rounds so far say."""
+    """The suffix that marks an epsilon that is no guarantee, or assumes something."""
+    doubt = mark(_basis(run))
+    return f",{doubt}" if doubt else ""
+
+
+def _basis(run: StoredRun) -> str:
+    """What stands behind the epsilon, by what the rounds so far say."""
     rows = run.rows("rounds.csv")
     basis = run.summary.get("epsilon_max_basis") or (rows[-1].get("epsilon_basis") if rows else "")
     if not basis:  # a run of an earlier version
         scope = SCOPES.get(run.values.get("dp-scope", ""))
-        basis = scope.basis if scope else NOMINAL
-    doubt = mark(basis)
-    return f",{doubt}" if doubt else ""
+        return scope.basis if scope else NOMINAL
+    return str(basis)
 
 
 def _target(run: StoredRun) -> float | None:

@@ -90,7 +90,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
     return [
         ("accuracy", number("accuracy", 3), "of the central classifier, official test split"),
         ("AUC", number("auc", 3), "one versus the rest, mean over classes"),
-        (EPSILON, written(run.epsilon.epsilon, run.epsilon.basis), private),
+        (EPSILON, written(run.epsilon.epsilon, run.epsilon.basis, alone=run.epsilon.alone), private),
         ("reconstruction loss", number("reconstruction_loss", 4), "mean squared error, pixels 0 to 1"),
         (
             "hospitals",

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_ppae.config import shared_artefacts
-from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, written
+from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, assumed_honest, mark, written
 from fl_ppae.reporting.grounds import grounds
 from fl_ppae.runs.reading import Row
 from fl_ppae.runs.stored import UNREADABLE, StoredRun, basis_of
@@ -65,6 +65,14 @@ def brief_number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
+def epsilon_cell(figure: Figure) -> str:
+    """An epsilon for a table: what it assumes, and what it is without, in a line each."""
+    words = written(
+        figure.epsilon, figure.basis, alone=figure.alone, brief=assumed_honest(figure.basis) is not None
+    )
+    return words.replace("; ", ";\n")
+
+
 def notices(run: StoredRun) -> list[Text]:
     """What a reader must know before the results; nothing if the run has ended and is whole."""
     return [Text(text, style="bold red") for text in run.notices]
@@ -103,7 +111,7 @@ def plan_table(hospitals: Sequence[Mapping[str, Any]], heading: Text, terms: str
             str(row["steps_per_round"]),
             str(row["rounds"]),
             brief(row["epsilon_round"]),
-            written(row["epsilon_total"], basis),
+            epsilon_cell(Figure(row["epsilon_total"], basis, row["epsilon_alone"])),
             brief(row["epsilon_total_shared_noise"]),
             *([brief(row["epsilon_replace_one"])] if any(total is not None for total in released) else []),
         )
@@ -154,7 +162,7 @@ def runs_table(runs: Iterable[StoredRun]) -> Table:
             _standing(run),
             run.data_label,
             _number(run.summary.get("accuracy")),
-            written(run.epsilon.epsilon, run.epsilon.basis),
+            epsilon_cell(run.epsilon),
         )
     return table
 
@@ -233,7 +241,9 @@ def _guarantee_table(run: StoredRun) -> Table:
         standing = Text(f"{FORMAL}, {grounds(artefact, guarantee, shared)}", style="green")
         table.add_row(
             artefact,
-            written(guarantee.get("epsilon"), basis_of(guarantee)),
+            epsilon_cell(
+                Figure(guarantee.get("epsilon"), basis_of(guarantee), guarantee.get("epsilon_alone"))
+            ),
             _NOTHING if guarantee.get("delta") is None else f"{guarantee['delta']:g}",
             standing if formal else Text(_verdict_of(guarantee), style="red"),
             str(guarantee.get("note") or ""),
@@ -249,7 +259,8 @@ def verdict(run: StoredRun) -> Text:
         return Text(text, style="bold red")
     total = (run.summary.get("guarantees") or {}).get("total") or {}
     if run.summary.get("formal") and total.get("formal", True):
-        return Text("Everything that left a hospital has a formal guarantee.", style="green")
+        assumption = mark(basis_of(total)) if total else ""
+        return Text(f"Everything that left a hospital has a formal guarantee{assumption}.", style="green")
     if run.summary.get("formal"):
         note = total.get("note", "none")
         text = f"Everything that left a hospital in this run has a guarantee. Total: {note}."
@@ -264,8 +275,10 @@ def _spent(run: StoredRun, name: str, last: Row) -> str:
     """A hospital's epsilon: of the summary, which also counts uploads, or of its last round so far."""
     bases = run.summary.get("epsilon_basis")
     if bases and name in bases:
-        return written((run.summary.get("epsilon") or {}).get(name), bases[name])
-    return written(last["epsilon"], last.get("epsilon_basis") or run.epsilon.basis)
+        number, alone = ((run.summary.get(key) or {}).get(name) for key in ("epsilon", "epsilon_alone"))
+        return epsilon_cell(Figure(number, bases[name], alone))
+    number, alone = (float(last[key]) if last[key] else None for key in ("epsilon", "epsilon_alone"))
+    return epsilon_cell(Figure(number, last.get("epsilon_basis") or run.epsilon.basis, alone))
 
 
 def _verdict_of(guarantee: Mapping[str, Any]) -> str:
@@ -280,11 +293,12 @@ def ledgers_table(rows: Sequence[Mapping[str, Any]], state: Path, delta: float) 
     for row in rows:
         total = row["epsilon_total"]
         unbounded = total is not None and not math.isfinite(total)
+        spent = epsilon_cell(Figure(total, row["epsilon_basis"], row["epsilon_alone"]))
         table.add_row(
             row["ledger"],
             f"{row['records']:,}",
             _NOTHING if row["events"] is None else f"{row['events']:,}",
-            "no bound" if unbounded else _number(total, 2),
+            "no bound" if unbounded else spent,
             row["problem"] or "in order",
         )
     return table

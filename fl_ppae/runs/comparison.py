@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_ppae.privacy.figures import FORMAL, NOMINAL, REFUTED, mark
+from fl_ppae.privacy.figures import NOMINAL, REFUTED, assumed_honest, is_guarantee, mark
 from fl_ppae.runs.stored import RUNNING, StoredRun
 from fl_ppae.source_label import is_loud, marked_source
 
 _OF_A_RUN = {"output-dir", "tensorboard", "mlflow-tracking-uri"}  # where results go, not what the run is
-_MEASURES = ("accuracy", "auc", "reconstruction_loss", "epsilon_max")
+_MEASURES = ("accuracy", "auc", "reconstruction_loss", "epsilon_max", "epsilon_alone_max")
 
 
 def compare(runs: Sequence[StoredRun]) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def warnings(runs: Sequence[StoredRun]) -> list[str]:
             found.append(f"{run.name}: epsilon is{mark(run.epsilon.basis)}")
     if len({run.values.get("target-delta") for run in runs}) > 1:
         found.append("epsilons at different deltas are not comparable")
+    if len({assumed_honest(run.epsilon.basis) for run in runs}) > 1:
+        found.append("epsilons that assume different numbers of honest hospitals are not comparable")
     return found
 
 
@@ -95,7 +97,7 @@ def _run(run: StoredRun) -> dict[str, Any]:
         "md5": (run.config.get("data_source") or {}).get("md5"),
         **{measure: run.summary.get(measure) for measure in _MEASURES},
         "epsilon_basis": run.epsilon.basis,
-        "epsilon_formal": run.epsilon.basis == FORMAL,
+        "epsilon_formal": is_guarantee(run.epsilon.basis),
         "formal": run.summary.get("formal"),
         "leakage": run.summary.get("leakage") or {},
         "baselines": run.summary.get("baselines") or {},

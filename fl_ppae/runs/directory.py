@@ -46,6 +46,7 @@ HOSPITAL_COLUMNS = (
     "steps",
     "epsilon",
     "epsilon_basis",
+    "epsilon_alone",
     "status",
     "reason",
     "loss",

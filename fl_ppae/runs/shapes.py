@@ -25,6 +25,7 @@ class _Guarantee(Shape):
     formal: bool = False
     basis: str | None = None
     note: str | None = None
+    epsilon_alone: Number = None
 
 
 class _Baselines(Shape):
@@ -63,6 +64,8 @@ class SummaryShape(Shape):
     epsilon_basis: dict[str, str] | None = None
     epsilon_max: Number = None
     epsilon_max_basis: str | None = None
+    epsilon_alone: Numbers | None = None
+    epsilon_alone_max: Number = None
     guarantees: dict[str, _Guarantee | None] | None = None
     formal: bool | None = None
     refuted: dict[str, str] | None = None

@@ -73,7 +73,8 @@ class StoredRun:
         """
         number, basis = self.summary.get("epsilon_max"), self.summary.get("epsilon_max_basis")
         updates = (self.summary.get("guarantees") or {}).get("updates") or {}
-        return Figure(number, basis or basis_of({"epsilon": number, **updates}))
+        alone = self.summary.get("epsilon_alone_max")
+        return Figure(number, basis or basis_of({"epsilon": number, **updates}), alone)
 
     @property
     def state(self) -> str:

@@ -9,7 +9,7 @@ from fl_ppae.files import write_json
 from fl_ppae.messages import DIAGNOSTICS, METRICS, TRAINED
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import THIS_RUN, Event, as_dict, updates
-from fl_ppae.privacy.figures import FORMAL, REFUTED, Figure, largest
+from fl_ppae.privacy.figures import REFUTED, Figure, is_guarantee, largest
 from fl_ppae.privacy.guarantees import Spending
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.runs.directory import RunDirectory
@@ -57,7 +57,8 @@ class RoundLog:
 
     def write_ledger(self, spent: Mapping[str, Spending] | None = None) -> None:
         """Write `ledger.json`: every hospital's events, the epsilon of its updates by both accountants and,
-        given `spent` at the end, the total epsilon for replace-one neighbours."""
+        given `spent` at the end, the total epsilon for replace-one neighbours. With joint noise, also that
+        of the updates if all other hospitals collude."""
         hospitals = {}
         for name, account in self.server_ledger.accounts.items():
             events = account.counted_events()
@@ -67,8 +68,12 @@ class RoundLog:
                 both = asdict(epsilon(updates(events), self.delta))
             hospitals[name] = {
                 "events": [_event_row(event, account.terms.run) for event in events],
-                "epsilon": {**both, "replace_one": spent[name].total if spent is not None else None},
-                "formal": figure.basis == FORMAL,
+                "epsilon": {
+                    **both,
+                    "replace_one": spent[name].total if spent is not None else None,
+                    "alone": figure.alone,
+                },
+                "formal": is_guarantee(figure.basis),
                 "basis": figure.basis,
                 **({"refuted": account.refuted} if account.refuted else {}),
             }
@@ -90,6 +95,7 @@ class RoundLog:
             "steps": account.terms.steps if trained else 0,
             "epsilon": figure.epsilon,
             "epsilon_basis": figure.basis,
+            "epsilon_alone": figure.alone,
             "status": reply.status if reply is not None else account.status,
             "reason": reply.reason if reply is not None else account.reason,
         }

@@ -1,6 +1,7 @@
 """`fl-ppae ledger`: what an operator sees, opens and answers for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support import write_npz
 from fl_ppae.hospital.ledgers import MAIN, Site, site_of
 from fl_ppae.privacy.accounting import replace_one_epsilon
 from fl_ppae.privacy.events import Declared, PoissonGaussian
+from fl_ppae.privacy.honest import assuming
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.terms import Terms
 
@@ -44,6 +46,24 @@ def test_ledgers_are_listed_with_what_they_cost_and_what_is_wrong(
     out = capsys.readouterr().out
     assert "is missing" in out
     assert "in order" not in out
+
+
+def test_a_ledger_with_joint_noise_is_listed_with_what_its_total_assumes(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joint = replace(TERMS, run="run-b", honest=3)
+    state = site.state_of(MAIN)
+    with state.lock():
+        state.open_ledger(joint).announce(*joint.round_events(1))
+    assert run("ledger", "show", "--delta", "1e-4", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["ledgers"]
+    events = (EVENT, *joint.round_events(1))
+    assert row["epsilon_total"] == replace_one_epsilon(events, 1e-4)
+    assert row["epsilon_alone"] == replace_one_epsilon(assuming(events, 1), 1e-4) > row["epsilon_total"]
+    assert row["epsilon_basis"] == "formal if 3 are honest"
+    assert run("ledger", "show", "--delta", "1e-4") == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"{row['epsilon_total']:.2f} if 3 hospitals are honest" in out
 
 
 def test_a_further_ledger_is_opened_for_new_records_only(

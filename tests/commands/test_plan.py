@@ -28,6 +28,34 @@ def test_plan_shows_each_hospital_and_says_what_is_nominal(capsys: pytest.Captur
     assert "nominal" in out
 
 
+JOINT = {
+    "noise": "joint",
+    "protection": "secagg",
+    "local-steps": 1,
+    "sample-rate": 0.2,
+    "honest-hospitals": 3,
+    "min-hospitals": 4,
+    "dp-scope": "frozen-decoder",
+    "target-epsilon": 2,
+}
+
+
+def test_plan_shows_what_joint_noise_costs_with_and_without_honest_hospitals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs = [word for key, value in JOINT.items() for word in ("-c", f"{key}={value}")]
+    five = ("pathmnist_iid", "--hospitals", "5", "-c", "data-source=stand-in")
+    assert run("plan", *five, *pairs, "--json") == cli.OK
+    rows = json.loads(capsys.readouterr().out)["hospitals"]
+    assert len({(row["noise_multiplier"], row["sample_rate"], row["steps_per_round"]) for row in rows}) == 1
+    for row in rows:
+        assert row["epsilon_basis"] == "formal if 3 are honest"
+        assert row["epsilon_total"] <= 2 < row["epsilon_alone"]
+    assert run("plan", *five, *pairs) == cli.OK
+    out = capsys.readouterr().out
+    assert out.count("if 3 hospitals are honest;") == out.count("if all others collude") == 5
+
+
 def test_plan_counts_repeats_and_prices_them_as_a_group(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

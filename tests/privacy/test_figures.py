@@ -51,12 +51,12 @@ def test_an_unknown_basis_is_never_shown_as_formal(basis: str) -> None:
 def test_a_guarantee_that_assumes_honest_hospitals_is_never_written_without_them() -> None:
     basis = formal_if(16)
     assert written(4.0, basis) == "4.00 if at least 16 hospitals in a round are honest"
-    assert written(4.0, basis, brief=True) == "4.00 if 16 are honest"
+    assert written(4.0, basis, brief=True) == "4.00 if 16 hospitals are honest"
     assert written(4.0, basis, alone=13.2) == (
         "4.00 if at least 16 hospitals in a round are honest; 13.20 if all others collude"
     )
     assert written("4.0", basis, alone="13.2", brief=True) == (
-        "4.00 if 16 are honest; 13.20 if all others collude"
+        "4.00 if 16 hospitals are honest; 13.20 if all others collude"
     )
     assert written(4.0, FORMAL, alone="") == "4.00"
 

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import Run
@@ -14,11 +15,12 @@ from fl_ppae.errors import UserError
 from fl_ppae.hospital import training
 from fl_ppae.privacy import ledger as ledger_module
 from fl_ppae.privacy.counter import Counter
-from fl_ppae.privacy.events import PoissonGaussian, Unprotected, as_dict, unprotected, updates
+from fl_ppae.privacy.events import JointGaussian, PoissonGaussian, Unprotected, as_dict, unprotected, updates
 from fl_ppae.privacy.ledger import Ledger, agreed_terms, read_ledger
 from fl_ppae.privacy.terms import Terms, UploadTerms
 
 TERMS = Terms("run-a", "autoencoder", 100, 1.5, 0.25, 4, 1.0, 8.0, 1e-3)
+OWN = PoissonGaussian(1.5, 0.25, 4, 1)
 
 
 @pytest.fixture
@@ -199,6 +201,16 @@ def test_a_torn_line_of_a_run_without_dp_counts_as_unprotected(path: Path) -> No
         assert read_ledger(path).events == ledger.events, end
 
 
+def write_chained(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Lines as they were written before they held random bits."""
+    previous = ""
+    with path.open("w") as file:
+        for line in lines:
+            canonical = json.dumps(line, sort_keys=True)
+            previous = hashlib.sha256((previous + canonical).encode()).hexdigest()
+            file.write(json.dumps({**line, "sha256": previous}) + "\n")
+
+
 @pytest.mark.parametrize(
     ("scope", "noise", "upload", "found"),
     [
@@ -226,18 +238,26 @@ def test_an_old_ledger_counts_whatever_its_terms_let_leave_without_a_guarantee(
     lines = [{"kind": "terms", **terms}]
     if noise is not None:
         lines.append({"kind": "event", **as_dict(PoissonGaussian(noise, 0.25, 4, 1))})
-    previous = ""
-    with path.open("w") as file:
-        for line in lines:
-            canonical = json.dumps(line, sort_keys=True)
-            previous = hashlib.sha256((previous + canonical).encode()).hexdigest()
-            file.write(json.dumps({**line, "sha256": previous}) + "\n")
+    write_chained(path, lines)
     ledger = read_ledger(path)
     assert {(event.artefact, event.part) for event in unprotected(ledger.events)} == found
     assert len(updates(ledger.events)) == len(lines) - 1
     continued = open_run(path, replace(TERMS, run="run-b")).announce(PoissonGaussian(1.5, 0.25, 4, 1))
     assert read_ledger(path) == continued
     assert continued.events[:-1] == ledger.events
+
+
+def test_a_ledger_from_before_joint_noise_is_continued_with_it(path: Path) -> None:
+    """Its terms don't say how many hospitals are honest: none was assumed to be."""
+    old = {key: value for key, value in asdict(TERMS).items() if key != "honest"}
+    write_chained(path, [{"kind": "terms", **old}, {"kind": "event", **as_dict(OWN)}])
+    assert open_run(path, TERMS).terms == TERMS, "the same run goes on"
+    joint = replace(TERMS, run="run-b", honest=3)
+    event = joint.event(1)
+    assert event == JointGaussian(1.5, 3, 0.25, 4, 1)
+    continued = open_run(path, joint).announce(event)
+    assert read_ledger(path) == continued
+    assert (continued.terms, continued.events) == (joint, (OWN, event))
 
 
 def test_two_runs_that_take_turns_keep_their_own_terms_and_history(path: Path) -> None:

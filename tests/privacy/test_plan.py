@@ -13,8 +13,8 @@ from support import Run, simulated_nodes, write_npz
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import training
-from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import PoissonGaussian, as_dict
+from fl_ppae.privacy.accounting import epsilon, epsilon_alone
+from fl_ppae.privacy.events import JointGaussian, PoissonGaussian, as_dict
 from fl_ppae.privacy.ledger import read_ledger
 from fl_ppae.privacy.plan import make_plan, plan_hospital, sample_rate, shared_noise_plan, steps_per_round
 from fl_ppae.simulation.in_process import InProcessGrid
@@ -84,6 +84,35 @@ def test_one_public_sample_rate_gives_every_hospital_the_same_noise_and_steps() 
     assert len(own) == 2
     ((rate, steps, _noise),) = public
     assert (rate, steps) == (0.3, 8)
+
+
+JOINT = {
+    "noise": "joint",
+    "protection": "secagg",
+    "local_steps": 1,
+    "sample_rate": 0.2,
+    "honest_hospitals": 3,
+    "dp_scope": "frozen-decoder",
+}
+
+
+def test_joint_noise_is_planned_the_same_for_all_and_has_two_figures() -> None:
+    plans = make_plan(config_of(**JOINT), {"small": 100, "large": 800, "third": 300}).hospitals
+    assert len({plan.noise_multiplier for plan in plans}) == 1
+    for plan in plans:
+        assert plan.noise_multiplier is not None and plan.epsilon_total is not None
+        whole = JointGaussian(plan.noise_multiplier, 3, 0.2, 4, 1)
+        assert plan.everything() == (whole,)
+        assert plan.epsilon_total == epsilon([whole], 1e-3).spent <= 2.0
+        assert plan.epsilon_alone == epsilon_alone([whole], 1e-3) > 2.0
+    own = make_plan(config_of(**(JOINT | {"noise": "own"})), {"small": 100}).hospitals[0]
+    assert own.epsilon_alone is None
+    assert own.noise_multiplier == pytest.approx(plans[0].noise_multiplier, abs=1e-3)
+
+
+def test_more_records_than_a_sum_can_hold_are_refused_before_training() -> None:
+    with pytest.raises(UserError, match="too many for sums of 32 bits"):
+        make_plan(config_of(**JOINT, target_delta=1e-12), {"a": 10**8, "b": 10**8, "c": 10**8})
 
 
 def test_a_round_of_one_step_is_planned_and_paid_as_one_step() -> None:

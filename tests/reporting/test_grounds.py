@@ -39,8 +39,11 @@ def test_what_counts_training_under_replace_one_is_conjectured(
 def test_the_card_and_the_report_name_the_grounds_of_each_number(formal: Run) -> None:
     card = (formal.path / "privacy_card.md").read_text()
     promised = formal.summary["guarantees"]
-    assert f"{formal.summary['epsilon_max']:.3f} if one record is added or removed (proven)" in card
-    assert f"{promised['total']['epsilon']:.3f} if one record is replaced by another (conjectured)" in card
+    assert f"If one record is added or removed (proven): epsilon {formal.summary['epsilon_max']:.3f}." in card
+    replaced = (
+        f"If one record is replaced by another (conjectured): epsilon {promised['total']['epsilon']:.3f}."
+    )
+    assert replaced in card
     rows = [line for line in card.splitlines() if line.startswith(("| encoder updates", "| everything tog"))]
     assert [row.split(" | ")[4] for row in rows] == ["proven", "conjectured"]
     assert "arXiv:2405.20769" in card

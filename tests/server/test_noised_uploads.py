@@ -47,7 +47,7 @@ def test_a_run_with_noised_encodings_and_labels_is_formal_at_its_total(
     assert promised["encodings"]["epsilon"] >= replace_one_epsilon(without_labels, 1e-3)
     assert promised["total"]["epsilon"] > promised["encodings"]["epsilon"] > run.summary["epsilon_max"]
     card = (run.path / "privacy_card.md").read_text()
-    assert f"epsilon {promised['total']['epsilon']:.3f} if one record is replaced" in card
+    assert f"replaced by another (conjectured): epsilon {promised['total']['epsilon']:.3f}." in card
 
 
 @pytest.mark.parametrize("scope", ["none", "encoder"])
