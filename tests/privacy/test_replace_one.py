@@ -23,9 +23,12 @@ from fl_ppae.privacy.events import Event, Gaussian, PoissonGaussian
     ],
 )
 def test_the_total_of_all_releases_is_that_of_an_independent_accountant(events: tuple[Event, ...]) -> None:
-    found = replace_one_epsilon(events, DELTA)
-    assert found == pytest.approx(replace_one_oracle(events), rel=1e-3, abs=1e-9)
-    assert found >= replace_one_oracle(events) - 1e-6
+    found, expected = replace_one_epsilon(events, DELTA), replace_one_oracle(events)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    # A loss of randomised response lies on a point of the oracle's grid, and its last digit decides
+    # whether it is rounded to that point or to the next.
+    a_cell = 1e-4 if UPLOAD[1] in events else 0.0
+    assert found >= expected - a_cell - 1e-6
 
 
 def test_randomised_response_alone_costs_at_most_its_epsilon() -> None:
