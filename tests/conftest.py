@@ -5,21 +5,18 @@ another: those that start Ray, and those of a module whose fixture takes seconds
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from support import SMALL, Run, simulated_nodes, write_npz
+from support import SMALL, Run, quick_runs, simulated_nodes, without_pages, write_npz
 
 from fl_ppae import client_app, server_app
 from fl_ppae.commands import progress
 from fl_ppae.config import RunConfig
 from fl_ppae.hardware import usable_cores
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.simulation.in_process import InProcessGrid
 
 torch.set_num_threads(1)  # more threads only slow down networks this small
@@ -73,22 +70,23 @@ def federate(
 ) -> Callable[..., Run]:
     """`federate("name", share="encodings", nodes=...)`: a whole run in this process; 3 hospitals by default.
 
-    `grid`: a class to use instead of `InProcessGrid`. The server's probe decoder takes 5 steps, not 300.
+    `grid`: a class to use instead of `InProcessGrid`. `pages`: also draw its figures and write `report.html`.
     """
-    monkeypatch.setattr(
-        server_evaluation, "probe_reconstruction_loss", partial(probe_reconstruction_loss, steps=5)
-    )
-    monkeypatch.setattr(server_evaluation, "server_threads", lambda: 1)
+    quick_runs(monkeypatch)
 
     def start(
         name: str,
         *,
         nodes: Sequence[Mapping[str, Any]] | None = None,
         grid: Callable[..., InProcessGrid] = InProcessGrid,
+        pages: bool = False,
         **changes: Any,
     ) -> Run:
         config = small(output_dir=str(tmp_path / name), **changes)
         hospitals = grid(client_app.app, config.to_flat(), nodes or simulated_nodes(3))
-        return Run(server_app.serve(hospitals, config, "tiny"))
+        with pytest.MonkeyPatch.context() as patch:
+            if not pages:
+                without_pages(patch)
+            return Run(server_app.serve(hospitals, config, "tiny"))
 
     return start

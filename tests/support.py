@@ -2,15 +2,20 @@
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fl_ppae import server_app
 from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.files import read_json
+from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
+from fl_ppae.server import evaluation as server_evaluation
+from fl_ppae.server import session
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SMALL: dict[str, Any] = {
@@ -52,6 +57,20 @@ class Run:
     def rows(self, table: str) -> list[dict[str, str]]:
         with (self.path / table).open(newline="") as file:
             return list(csv.DictReader(file))
+
+
+def quick_runs(patch: pytest.MonkeyPatch) -> None:
+    """Let runs fit the server's probe decoder in 5 steps, not 300, and use one thread."""
+    quick = partial(probe_reconstruction_loss, steps=5)
+    patch.setattr(server_evaluation, "probe_reconstruction_loss", quick)
+    patch.setattr(server_evaluation, "server_threads", lambda: 1)
+
+
+def without_pages(patch: pytest.MonkeyPatch) -> None:
+    """Let runs draw no figure and write no `report.html`: four fifths of the time of a run this small."""
+    patch.setattr(session, "plot_label_distributions", lambda *_: None)
+    patch.setattr(server_app, "_draw_figures", lambda *_: None)
+    patch.setattr(server_app, "_write_report", lambda *_: None)
 
 
 def write_npz(path: Path, records: int = 333, seed: int = 0, test_records: int = 60) -> Path:

@@ -1,14 +1,11 @@
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
-from support import SMALL, Run, simulated_nodes, write_npz
+from support import SMALL, Run, quick_runs, simulated_nodes, write_npz
 
 from fl_ppae import client_app, server_app
 from fl_ppae.config import RunConfig
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.simulation.in_process import InProcessGrid
 
 
@@ -18,9 +15,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FL_PPAE_HOME", str(folder / "home"))
-        patch.setattr(
-            server_evaluation, "probe_reconstruction_loss", partial(probe_reconstruction_loss, steps=5)
-        )
+        quick_runs(patch)
         values = SMALL | {"data-file": str(write_npz(folder / "tiny.npz")), "evaluate-every": 1}
         config = RunConfig.from_flat(values | {"output-dir": str(folder / "run")})
         server_app.serve(InProcessGrid(client_app.app, config.to_flat(), simulated_nodes(3)), config, "tiny")

@@ -69,7 +69,7 @@ def test_a_stand_in_is_marked_in_the_title_and_on_every_figure(formal: Run) -> N
 
 
 def test_a_nominal_epsilon_is_never_shown_as_a_guarantee(federate: Callable[..., Run]) -> None:
-    run = federate("nominal", dp_scope="encoder")
+    run = federate("nominal", pages=True, dp_scope="encoder")
     page, text = page_of(run.path / "report.html"), text_of(run.path / "report.html")
     number = f"{run.summary['epsilon_max']:.2f}"
     assert f"{number} nominal, not a guarantee" in text
@@ -82,7 +82,7 @@ def test_a_nominal_epsilon_is_never_shown_as_a_guarantee(federate: Callable[...,
 
 
 def test_a_run_that_shares_only_encodings_has_a_report(federate: Callable[..., Run]) -> None:
-    run = federate("uploads", share="encodings")
+    run = federate("uploads", pages=True, share="encodings")
     assert not (run.path / "encoder.safetensors").exists()
     text = text_of(run.path / "report.html")
     assert "is a hospital" in text or "one hospital, with its own train part" in text
@@ -90,7 +90,8 @@ def test_a_run_that_shares_only_encodings_has_a_report(federate: Callable[..., R
 
 
 def test_the_attacker_sees_encodings_with_their_noise(formal: Run, federate: Callable[..., Run]) -> None:
-    noised = federate("noised", share="updates+encodings", encoding_noise_epsilon=1.0, projection_size=4)
+    uploads = {"share": "updates+encodings", "encoding_noise_epsilon": 1.0, "projection_size": 4}
+    noised = federate("noised", pages=True, **uploads)
 
     def ssim(run: Run) -> float:
         return float(

@@ -6,20 +6,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands.command_line import run as fl_ppae
-from support import SMALL, simulated_nodes, write_npz
+from support import SMALL, quick_runs, simulated_nodes, write_npz
 
 from fl_ppae import cli, client_app, server_app
 from fl_ppae.attacks.audited_run import QUICK, open_for_audit
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.reporting import evidence
 from fl_ppae.reporting.comparison import comparison_tables
 from fl_ppae.reporting.run_report import write_run_report
@@ -27,7 +25,6 @@ from fl_ppae.reporting.tables import run_tables
 from fl_ppae.runs.comparison import compare
 from fl_ppae.runs.reading import MAX_BYTES
 from fl_ppae.runs.stored import open_run
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.simulation.in_process import InProcessGrid
 
 AUDIT = {
@@ -82,9 +79,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FL_PPAE_HOME", str(folder / "home"))
-        patch.setattr(
-            server_evaluation, "probe_reconstruction_loss", partial(probe_reconstruction_loss, steps=5)
-        )
+        quick_runs(patch)
         values = SMALL | {"data-file": str(write_npz(folder / "tiny.npz"))}
         config = RunConfig.from_flat(values | {"output-dir": str(folder / "run")})
         server_app.serve(InProcessGrid(client_app.app, config.to_flat(), simulated_nodes(3)), config, "tiny")

@@ -30,7 +30,7 @@ class Cheating(InProcessGrid):
 
 @pytest.fixture
 def cheated(federate: Callable[..., Run]) -> Run:
-    return federate("cheated", grid=Cheating, nodes=simulated_nodes(2))
+    return federate("cheated", pages=True, grid=Cheating, nodes=simulated_nodes(2))
 
 
 def test_the_larger_figure_is_marked_refuted_in_the_summary_and_the_run_is_not_formal(

@@ -2,16 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from support import REAL_DATA, Run, real_data, simulated_nodes
+from support import REAL_DATA, Run, quick_runs, real_data, simulated_nodes, without_pages
 
 from fl_ppae import client_app, server_app
 from fl_ppae.config import RunConfig
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import results
 from fl_ppae.simulation.in_process import InProcessGrid
@@ -57,10 +55,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FL_PPAE_HOME", str(folder / "home"))
             patch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
-            quick = partial(probe_reconstruction_loss, steps=5)
-            patch.setattr(server_evaluation, "probe_reconstruction_loss", quick)
-            patch.setattr(server_evaluation, "server_threads", lambda: 1)
-            patch.setattr(server_app, "write_figures", lambda *_: None)
+            quick_runs(patch)
+            without_pages(patch)
             grid = InProcessGrid(client_app.app, config.to_flat(), simulated_nodes(5))
             return Run(server_app.serve(grid, config, "digits")).summary
 

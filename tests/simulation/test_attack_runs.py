@@ -29,12 +29,13 @@ from fl_ppae.server import results, session
 
 @pytest.fixture
 def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The labels of figures, which are not drawn; the raw-pixel baseline is skipped."""
+    """The labels of figures, which are not drawn; the raw-pixel baseline and the report are skipped."""
     said: list[str] = []
     monkeypatch.setattr(session, "plot_label_distributions", lambda *given: said.append(given[2]))
     monkeypatch.setattr(server_app, "plot_encodings", lambda *given: said.append(given[3]))
     for name in ("plot_rounds", "plot_epsilon"):
         monkeypatch.setattr(figures, name, lambda run, _: said.append(run.data_label))
+    monkeypatch.setattr(server_app, "_write_report", lambda *_: None)
     monkeypatch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
     return said
 
@@ -56,6 +57,7 @@ def test_a_run_with_an_adversary_completes_is_charged_in_full_and_is_marked_ever
 ) -> None:
     run = federate(
         "run",
+        pages=True,
         share=share,
         objective="task",
         adversary=behaviour,
@@ -80,7 +82,7 @@ def test_a_run_with_an_adversary_completes_is_charged_in_full_and_is_marked_ever
 def test_a_run_without_adversaries_does_not_mention_them(
     federate: Callable[..., Run], labels_of_figures: list[str]
 ) -> None:
-    run = federate("run")
+    run = federate("run", pages=True)
     assert not any("ATTACK" in label for label in labels_of_figures)
     assert "adversary" not in run.summary
     assert "attack_success_rate" not in run.summary

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import without_pages
 
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
@@ -31,7 +32,10 @@ def rows_of(cell: PaperCell, data: StudyData) -> list[dict[str, Any]]:
     return CellWork(partial(paper_cell.measure, scale=TINY), {"mnist": data})(cell)
 
 
-def test_a_cell_matches_a_whole_federated_run(data: StudyData, tmp_path: Path) -> None:
+def test_a_cell_matches_a_whole_federated_run(
+    data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pages(monkeypatch)
     cell = PaperCell("mnist", "trained", "fc", 8.0, "autoencoder", 2, 3)
     lr, resnet = rows_of(cell, data)
     config = paper_cell.cell_config(cell, data, TINY).model_copy(update={"output_dir": str(tmp_path / "run")})
