@@ -178,6 +178,11 @@ class Keys(BaseModel):
         ge=0,
         description="rounds between evaluations; the last is always evaluated; 0: only the last",
     )
+    worth_joining: Literal["none", "quick"] = Field(
+        "none",
+        description="quick: a simulation also trains what hospitals and the server reach without each other, "
+        "and says what joining gains; none: it does not",
+    )
     aggregation: Literal["average", "median", "trimmed-mean", "krum"] = Field(
         "average",
         description="how updates are combined: mean weighted by records, or a rule robust to a few outliers",

@@ -21,6 +21,7 @@ from fl_ppae.reporting.evidence import gather_from
 from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_report import write_run_report
+from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.directory import claim, new_run_path, start_run
 from fl_ppae.runs.liveness import held
 from fl_ppae.runs.status import cause_of
@@ -30,6 +31,7 @@ from fl_ppae.server.results import measure_baselines, write_results
 from fl_ppae.server.rounds import train_all_rounds
 from fl_ppae.server.session import Session, start_session
 from fl_ppae.server.uploads import learn_from_uploads
+from fl_ppae.server.worth_joining import worth_joining
 from fl_ppae.source_label import data_label
 from fl_ppae.steps import watched_by
 
@@ -80,6 +82,8 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     run.close_trackers()
     _write_report(session)
     run.update(phase="done")
+    if line := headline(run.summary):
+        log(INFO, "%s", line)
     log(INFO, "artefacts: %s", printable(str(path)))
     return path
 
@@ -95,6 +99,9 @@ def _carry_out(session: Session) -> None:
     with run.phase("baselines"):  # last, so that no hospital waits for them
         run.update(baselines=measure_baselines(session))
     write_results(session, encoder, result)
+    if session.deal is not None and session.config.worth_joining != "none":
+        with run.phase("worth joining"):
+            run.update(worth_joining=worth_joining(session.config, session.deal, result.recognised))
     with run.phase("reporting"):
         _draw_figures(session, encoder)
         (run.path / "privacy_card.md").write_text(privacy_card(run.path), encoding="utf-8")

@@ -37,6 +37,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "min-hospitals": 0,
     "classifier": "lr",
     "evaluate-every": 5,
+    "worth-joining": "none",
     "aggregation": "average",
     "adversary": "none",
     "adversary-hospitals": "",
@@ -52,14 +53,15 @@ KEY_DEFAULTS: dict[str, Any] = {
     "output-dir": "",
 }
 SIMULATION_CHANGES: dict[str, dict[str, Any]] = {
-    "pathmnist_iid": {},
-    "pathmnist_dirichlet": {"partition": "dirichlet"},
-    "pathmnist_encodings": {"share": "encodings"},
+    "pathmnist_iid": {"worth-joining": "quick"},
+    "pathmnist_dirichlet": {"partition": "dirichlet", "worth-joining": "quick"},
+    "pathmnist_encodings": {"share": "encodings", "worth-joining": "quick"},
     "bloodmnist_iid": {
         "dataset": "bloodmnist",
         "batch-size": 1024,
         "num-server-rounds": 20,
         "evaluate-every": 10,
+        "worth-joining": "quick",
     },
     "bloodmnist_dirichlet": {
         "dataset": "bloodmnist",
@@ -67,9 +69,10 @@ SIMULATION_CHANGES: dict[str, dict[str, Any]] = {
         "batch-size": 1024,
         "num-server-rounds": 20,
         "evaluate-every": 10,
+        "worth-joining": "quick",
     },
-    "mnist_iid": {"dataset": "mnist"},
-    "cifar10_iid": {"dataset": "cifar10"},
+    "mnist_iid": {"dataset": "mnist", "worth-joining": "quick"},
+    "cifar10_iid": {"dataset": "cifar10", "worth-joining": "quick"},
 }
 """The keys in which each simulation differs from the defaults."""
 

@@ -15,7 +15,7 @@ from fl_ppae.attacks.attack import Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.groups import by_class
 from fl_ppae.attacks.scenes import Scene, black_box, released
-from fl_ppae.attacks.shadows import SEED, digest, shadow_encoder
+from fl_ppae.attacks.shadows import SEED, shadow_encoder
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.image_quality import ImageQuality, class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.intervals import t_mean
@@ -28,6 +28,7 @@ from fl_ppae.leakage.inversion import (
     split_own,
 )
 from fl_ppae.plotting import plot_image_rows
+from fl_ppae.runs.kept import digest
 
 _METRICS = ("ssim", "psnr", "mse")
 _DRAWN = 10

@@ -10,12 +10,13 @@ from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Scores, match_class_mix, membership_findings, threat_of
 from fl_ppae.attacks.needs import classifier_missing, uploads_missing
-from fl_ppae.attacks.shadows import SEED, cached, digest, shadow_count
+from fl_ppae.attacks.shadows import SEED, cached, shadow_count
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood, with_shadows
 from fl_ppae.models.encoding import encode
 from fl_ppae.models.log_odds import cross_entropies
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
+from fl_ppae.runs.kept import digest
 from fl_ppae.server.classification import (
     FittedClassifier,
     classifier_state,

@@ -17,7 +17,7 @@ from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
 from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
 from fl_ppae.attacks.needs import encoder_missing
-from fl_ppae.attacks.shadows import SEED, digest, encoder_without_dp, shadow_count, shadow_encoder, without_dp
+from fl_ppae.attacks.shadows import SEED, encoder_without_dp, shadow_count, shadow_encoder, without_dp
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Positions, to_float
 from fl_ppae.leakage.membership import balanced_halves, with_shadows
@@ -26,6 +26,7 @@ from fl_ppae.models.build import autoencoder_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.models.log_odds import cross_entropies
 from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.runs.kept import digest
 from fl_ppae.server.classification import fit_and_score
 
 NAME = "membership-encoder"

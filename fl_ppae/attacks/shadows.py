@@ -5,30 +5,22 @@ They are in `shadows/` in the home folder, named by a digest of everything that 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
-from fl_ppae.files import home, write_atomically
 from fl_ppae.hospital.rounds import LocalTraining, train_together
 from fl_ppae.hospital.training import TrainingTerms, round_terms
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.privacy.plan import plan_hospital, planned_terms
 from fl_ppae.privacy.randomness import Streams, streams
-
-State = dict[str, Tensor]
+from fl_ppae.runs.kept import State, digest, kept
 
 SEED = 1_618_033  # of the attacker's own draws, unlike any run's
 _FEWEST = 4
@@ -49,24 +41,7 @@ def shadow_count(audited: AuditedRun, passes: int) -> int:
 
 def cached(kind: str, depends_on: Mapping[str, Any], make: Callable[[], State]) -> State:
     """What `make` returns, from disk if it was made before. `depends_on` is anything that JSON can hold."""
-    identity = {"format": _FORMAT, "torch": torch.__version__, **depends_on}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-    path = home() / "shadows" / f"{kind}-{digest}.safetensors"
-    try:
-        return load(path.read_bytes())
-    except (FileNotFoundError, SafetensorError):
-        state = {name: value.detach().contiguous() for name, value in make().items()}
-        write_atomically(path, save(state))
-        return state
-
-
-def digest(*arrays: np.ndarray) -> str:
-    """A digest of the arrays' shapes, types and values."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.shape} {array.dtype}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+    return kept("shadows", kind, {"format": _FORMAT, **depends_on}, make)
 
 
 def _training_keys(config: RunConfig) -> dict[str, Any]:

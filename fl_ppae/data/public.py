@@ -33,9 +33,9 @@ def with_public_records(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 
 def public_positions(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted positions of `count` of the records with these labels (N,), each class as often as any other.
+    """Sorted positions of `count` of the records with these labels (N,), as many of each class as possible.
 
-    A class with too few gives all it has. They are drawn by `seed`, where -1 counts as 0, and a larger `count` keeps those of a smaller one.
+    They are drawn by `seed`, where -1 counts as 0, and a larger `count` keeps those of a smaller one.
     """
     order = np.random.default_rng([_STREAM, max(seed, 0)]).permutation(len(labels))
     shuffled = labels[order]

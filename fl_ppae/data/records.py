@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,38 @@ class HospitalRecords:
     def labels(self, positions: Positions = slice(None)) -> torch.Tensor:
         """(N,) int64."""
         return torch.from_numpy(np.array(self.split.labels[self.indices[positions]]))
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedRecords:
+    """The records of several holders as one: those of the first, then those of the second, and so on."""
+
+    parts: tuple[Records, ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def images(self, positions: Positions = slice(None)) -> torch.Tensor:
+        """(N, C, H, W) float32 in [0, 1]."""
+        return self._gathered(positions, lambda part, rows: part.images(rows))
+
+    def labels(self, positions: Positions = slice(None)) -> torch.Tensor:
+        """(N,) int64."""
+        return self._gathered(positions, lambda part, rows: part.labels(rows))
+
+    def _gathered(
+        self, positions: Positions, read: Callable[[Records, np.ndarray], torch.Tensor]
+    ) -> torch.Tensor:
+        asked = np.arange(len(self))[positions]
+        ends = np.cumsum([len(part) for part in self.parts])
+        holders = np.searchsorted(ends, asked, side="right")
+        found, places = [], []
+        for holder in np.unique(holders):
+            part = self.parts[holder]
+            mine = np.flatnonzero(holders == holder)
+            found.append(read(part, asked[mine] - (ends[holder] - len(part))))
+            places.append(mine)
+        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(places)))]
 
 
 @dataclass(frozen=True, eq=False)

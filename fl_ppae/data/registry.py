@@ -22,6 +22,7 @@ class DatasetSpec:
     Attributes:
         urls: where the official files are: the file itself, each file gzipped, or one .tar.gz of them all.
         tested_elsewhere: the official test split was acquired at other centres than the train split.
+        any_way_up: a mirrored or turned image is as likely as the image, as under a microscope.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DatasetSpec:
     urls: tuple[str, ...]
     files: tuple[OfficialFile, ...]
     tested_elsewhere: bool = False
+    any_way_up: bool = False
 
     @property
     def host(self) -> str:
@@ -58,10 +60,12 @@ class DatasetSpec:
 def _medmnist(
     name: str, title: str, class_names: tuple[str, ...], md5: str, *, tested_elsewhere: bool = False
 ) -> DatasetSpec:
-    """One of MedMNIST's sets of 28 x 28 colour images."""
+    """One of MedMNIST's sets of 28 x 28 colour images under a microscope."""
     files = (OfficialFile(f"{name}.npz", md5),)
     urls = (f"https://zenodo.org/records/10519652/files/{name}.npz?download=1",)
-    return DatasetSpec(name, title, 3, 28, class_names, "medmnist", urls, files, tested_elsewhere)
+    return DatasetSpec(
+        name, title, 3, 28, class_names, "medmnist", urls, files, tested_elsewhere, any_way_up=True
+    )
 
 
 _TISSUES = (

@@ -14,6 +14,7 @@ from fl_ppae.privacy.randomness import FROM_ENTROPY
 from fl_ppae.protection import SECAGG
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
 from fl_ppae.reporting.records_card import about_records
+from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.stored import basis_of
 from fl_ppae.source_label import attack_in_words
 
@@ -40,6 +41,7 @@ def privacy_card(run: Path) -> str:
         f"Data: **{summary['data_source']}**. {config['hospitals']} hospitals, {summary['rounds']} rounds.",
         *_attack(summary),
         _verdict(summary, ledger, shared),
+        *filter(None, [headline(summary)]),
         "## Per artefact",
         _artefacts(summary["guarantees"], shared),
         "## Per hospital",

@@ -20,6 +20,7 @@ from fl_ppae.reporting.page import HtmlTable, as_html, is_picture, markdown, pic
 from fl_ppae.reporting.report_images import figure_of, strips
 from fl_ppae.reporting.run_charts import budget_chart, round_charts
 from fl_ppae.reporting.tables import EPSILON, run_tables, verdict
+from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.reading import Unreadable, read_text
 from fl_ppae.runs.rerun import changed_keys, rerun_command
 from fl_ppae.runs.stored import StoredRun
@@ -47,6 +48,7 @@ def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = N
         notices=run.notices,
         error=str(run.summary.get("error") or ""),
         verdict=verdict(run).plain,
+        headline=headline(run.summary),
         formal=bool(run.summary.get("formal")),
         facts=_facts(run),
         tables=_tables(run),

@@ -14,6 +14,7 @@ from rich.text import Text
 from fl_ppae.config import shared_artefacts
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, assumed_honest, mark, written
 from fl_ppae.reporting.grounds import grounds
+from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.reading import Row
 from fl_ppae.runs.stored import UNREADABLE, StoredRun, basis_of
 from fl_ppae.source_label import ATTACK_MARK
@@ -79,7 +80,7 @@ def notices(run: StoredRun) -> list[Text]:
 
 
 def run_tables(run: StoredRun) -> list[RenderableType]:
-    """The results of a run: quality, each hospital's budget, guarantees, and the verdict."""
+    """The results of a run: quality, each hospital's budget, guarantees, the verdict, and its headline."""
     name = str(run.summary.get("simulation") or run.name)
     tables: list[RenderableType] = [_quality_table(name, run)]
     if hospitals := run.hospitals():
@@ -87,6 +88,8 @@ def run_tables(run: StoredRun) -> list[RenderableType]:
     if run.summary.get("guarantees"):
         tables.append(_guarantee_table(run))
     tables.append(verdict(run))
+    if line := headline(run.summary):
+        tables.append(Text(line, style="bold"))
     return tables
 
 

@@ -33,6 +33,15 @@ class _Baselines(Shape):
     raw_pixels: Numbers | None = None
 
 
+class _WorthJoining(Shape):
+    mean_gain: Number
+    worst_gain: Number
+    alone: Numbers
+    server_alone: Number = None
+    pooled: Number
+    interval: dict[str, list[Number]]
+
+
 class _Findings(Shape):
     in_words: list[str] | None = None
 
@@ -71,6 +80,7 @@ class SummaryShape(Shape):
     refuted: dict[str, str] | None = None
     leakage: Numbers | None = None
     baselines: _Baselines | None = None
+    worth_joining: _WorthJoining | None = None
     seconds: dict[str, float] | None = None
 
 

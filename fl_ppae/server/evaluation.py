@@ -35,6 +35,14 @@ class Labelled:
 
 
 @dataclass(frozen=True)
+class Recognised:
+    """Which test images a classifier recognised: `hits` (N,) bool, at `rows` (N,) of the official split."""
+
+    rows: np.ndarray
+    hits: np.ndarray
+
+
+@dataclass(frozen=True)
 class Measured:
     """The measurements of an encoder or of encodings; None if not measurable.
 
@@ -42,6 +50,7 @@ class Measured:
         score: of the central classifier on the official test split.
         reconstruction_loss: MSE per pixel of a fresh decoder fitted to the server's split.
         leakage: similarity of 1,000 test images, drawn with a fixed seed, and their encodings.
+        recognised: the test images that `score` counts as right.
         noised_score: of the classifier on test encodings with the same noise, as a new patient's would
             have; None if encodings are not noised.
         attack_success: as `attack_success`, in a run with a backdoor.
@@ -51,6 +60,7 @@ class Measured:
     reconstruction_loss: float | None
     leakage: dict[str, float]
     classifier: FittedClassifier
+    recognised: Recognised
     noised_score: ClassifierScore | None = None
     attack_success: Mapping[str, float] = field(default_factory=dict)
 
@@ -74,7 +84,17 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     loss = _reconstruction_loss(server_split, dataset, config)
     classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
     attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
-    return Measured(score, loss, similarity_of(dataset.test.images, test), classifier, attack_success=attack)
+    leakage = similarity_of(dataset.test.images, test)
+    found = recognised(classifier, test, dataset.test.labels)
+    return Measured(score, loss, leakage, classifier, found, attack_success=attack)
+
+
+def recognised(
+    classifier: FittedClassifier, tested: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None
+) -> Recognised:
+    """Which encodings `tested` (N, *encoding) get their label; `rows` as in `Recognised`, None: all."""
+    hits = classifier.scores(tested).argmax(1) == np.ravel(labels)
+    return Recognised(np.arange(len(hits)) if rows is None else rows, hits)
 
 
 def _encoded_split(encoder: nn.Module, dataset: Dataset) -> np.ndarray:

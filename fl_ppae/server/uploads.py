@@ -23,7 +23,7 @@ from fl_ppae.privacy.labels import transition
 from fl_ppae.privacy.plan import upload_terms
 from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.server.classification import score
-from fl_ppae.server.evaluation import Measured, attack_success, fit, similarity_of
+from fl_ppae.server.evaluation import Measured, attack_success, fit, recognised, similarity_of
 from fl_ppae.server.noised_classifier import classifier_of, moments
 from fl_ppae.server.session import Session
 from fl_ppae.steps import step
@@ -38,12 +38,14 @@ class _Tested:
     Attributes:
         images: (N, C, H, W) in [0, 1], the originals.
         labels: (N,).
+        rows: (N,), their positions in the official test split.
         plain: un-noised encodings, projected if the run projects; None if the server has no encoder.
         released: encodings as they leave a hospital.
     """
 
     images: torch.Tensor
     labels: np.ndarray
+    rows: np.ndarray
     plain: np.ndarray | None
     released: np.ndarray
 
@@ -92,15 +94,18 @@ def _learn(config: RunConfig, known: np.ndarray, labels: np.ndarray, tested: _Te
     if noise is None:
         spread = transition(config.label_epsilon, classes) if config.label_epsilon else None
         classifier, found = fit(config, known, labels, tested.released, tested.labels, spread)
-        return Measured(found, None, leakage, classifier)
+        seen = recognised(classifier, tested.released, tested.labels, tested.rows)
+        return Measured(found, None, leakage, classifier, seen)
     learned = moments(known, labels, classes, noise, config.label_epsilon)
     classifier = classifier_of(learned, noised_input=True)
     noised_score = score(tested.labels, classifier.scores(tested.released))
     if tested.plain is None:
-        return Measured(noised_score, None, leakage, classifier, noised_score)
+        seen = recognised(classifier, tested.released, tested.labels, tested.rows)
+        return Measured(noised_score, None, leakage, classifier, seen, noised_score)
     classifier = classifier_of(learned, noised_input=False)
     plain_score = score(tested.labels, classifier.scores(tested.plain))
-    return Measured(plain_score, None, leakage, classifier, noised_score)
+    seen = recognised(classifier, tested.plain, tested.labels, tested.rows)
+    return Measured(plain_score, None, leakage, classifier, seen, noised_score)
 
 
 def _projection(session: Session, encoder: nn.Module) -> Projection | None:
@@ -146,14 +151,15 @@ def _ask(
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The official test split, encoded by the server, with the noise that a new patient's encoding gets."""
     test = session.dataset.test
-    images, rows = images_to_tensor(test.images), _plain(encoder, test.images, projection)
+    images, encodings = images_to_tensor(test.images), _plain(encoder, test.images, projection)
+    rows = np.arange(len(test))
     if projection is None:
-        return _Tested(images, test.labels, rows, rows)
+        return _Tested(images, test.labels, rows, encodings, encodings)
     terms = upload_terms(session.config)
     assert terms is not None and terms.encoding_noise_multiplier is not None  # it has a projection
     stream = seeded_stream("server", public_seed(session.config))
-    released = noised(rows, terms.encoding_noise_multiplier, stream)
-    return _Tested(images, test.labels, rows.astype(np.float32), released)
+    released = noised(encodings, terms.encoding_noise_multiplier, stream)
+    return _Tested(images, test.labels, rows, encodings.astype(np.float32), released)
 
 
 def _plain(
@@ -173,11 +179,13 @@ def _hospitals_test(session: Session, encoder: nn.Module, projection: Projection
     tested = _accepted(_ask(session, TEST_PART, encoder, projection))
     if not tested:
         raise RuntimeError("no hospital uploaded encodings of its test part; the log says why, by hospital")
-    images, labels = pooled({name: session.deal.test[name] for name in tested})
-    rows = [
+    held = {name: session.deal.test[name] for name in tested}
+    images, labels = pooled(held)
+    rows = np.concatenate([records.indices for records in held.values()])
+    encodings = [
         in_dealt_order(upload.encodings, name, TEST_PART, session.run.path) for name, upload in tested.items()
     ]
-    return _Tested(images, labels, None, np.concatenate(rows))
+    return _Tested(images, labels, rows, None, np.concatenate(encodings))
 
 
 def _accepted(uploads: Mapping[str, Upload | Refused]) -> dict[str, Upload]:

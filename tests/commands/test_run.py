@@ -81,6 +81,7 @@ def test_a_run_deals_its_data_once(data_file: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(partitioner, "IidPartitioner", Counted)
     values = {**SMALL, "data-file": str(data_file), "output-dir": str(tmp_path / "run")}
+    values["worth-joining"] = "none"
     pairs = [part for key, value in values.items() for part in ("-c", f"{key}={value}")]
     assert cli.main(["run", "mnist_iid", "--in-process", "--hospitals", "3", *pairs]) == cli.OK
     assert Counted.made == 1

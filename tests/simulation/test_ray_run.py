@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("superlink")
 def run(data_file: Path, output: Path, *options: str) -> set[psutil.Process]:
     """Run to the end; returns every process seen below the command."""
     values = {**SMALL, "data-file": str(data_file), "output-dir": str(output), "share": "updates+encodings"}
+    values["worth-joining"] = "none"
     pairs = [part for key, value in values.items() for part in ("-c", f"{key}={value}")]
     command = [sys.executable, "-m", "fl_ppae.cli", "run", "mnist_iid", "--hospitals", "3", *pairs, *options]
     told, seen = output.with_suffix(".log"), set()
