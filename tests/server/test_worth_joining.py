@@ -71,7 +71,7 @@ def test_at_most_three_hospitals_are_measured_by_their_size() -> None:
 def test_a_run_measures_what_joining_gains_and_says_so(
     federate: Callable[..., Run], briefly: list[str]
 ) -> None:
-    run = federate("first", worth_joining="quick")
+    run = federate("first", pages=True, worth_joining="quick")
     found = run.summary["worth_joining"]
     # 300 records dealt to three hospitals, 33 public ones: the server, each hospital, all together
     assert briefly == ["33 records", "133 records", "133 records", "133 records", "333 records"]
