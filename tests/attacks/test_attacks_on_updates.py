@@ -76,11 +76,12 @@ def test_a_class_mix_is_inferred_from_updates_if_hospitals_differ(
         "partition": "pathological",
         "classes_per_hospital": 3,
     }
-    plain = attacked(federate("plain", **work, **PLAIN), property_inference.ATTACK)
+    plain = attacked(federate("plain", **work, **PLAIN), property_inference.ATTACK, simulated=25)
     found = row(plain, "total variation")
     assert found.chance > 0.6
     assert found.value < 0.7 * found.chance
-    noisy = attacked(federate("noisy", noise_multiplier=20.0, **work), property_inference.ATTACK)
+    run = federate("noisy", noise_multiplier=20.0, **work)
+    noisy = attacked(run, property_inference.ATTACK, simulated=25)
     assert row(noisy, "total variation").value > found.value + 0.1
     assert row(noisy, "total variation").undefended < 0.7 * found.chance
     assert [each.group for each in plain.details] == ["hospital-0", "hospital-1", "hospital-2"]
@@ -100,7 +101,7 @@ def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
     monkeypatch.setattr(gradient_inversion, "BATCHES", (1, 2))
     monkeypatch.setattr(gradient_inversion, "_IMAGES", 2)
     work = {"autoencoder": "conv", "encoding_size": 0}
-    private = attacked(federate("private", **work), gradient_inversion.ATTACK, searches=150)
+    private = attacked(federate("private", **work), gradient_inversion.ATTACK, searches=60)
     for metric in ("ssim", "psnr"):
         found = row(private, metric)
         assert found.variant == "batch 1, mean image"
@@ -108,7 +109,7 @@ def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
         assert found.value == pytest.approx(found.chance)
     assert all(each.variant.startswith("batch 2") for each in private.details)
     monkeypatch.setattr(gradient_inversion, "BATCHES", (1,))
-    plain = attacked(federate("plain", **work, **PLAIN), gradient_inversion.ATTACK, searches=150)
+    plain = attacked(federate("plain", **work, **PLAIN), gradient_inversion.ATTACK, searches=60)
     assert row(plain, "psnr").value == row(plain, "psnr").undefended
     assert row(plain, "psnr").variant == "batch 1"
     assert row(plain, "psnr").value == pytest.approx(row(private, "psnr").undefended)

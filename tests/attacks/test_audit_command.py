@@ -11,7 +11,14 @@ from attacks.audits import CHEAP, INVERSIONS, audited, opened
 from support import Run, simulated_nodes
 
 from fl_ppae import cli
+from fl_ppae.attacks import inversion
 from fl_ppae.attacks.registry import ATTACKS
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inversions are measured but not drawn."""
+    monkeypatch.setattr(inversion, "plot_image_rows", lambda *_: None)
 
 
 def test_an_audit_of_a_run_that_shares_updates(
@@ -37,6 +44,7 @@ def test_an_audit_of_a_run_that_shares_updates(
     assert {row["group"] for row in table if row["attack"] == "inversion-black-box"} >= {"all", "0", "9"}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_threat_model_is_a_parameter(federate: Callable[..., Run]):
     document = audited(
         federate("run"), "--attacks", "similarity,inversion-black-box", "--attacker", "colluding-hospital"
@@ -45,6 +53,7 @@ def test_the_threat_model_is_a_parameter(federate: Callable[..., Run]):
     assert models == ["measurement"] * 2 + ["colluding-hospital"] * 3
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_hospital_without_an_upload_is_left_out(federate: Callable[..., Run]):
     nodes = [*simulated_nodes(4)[:3], {**simulated_nodes(4)[3], "allow-plain-encodings": False}]
     run = federate("run", share="updates+encodings", nodes=nodes)
@@ -61,6 +70,7 @@ def test_json_is_one_document(federate: Callable[..., Run], capsys: pytest.Captu
     assert [row["metric"] for row in document["results"]] == ["cosine", "cosine_centred"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
 def test_an_audit_of_uploads(federate: Callable[..., Run], share: str, capsys: pytest.CaptureFixture[str]):
     run = federate("run", share=share)
@@ -72,6 +82,7 @@ def test_an_audit_of_uploads(federate: Callable[..., Run], share: str, capsys: p
     assert all(("STRONGER" in word) == (share == "encodings") for word in words)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_noised_uploads_are_audited_and_stop_the_inversion(federate: Callable[..., Run]):
     run = federate("run", share="updates+encodings", encoding_noise_epsilon=1.0, projection_size=8)
     document = audited(run, "--attacks", f"{CHEAP},{INVERSIONS}")

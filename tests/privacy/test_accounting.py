@@ -41,14 +41,14 @@ def test_epsilon_of_full_batches_is_never_below_the_exact_one(sigma: float, rate
 
 
 def test_rounds_compose_as_one_accountant_fed_all_of_them() -> None:
-    rounds = [PoissonGaussian(1.1, 0.05, 20, number) for number in range(1, 9)]
-    counts = (1, 3, 8)
+    rounds = [PoissonGaussian(1.1, 0.05, 20, number) for number in range(1, 6)]
+    counts = (1, 5)
     spent = [epsilon(rounds[:count], DELTA).spent for count in counts]
     assert all(
         agrees(value, oracle([(1.1, 0.05, 20)] * count)) for count, value in zip(counts, spent, strict=True)
     )
     assert all(later > earlier for earlier, later in itertools.pairwise(spent))
-    assert spent[-1] > 1.5 * epsilon(rounds[7:], DELTA).spent, "a fresh accountant each round would say less"
+    assert spent[-1] > 1.5 * epsilon(rounds[4:], DELTA).spent, "a fresh accountant each round would say less"
 
 
 def test_events_of_different_noise_compose_and_their_order_does_not_matter() -> None:
@@ -127,8 +127,8 @@ def test_every_hospitals_epsilon_in_a_real_run_composes_over_its_rounds(federate
         sigma, rate, steps = (float(rows[0][key]) for key in ("noise_multiplier", "sample_rate", "steps"))
         exact_rate = account["events"][0]["sample_rate"]
         assert rate == pytest.approx(exact_rate, rel=1e-5)
-        composed = [oracle([(sigma, exact_rate, int(steps) * count)], 1e-3) for count in (1, 2, 3)]
-        assert all(agrees(*pair) for pair in zip(told, composed, strict=True)), (name, told, composed)
+        composed = [oracle([(sigma, exact_rate, int(steps) * count)], 1e-3) for count in (1, 3)]
+        assert all(agrees(*pair) for pair in zip(told[::2], composed, strict=True)), (name, told, composed)
         assert told[0] < told[1] < told[2]
         assert not agrees(told[2], composed[0]), "the accountant was restarted"
         assert run.summary["epsilon"][name] == pytest.approx(told[2], rel=1e-5)
@@ -151,12 +151,15 @@ def test_a_declared_cost_is_added_and_its_delta_is_no_longer_there() -> None:
     assert epsilon(lost, 1e-3).spent == replace_one_epsilon(lost, 1e-3) == 4.0
 
 
-RECORDS_BATCH = [(300, 64), (300, 512), (2392, 1024), (2392, 64), (17_999, 256), (89_996, 256)]
+RECORDS_BATCH = [(300, 64), (300, 512), (2392, 1024), (2392, 64), (17_999, 256)]
 ROUNDS_NOISE = [(1, 0.7), (20, 2.0), (40, 6.0)]
+LARGEST = [(89_996, 256, 1, 0.7), (89_996, 256, 10, 2.0)]  # with more rounds the oracle takes seconds
 
 
-@pytest.mark.parametrize(("records", "batch"), RECORDS_BATCH)
-@pytest.mark.parametrize(("rounds", "noise"), ROUNDS_NOISE)
+@pytest.mark.parametrize(
+    ("records", "batch", "rounds", "noise"),
+    [(*sizes, *asked) for sizes, asked in itertools.product(RECORDS_BATCH, ROUNDS_NOISE)] + LARGEST,
+)
 def test_a_plans_epsilon_over_records_batch_rounds_and_noise_is_the_oracles(
     records: int, batch: int, rounds: int, noise: float
 ) -> None:

@@ -30,7 +30,7 @@ class Cheating(InProcessGrid):
 
 @pytest.fixture
 def cheated(federate: Callable[..., Run]) -> Run:
-    return federate("cheated", pages=True, grid=Cheating, nodes=simulated_nodes(2))
+    return federate("cheated", grid=Cheating, nodes=simulated_nodes(2))
 
 
 def test_the_larger_figure_is_marked_refuted_in_the_summary_and_the_run_is_not_formal(
@@ -50,7 +50,8 @@ def test_the_larger_figure_is_marked_refuted_in_the_summary_and_the_run_is_not_f
     assert (honest["refuted"], honest["epsilon_max_basis"]) == ({}, "formal")
 
 
-def test_no_file_of_the_run_has_a_formal_figure_for_it(cheated: Run) -> None:
+def test_no_file_of_the_run_has_a_formal_figure_for_it(federate: Callable[..., Run]) -> None:
+    cheated = federate("cheated", pages=True, grid=Cheating, nodes=simulated_nodes(2))
     rows = cheated.rows("hospitals.csv")
     assert {row["epsilon_basis"] for row in rows if row["hospital"] == CHEAT} == {"refuted"}, (
         "also of round 1"

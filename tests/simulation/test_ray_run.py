@@ -8,17 +8,22 @@ import psutil
 import pytest
 from support import SMALL
 
+from fl_ppae import cli
 from fl_ppae.files import read_json
 
 pytestmark = pytest.mark.xdist_group("superlink")
 
 
-def run(data_file: Path, output: Path, *options: str) -> set[psutil.Process]:
-    """Run to the end; returns every process seen below the command."""
+def command_line(data_file: Path, output: Path) -> list[str]:
     values = {**SMALL, "data-file": str(data_file), "output-dir": str(output), "share": "updates+encodings"}
     values["worth-joining"] = "none"
     pairs = [part for key, value in values.items() for part in ("-c", f"{key}={value}")]
-    command = [sys.executable, "-m", "fl_ppae.cli", "run", "mnist_iid", "--hospitals", "3", *pairs, *options]
+    return ["run", "mnist_iid", "--hospitals", "3", *pairs]
+
+
+def run(data_file: Path, output: Path) -> set[psutil.Process]:
+    """Run to the end; returns every process seen below the command."""
+    command = [sys.executable, "-m", "fl_ppae.cli", *command_line(data_file, output)]
     told, seen = output.with_suffix(".log"), set()
     with told.open("w") as log:
         process = psutil.Popen(command, stdout=log, stderr=log)
@@ -36,7 +41,7 @@ def test_a_ray_run_and_an_in_process_run_of_one_seed_are_the_same_bytes(
     started = run(data_file, tmp_path / "ray")
     assert len(started) > 5, "Flower's and Ray's processes"
     assert not [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    run(data_file, tmp_path / "alone", "--in-process")
+    assert cli.main([*command_line(data_file, tmp_path / "alone"), "--in-process"]) == cli.OK
     for table in ("rounds.csv", "hospitals.csv", "ledger.json"):
         assert (tmp_path / "ray" / table).read_bytes() == (tmp_path / "alone" / table).read_bytes()
     assert read_json(tmp_path / "ray" / "summary.json")["status"] == "completed"
