@@ -10,18 +10,15 @@ import resource
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 from commands.command_line import run
 from data.npz_files import forged
-from support import write_npz
+from support import quick_runs, write_npz
 
 from fl_ppae import cli, server_app
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.paths import path_of
-from fl_ppae.server import evaluation as server_evaluation
 
 KEYS = {
     "data-source": "file",
@@ -247,8 +244,7 @@ def test_what_stdout_cannot_encode_is_printed_as_an_escape(
 def test_names_that_are_not_utf8_work_from_the_simulation_to_the_report(
     sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = partial(probe_reconstruction_loss, steps=5)
-    monkeypatch.setattr(server_evaluation, "probe_reconstruction_loss", quick)
+    quick_runs(monkeypatch)
     logged: list[str] = []
     monkeypatch.setattr(server_app, "log", lambda _level, text, *values: logged.append(text % values))
     simulation = tmp_path / "mine\udce9"

@@ -6,25 +6,22 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reporting.html_page import text_of
-from support import SMALL, Run, simulated_nodes, write_npz
+from support import SMALL, Run, quick_runs, simulated_nodes, write_npz
 
 from fl_ppae import cli, client_app, server_app
 from fl_ppae.config import RunConfig
 from fl_ppae.files import write_json
 from fl_ppae.hospital import terms as hospital_terms
-from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
 from fl_ppae.privacy.events import JointGaussian, from_dict, trained
 from fl_ppae.privacy.honest import ALONE, assuming
 from fl_ppae.privacy.plan import planned_terms
 from fl_ppae.privacy.terms import Terms
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import session
 from fl_ppae.simulation.in_process import InProcessGrid
 
@@ -44,9 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RunConfig.from_flat(values | {"output-dir": str(folder / "run")})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FL_PPAE_HOME", str(folder / "home"))
-        patch.setattr(
-            server_evaluation, "probe_reconstruction_loss", partial(probe_reconstruction_loss, steps=5)
-        )
+        quick_runs(patch)
         patch.setattr(session, "planned_terms", agreed)
         patch.setattr(hospital_terms, "planned_terms", agreed)
         patch.setattr(hospital_terms, "_asks_the_same", lambda known, config: True)
