@@ -64,7 +64,7 @@ def test_a_formal_run_after_an_unprotected_one_has_no_total(
     for text in (total["note"], card):
         assert f"since run {name}" in text
         assert added in text
-    assert "for everything that left a hospital:" not in card
+    assert "for everything that left a hospital." not in card
     assert "there is no total" in card
 
 
@@ -78,7 +78,7 @@ def test_after_formal_runs_only_the_card_has_a_total(
     assert run.summary["guarantees"]["total"]["epsilon"] == replace_one_epsilon(events, 1e-3)
     card = (run.path / "privacy_card.md").read_text()
     assert "since run" not in card
-    assert "for everything that left a hospital:" in card
+    assert "for everything that left a hospital." in card
 
 
 def test_a_hospital_with_a_ceiling_declines_unprotected_records_unless_its_operator_allows_them(
