@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,15 @@ class Network(InProcessGrid):
 class Federation:
     """Hospitals that train tiny encoders, and the server's strategy. `keys` change the configuration."""
 
-    def __init__(self, folder: Path, hospitals: int = 4, tamper: Tamper | None = None, **keys: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hospitals: int = 4,
+        tamper: Tamper | None = None,
+        node: Mapping[str, Any] | None = None,
+        **keys: Any,
+    ) -> None:
+        """`node`: keys of every node's config."""
         folder.mkdir()
         data = write_npz(folder / "tiny.npz", 40 * hospitals, test_records=max(60, hospitals))
         kebab = {key.replace("_", "-"): value for key, value in keys.items()}
@@ -85,7 +93,8 @@ class Federation:
         deal = make_deal(resolve(self.config), self.config, names)
         write_deal(deal, folder)
         self.folder, self.reports = folder, list[RoundReport]()
-        self.network = Network(client_app.app, self.config.to_flat(), simulated_nodes(hospitals))
+        nodes = [{**one, **(node or {})} for one in simulated_nodes(hospitals)]
+        self.network = Network(client_app.app, self.config.to_flat(), nodes)
         self.network.tamper = tamper
         run = str(self.network.run.run_id)
         plan = make_plan(self.config, {name: len(records) for name, records in deal.train.items()})
@@ -146,9 +155,13 @@ class Federation:
         """What the last report says of this hospital."""
         return self.reports[-1].replies[name].reason
 
+    def directory(self, name: str) -> Path:
+        """The state directory of this hospital."""
+        return directory_of(self.folder, name)
+
     def events(self, name: str) -> tuple[Event, ...]:
         """What this hospital has paid."""
-        path = directory_of(self.folder, name) / "ledger.jsonl"
+        path = self.directory(name) / "ledger.jsonl"
         return read_ledger(path).events if path.exists() else ()
 
 

@@ -33,6 +33,7 @@ class Limits:
         allow_test_encodings: encodings of the test part may leave, and its number of records.
         allow_after_unprotected: under a ceiling, records may be used again although an earlier run
             released something of them without a guarantee.
+        allow_new_keys: signing keys of other hospitals are pinned at the first meeting; false: before it.
     """
 
     deployed: bool
@@ -44,6 +45,7 @@ class Limits:
     allow_diagnostics: bool
     allow_test_encodings: bool
     allow_after_unprotected: bool
+    allow_new_keys: bool
 
 
 def limits_of(node: NodeKeys, records: int) -> Limits:
@@ -70,6 +72,7 @@ def limits_of(node: NodeKeys, records: int) -> Limits:
         allow_diagnostics=allowed(node.allow_diagnostics),
         allow_test_encodings=allowed(node.allow_test_encodings),
         allow_after_unprotected=node.allow_after_unprotected,
+        allow_new_keys=node.allow_new_keys,
     )
 
 

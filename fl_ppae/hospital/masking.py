@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from logging import INFO
 
 import numpy as np
 from filelock import FileLock
 from flwr.app import RecordDict
+from flwr.common.logger import log
 
 from fl_ppae.config import RunConfig
 from fl_ppae.hospital.requests import TrainRequest, integer_in
@@ -25,7 +27,7 @@ from fl_ppae.models.build import update_shapes_of
 from fl_ppae.privacy.terms import Terms
 from fl_ppae.protection import quorum_of
 from fl_ppae.secagg import hospital as steps
-from fl_ppae.secagg.identity import Pins, SigningKey, load_or_make
+from fl_ppae.secagg.identity import Pins, SigningKey, fingerprint, load_or_make
 from fl_ppae.secagg.state import State
 from fl_ppae.secagg.terms import Terms as BlockTerms
 from fl_ppae.secagg.wire import Refused
@@ -96,6 +98,7 @@ class Masking:
         terms = BlockTerms.unpack(read_data(content))
         self._check(terms)
         with self._signing() as (key, _):
+            log(INFO, "the fingerprint of this hospital's signing key: %s", fingerprint(key.public))
             return steps.advertise(self._load(), terms, self.hospital.identity.name, key)
 
     def _shares(self, content: RecordDict) -> tuple[State, bytes]:
@@ -150,4 +153,5 @@ class Masking:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", is_singleton=True, fallback_to_soft=False):
             key = load_or_make(folder / "signing_key.pem", durable=durable)
-            yield key, Pins(folder / "pins.json", durable=durable)
+            first_use = self.hospital.limits.allow_new_keys
+            yield key, Pins(folder / "pins.json", first_use=first_use, durable=durable)

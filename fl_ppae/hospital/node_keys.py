@@ -78,6 +78,11 @@ class NodeKeys(BaseModel):
     allow_after_unprotected: bool = _key(
         False, _TRUTH, "under `max-epsilon`, records may be used after a release without a guarantee"
     )
+    allow_new_keys: bool = _key(
+        True,
+        _TRUTH,
+        "hospitals whose signing keys are not pinned yet may take part in masked rounds, which pins them",
+    )
 
     @field_validator("allowed_scopes", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from masked_federation import Federation, lost
 
+from fl_ppae import client_app, messages
 from fl_ppae.messages import CLAIM, CONFIG, CONSISTENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
+from fl_ppae.secagg.identity import load_or_make
 from fl_ppae.secagg.terms import Terms
 from fl_ppae.secure_messages import data_record
 
@@ -117,16 +120,50 @@ def test_a_new_signing_key_of_a_known_hospital_is_declined(tmp_path: Path) -> No
     """As if the server stood in for it; the others had pinned the key that they met first."""
     federation = Federation(tmp_path / "masked", hospitals=3, num_server_rounds=2)
     assert federation.round(1)
-    (federation.folder / "hospitals" / "hospital-2" / "signing_key.pem").unlink()
+    (federation.directory("hospital-2") / "signing_key.pem").unlink()
     federation.strategy.secure._block = None  # the server opens another block
     assert not federation.round(2)
     assert "another signing key" in federation.reason(ASKED)
 
 
+def test_where_no_new_keys_are_allowed_only_pinned_hospitals_are_dealt_shares(tmp_path: Path) -> None:
+    federation = Federation(tmp_path / "masked", hospitals=3, node={"allow-new-keys": False})
+    assert not federation.round(1)
+    assert "not among the hospitals whose keys this one knows" in federation.reason(ASKED)
+    keys = {name: load_or_make(federation.directory(name) / "signing_key.pem") for name in federation.nodes}
+    for name in federation.nodes:
+        pins = {other: key.public.hex() for other, key in keys.items()}
+        (federation.directory(name) / "pins.json").write_text(json.dumps(pins))
+    assert federation.round(2)
+
+
+def test_a_hospital_that_fails_after_it_masked_never_answers_the_round_again(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state is on its disk before the answer leaves."""
+    content = train_message(federation)
+    reply, calls = messages.reply, []
+
+    def failing(*arguments: Any) -> Message:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise RuntimeError("the network is gone")
+        return reply(*arguments)
+
+    monkeypatch.setattr(client_app.messages, "reply", failing)
+    assert federation.ask(ASKED, TRAIN, copy.deepcopy(content)).has_error()
+    paid = federation.events(ASKED)
+    assert len(paid) == 1
+    again = federation.ask(ASKED, TRAIN, content)
+    assert again.content[CLAIM]["status"] == "declined"
+    assert "already answered" in again.content[CLAIM]["reason"]
+    assert federation.events(ASKED) == paid
+
+
 def test_what_it_keeps_is_for_its_owner_alone_and_lasts_from_message_to_message(
     federation: Federation,
 ) -> None:
-    folder = federation.folder / "hospitals" / ASKED
+    folder = federation.directory(ASKED)
     kept = [folder / "signing_key.pem", *folder.glob("secagg-*.state")]
     assert len(kept) == 2
     assert {path.stat().st_mode & 0o077 for path in kept} == {0}

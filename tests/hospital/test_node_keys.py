@@ -103,6 +103,7 @@ def test_every_key_can_be_set() -> None:
         "allow-test-encodings": True,
         "allow-unlimited-epsilon": False,
         "allow-after-unprotected": True,
+        "allow-new-keys": False,
     }
     assert set(node) == set(KEYS)
     keys = read_node(node)
