@@ -8,7 +8,6 @@ made from configuration, ceilings, ledger and the request itself. An exception n
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple
 from functools import partial
 
@@ -22,6 +21,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
 from fl_ppae.hospital.ceilings import refusal
+from fl_ppae.hospital.claims import masking_claim, train_claim, upload_claim
 from fl_ppae.hospital.failures import failure
 from fl_ppae.hospital.identity import Identity, identify
 from fl_ppae.hospital.local_model import mean_loss, resumed_model
@@ -36,22 +36,23 @@ from fl_ppae.hospital.upload import Releasing, release
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
+    CONSISTENT,
     DECLINED,
+    KEYS,
     MASKED,
     METRICS,
     READY,
     SECAGG,
+    SHARES,
     TRAINED,
-    Claim,
+    UNMASK,
     Claims,
     Content,
 )
 from fl_ppae.models.build import released_shape_of, update_shapes_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.outgoing import Outgoing, check_outgoing
-from fl_ppae.privacy.accounting import epsilon
-from fl_ppae.privacy.events import TRAIN_PART, Event, priced, unprotected, updates
-from fl_ppae.privacy.ledger import Ledger
+from fl_ppae.privacy.events import TRAIN_PART, Event, priced, unprotected
 from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 from fl_ppae.privacy.terms import Terms
@@ -125,7 +126,7 @@ def train(message: Message, context: Context) -> Message:
         if request is not None and not reason and masking is not None:
             reason = masking.declines(message.content, request.server_round, ledger.terms)
         if request is None or reason:
-            claim = _train_claim(hospital.identity, ledger, DECLINED, reason)
+            claim = train_claim(hospital.identity, ledger, DECLINED, reason)
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
@@ -139,7 +140,7 @@ def train(message: Message, context: Context) -> Message:
     metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
     if config.diagnostics and update.diagnostics is not None:
         metrics.update(zip(messages.DIAGNOSTICS, astuple(update.diagnostics), strict=True))
-    content: Content = {CLAIM: _train_claim(hospital.identity, ledger, TRAINED, ""), METRICS: metrics}
+    content: Content = {CLAIM: train_claim(hospital.identity, ledger, TRAINED, ""), METRICS: metrics}
     if masked is not None:
         content[ARRAYS] = ArrayRecord({MASKED: Array(masked)})
     elif config.shares_updates:
@@ -147,28 +148,24 @@ def train(message: Message, context: Context) -> Message:
     return messages.reply(message, content)
 
 
-@app.query("keys")
-def keys(message: Message, context: Context) -> Message:
-    """Begins a block of masked rounds: this hospital's public keys; reads no record."""
-    return _masking_step(message, context)
+def masking_step(message: Message, context: Context) -> Message:
+    """One step of secure aggregation, see `secure_messages`; reads no record."""
+    config, hospital = _open(message, context)
+    data, reason = b"", refusal(hospital.limits, config)
+    if config.protection != protection.SECAGG:
+        reason = f'updates are not masked with protection = "{config.protection}"'
+    if not reason:
+        with hospital.state.lock():
+            masking = Masking(hospital, config, _run(context))
+            data, reason = masking.answer(message.metadata.message_type, message.content)
+    content: Content = {CLAIM: masking_claim(hospital.identity, reason)}
+    if not reason:
+        content[SECAGG] = data_record(data)
+    return messages.reply(message, content)
 
 
-@app.query("shares")
-def shares(message: Message, context: Context) -> Message:
-    """What the other hospitals need if this one is lost, sealed for each of them; reads no record."""
-    return _masking_step(message, context)
-
-
-@app.query("consistent")
-def consistent(message: Message, context: Context) -> Message:
-    """Who took part in a round, and with which weights, signed; reads no record."""
-    return _masking_step(message, context)
-
-
-@app.query("unmask")
-def unmask(message: Message, context: Context) -> Message:
-    """What removes the masks from a round's sum, once the others have signed the same; reads no record."""
-    return _masking_step(message, context)
+for _kind in (KEYS, SHARES, CONSISTENT, UNMASK):
+    app.query(_kind.removeprefix("query."))(masking_step)
 
 
 @app.query("encodings")
@@ -181,7 +178,7 @@ def encodings(message: Message, context: Context) -> Message:
     config, hospital = _open(message, context)
     run, identity = _run(context), hospital.identity
     if reason := refusal(hospital.limits, config):
-        return messages.reply(message, {CLAIM: _upload_claim(identity, 0, reason=reason)})
+        return messages.reply(message, {CLAIM: upload_claim(identity, 0, reason=reason)})
     request, reason = asked(upload_request, message.content, config)
     with hospital.state.lock():
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
@@ -191,18 +188,18 @@ def encodings(message: Message, context: Context) -> Message:
             site = Releasing(hospital, config, partial(_streams, identity, config))
             ledger, reason = release(site, ledger, request, message.content)
     if request is None or reason:
-        return messages.reply(message, {CLAIM: _upload_claim(identity, 0, ledger, reason)})
+        return messages.reply(message, {CLAIM: upload_claim(identity, 0, ledger, reason)})
     released: np.ndarray = np.load(hospital.state.release_path(run, request.part), mmap_mode="r")
     rows = max(1, CHUNK_BYTES // (released[:1].nbytes or 1))
     chunks = max(1, -(-len(released) // rows))
     if request.chunk >= chunks:
         reason = f"there is no chunk {request.chunk}, only {chunks} from 0"
-        return messages.reply(message, {CLAIM: _upload_claim(identity, 0, ledger, reason)})
+        return messages.reply(message, {CLAIM: upload_claim(identity, 0, ledger, reason)})
     window = slice(request.chunk * rows, (request.chunk + 1) * rows)
     arrays = {"encodings": Array(np.ascontiguousarray(released[window]))}
     if request.part == TRAIN_PART:
         arrays["labels"] = Array(np.load(hospital.state.label_path(run, request.part))[window])
-    claim = _upload_claim(identity, chunks, ledger)
+    claim = upload_claim(identity, chunks, ledger)
     return messages.reply(message, {CLAIM: claim, ARRAYS: ArrayRecord(arrays)})
 
 
@@ -245,27 +242,6 @@ def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     return config, open_hospital(identity, node, config, directory)
 
 
-def _masking_step(message: Message, context: Context) -> Message:
-    """One step of secure aggregation."""
-    config, hospital = _open(message, context)
-    data, reason = b"", refusal(hospital.limits, config)
-    if config.protection != protection.SECAGG:
-        reason = f'updates are not masked with protection = "{config.protection}"'
-    if not reason:
-        with hospital.state.lock():
-            masking = Masking(hospital, config, _run(context))
-            data, reason = masking.answer(message.metadata.message_type, message.content)
-    claim: Claims = {
-        "hospital": hospital.identity.name,
-        "status": DECLINED if reason else READY,
-        "reason": messages.reason_text(reason),
-    }
-    content: Content = {CLAIM: ConfigRecord(claim)}
-    if not reason:
-        content[SECAGG] = data_record(data)
-    return messages.reply(message, content)
-
-
 def _run(context: Context) -> str:
     return str(context.run_id)
 
@@ -283,28 +259,6 @@ def _whole_run(hospital: Hospital, config: RunConfig, terms: Terms) -> tuple[Eve
 def _streams(identity: Identity, config: RunConfig, draw: int) -> Streams:
     """The random streams of this draw, seeded only in a simulation."""
     return streams(FROM_ENTROPY if identity.deployed else config.seed, identity.index, draw)
-
-
-def _train_claim(identity: Identity, ledger: Ledger, status: str, reason: str) -> ConfigRecord:
-    private = ledger.terms.noise_multiplier is not None
-    spent = epsilon(updates(ledger.events), ledger.terms.delta).spent if private else math.inf
-    reason = messages.reason_text(reason)
-    chain = messages.chain_text(ledger.chain.heads)
-    return messages.claim_record(Claim(identity.name, status, reason, ledger.events, spent, chain))
-
-
-def _upload_claim(
-    identity: Identity, chunks: int, ledger: Ledger | None = None, reason: str = ""
-) -> ConfigRecord:
-    claim: Claims = {
-        "hospital": identity.name,
-        "status": DECLINED if reason else READY,
-        "reason": messages.reason_text(reason),
-        "chunks": chunks,
-        "events": messages.events_text(ledger.events if ledger else ()),
-        "chain": messages.chain_text(ledger.chain.heads if ledger else ()),
-    }
-    return ConfigRecord(claim)
 
 
 def _outgoing(config: RunConfig) -> Outgoing:

@@ -26,7 +26,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.messages import Shapes
 from fl_ppae.privacy.noise import grid_step
 from fl_ppae.privacy.terms import Terms
-from fl_ppae.secagg.ring import HALF, check_range, decode, encode
+from fl_ppae.secagg.ring import HALF, decode, encode
 
 # Adam moves a weight by at most (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) = 7.3 learning rates a step,
 # whatever the gradients (Cauchy-Schwarz on its two moving averages, arXiv:1412.6980, section 2.1).
@@ -37,16 +37,12 @@ _TAIL = 40.0  # standard deviations of noise; one number in 1e349 is beyond
 def ring_step(plans: Iterable[Terms], config: RunConfig, hospitals: int) -> float:
     """The ring's step in a run of `hospitals` with these plans: a power of two.
 
-    Raises:
-        UserError: with joint noise, the sum of all hospitals could leave the ring.
+    With joint noise it is the grid of a share, which is the same everywhere; `privacy.joint.check_range` has
+    then refused sums that could leave the ring.
     """
     plans = tuple(plans)
     grids = [grid for plan in plans if (grid := noise_grid(plan)) is not None]
-    if not grids:
-        return _step_for(max(_largest_summand(plan, config) for plan in plans), hospitals)
-    step = grids[0]  # of all: noise and clipping norm are the same everywhere
-    check_range(sum(_largest_sum(plan) for plan in plans), step)
-    return step
+    return grids[0] if grids else _step_for(max(_largest_summand(plan, config) for plan in plans), hospitals)
 
 
 def noise_grid(plan: Terms) -> float | None:
@@ -73,12 +69,8 @@ def _largest_summand(plan: Terms, config: RunConfig) -> float:
     """A public bound on the numbers of a hospital's summand, with own noise."""
     if not config.local_steps:
         return plan.records * _ADAM * config.learning_rate * plan.steps
-    return _largest_sum(plan) / plan.sample_rate
-
-
-def _largest_sum(plan: Terms) -> float:
-    """A bound on the numbers of a noised clipped sum; each is beyond it with probability below 1e-300."""
-    return (plan.records + _TAIL * (plan.own_noise_multiplier or 0.0)) * plan.max_grad_norm
+    noise = _TAIL * (plan.noise_multiplier or 0.0)
+    return (plan.records + noise) * plan.max_grad_norm / plan.sample_rate
 
 
 def _step_for(largest: float, hospitals: int) -> float:

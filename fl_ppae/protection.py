@@ -92,14 +92,6 @@ def shares_head(keys: Keys) -> bool:
     return bool(keys.local_steps) and keys.objective == "task" and keys.dp_scope == _TOGETHER
 
 
-def not_there_yet(keys: Keys) -> str:
-    """Which value of a key can be planned but not run yet, and what works; empty if there is none."""
-    for key, value, works in (("noise", keys.noise, "own"),):
-        if value != works:
-            return f"{key} = {value} is not implemented in runs; only {works} works"
-    return ""
-
-
 def _check_one_step(keys: Keys) -> None:
     if keys.share != "updates":
         raise ValueError(f'local-steps = 1 needs share = "updates", not "{keys.share}"')

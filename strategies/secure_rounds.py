@@ -7,41 +7,26 @@ and the rest goes on without it as long as `min-hospitals` are left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from logging import INFO, WARNING
-from typing import TypeVar
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fl_ppae import messages
 from fl_ppae.masked_updates import length_of, mean_of
-from fl_ppae.messages import (
-    CLAIM,
-    CONFIG,
-    CONSISTENT,
-    DECLINED,
-    KEYS,
-    SECAGG,
-    SHARES,
-    UNMASK,
-    Malformed,
-    Shapes,
-)
+from fl_ppae.messages import CONSISTENT, KEYS, SECAGG, SHARES, UNMASK, Shapes
 from fl_ppae.secagg.roster import Roster
-from fl_ppae.secagg.server import Block, Fault, read_bundles, read_dealings, read_signatures, read_vectors
+from fl_ppae.secagg.server import Block, read_bundles, read_dealings, read_signatures, read_vectors
 from fl_ppae.secagg.terms import MAX_ROUNDS, Terms
 from fl_ppae.secagg.unmasking import unmasked_sum
 from fl_ppae.secagg.wire import Refused
-from fl_ppae.secure_messages import data_record, named_record, read_data, training_digest
+from fl_ppae.secure_messages import data_record, named_record, training_digest
+from strategies.exchange import Exchange
 from strategies.replies import TrainReply
 
-TIMEOUT_SECONDS = 600.0  # for each exchange without training
-
-_T = TypeVar("_T")
 Records = Mapping[str, ConfigRecord]
 Reasons = dict[str, str]
 """Why hospitals are left out, by name."""
@@ -130,30 +115,30 @@ class SecureRounds:
         self, grid: Grid, server_round: int, vectors: Mapping[str, np.ndarray], where: ConfigRecord
     ) -> Result:
         """The mean of the hospitals whose masked `vectors` arrived, after they agreed on who they are."""
-        found, block, kept = _Faults(), self._block, dict(vectors)
+        exchange, block, kept = Exchange(grid, self._nodes, where, server_round), self._block, dict(vectors)
         if block is not None:
-            kept = found.add(read_vectors(block, vectors.items(), length_of(self._summing.shapes)))
+            kept = exchange.keep(*read_vectors(block, vectors.items(), length_of(self._summing.shapes)))
         survivors = tuple(kept)
         self._waiting -= set(survivors)
         if block is None or len(survivors) < self._terms.min_hospitals:
-            return found.without_mean(self._too_few(len(survivors), "sent a masked vector"))
-        signing = dict.fromkeys(survivors, ConfigRecord({"survivors": list(survivors)}))
-        answers = found.add(self._ask(grid, CONSISTENT, signing, where, server_round))
-        read = read_signatures(block, server_round, survivors, self._trained_on, answers.items())
-        signatures = found.add(read)
+            return _without_mean(exchange, self._too_few(len(survivors), "sent a masked vector"))
+        survived = ConfigRecord({"survivors": list(survivors)})
+        answers = exchange.ask(CONSISTENT, dict.fromkeys(survivors, survived))
+        signatures = exchange.keep(
+            *read_signatures(block, server_round, survivors, self._trained_on, answers.items())
+        )
         if len(signatures) < self._terms.threshold:
-            return found.without_mean(
-                f"only {_hospitals(len(signatures))} signed who took part; it takes {self._terms.threshold}"
-            )
-        told = ConfigRecord({"survivors": list(survivors), **named_record(signatures)})
-        answers = found.add(self._ask(grid, UNMASK, dict.fromkeys(signatures, told), where, server_round))
+            signed = f"only {_hospitals(len(signatures))} signed who took part"
+            return _without_mean(exchange, f"{signed}; it takes {self._terms.threshold}")
+        told = ConfigRecord({**survived, **named_record(signatures)})
+        answers = exchange.ask(UNMASK, dict.fromkeys(signatures, told))
         unmasked = unmasked_sum(block, server_round, self._trained_on, kept, answers.items())
-        total = found.add((unmasked.total, unmasked.faults))
+        total = exchange.keep(unmasked.total, unmasked.faults)
         self._wrong_dealers |= set(unmasked.wrong_dealers)
         if total is None:
-            return found.without_mean("the masks could not be removed")
+            return _without_mean(exchange, "the masks could not be removed")
         divisor = sum(self._summing.divisors[name] for name in survivors)
-        return Result(mean_of(total, self._summing.step, divisor, self._summing.shapes), "", found.reasons)
+        return Result(mean_of(total, self._summing.step, divisor, self._summing.shapes), "", exchange.reasons)
 
     def _reaches(self, server_round: int, names: list[str]) -> bool:
         """True if the block that is open has this round, and enough hospitals that can be asked."""
@@ -167,17 +152,16 @@ class SecureRounds:
         """Open a block from this round on, if enough hospitals can be in it."""
         rounds = min(MAX_ROUNDS, self._rounds - server_round + 1)
         terms = replace(self._terms, first_round=server_round, rounds=rounds)
-        found, self._block, self._waiting = _Faults(), None, set()
-        found.reasons |= dict.fromkeys(self._wrong_dealers, "it dealt wrong shares in an earlier block")
-        self._absent = found.reasons
+        exchange, self._block, self._waiting = Exchange(grid, self._nodes, where), None, set()
+        exchange.reasons |= dict.fromkeys(self._wrong_dealers, "it dealt wrong shares in an earlier block")
+        self._absent = exchange.reasons
         invited = [name for name in names if name not in self._wrong_dealers]
         try:
-            offers = dict.fromkeys(invited, data_record(terms.pack()))
-            answers = found.add(self._ask(grid, KEYS, offers, where))
-            roster = Roster(terms, found.add(read_bundles(terms, answers.items())))
+            answers = exchange.ask(KEYS, dict.fromkeys(invited, data_record(terms.pack())))
+            roster = Roster(terms, exchange.keep(*read_bundles(terms, answers.items())))
             bundles = named_record({name: bundle.pack() for name, bundle in roster.bundles.items()})
-            answers = found.add(self._ask(grid, SHARES, dict.fromkeys(roster.bundles, bundles), where))
-            self._block = Block(roster, found.add(read_dealings(roster, answers.items())))
+            answers = exchange.ask(SHARES, dict.fromkeys(roster.bundles, bundles))
+            self._block = Block(roster, exchange.keep(*read_dealings(roster, answers.items())))
         except Refused as shortage:
             log(WARNING, "no masked rounds from round %s on: %s", server_round, shortage)
             return
@@ -190,66 +174,14 @@ class SecureRounds:
         parcels = named_record(self._block.parcels_for(name)) if name in self._waiting else {}
         return ConfigRecord({"step": self._summing.step, **parcels})
 
-    def _ask(
-        self,
-        grid: Grid,
-        kind: str,
-        contents: Mapping[str, ConfigRecord],
-        where: ConfigRecord,
-        server_round: int = 0,
-    ) -> tuple[dict[str, bytes], list[Fault]]:
-        """Each hospital's answer, in the hospitals' order, and the faults of those without one."""
-        config = ConfigRecord({**where, "server-round": server_round})
-        questions = [
-            Message(RecordDict({CONFIG: config, SECAGG: record}), self._nodes[name], kind)
-            for name, record in contents.items()
-        ]
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(questions, timeout=TIMEOUT_SECONDS)
-        }
-        answers, faults = {}, []
-        for name in contents:
-            try:
-                answers[name] = _read(replies.get(self._nodes[name]))
-            except Malformed as problem:
-                faults.append(Fault(name, f"{kind}: {problem}"))
-        return answers, faults
-
     def _too_few(self, count: int, did: str) -> str:
         return f"only {_hospitals(count)} {did}, fewer than min-hospitals = {self._terms.min_hospitals}"
-
-
-class _Faults:
-    """The first fault of each hospital."""
-
-    def __init__(self) -> None:
-        self.reasons: Reasons = {}
-
-    def add(self, found: tuple[_T, Sequence[Fault]]) -> _T:
-        """Note the faults that came with a result, and return the result."""
-        result, faults = found
-        for fault in faults:
-            log(WARNING, "%s: %s", fault.hospital, fault.reason)
-            self.reasons.setdefault(fault.hospital, messages.reason_text(fault.reason))
-        return result
-
-    def without_mean(self, reason: str) -> Result:
-        """No mean, and why."""
-        log(WARNING, "the round is not used: %s", reason)
-        return Result(None, reason, self.reasons)
 
 
 def _hospitals(count: int) -> str:
     return "1 hospital" if count == 1 else f"{count} hospitals"
 
 
-def _read(reply: Message | None) -> bytes:
-    if reply is None:
-        raise Malformed("no reply in time")
-    if reply.has_error():
-        raise Malformed(str(reply.error.reason))
-    claim = reply.content.config_records.get(CLAIM, ConfigRecord())
-    if claim.get("status") == DECLINED:
-        raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
-    return read_data(reply.content)
+def _without_mean(exchange: Exchange, reason: str) -> Result:
+    log(WARNING, "the round is not used: %s", reason)
+    return Result(None, reason, exchange.reasons)

@@ -17,7 +17,7 @@ from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.hospital.simulated import directory_of, write_deal
 from fl_ppae.masked_updates import divisor_of, ring_step
-from fl_ppae.messages import Shapes
+from fl_ppae.messages import TRAIN, Shapes
 from fl_ppae.models.build import local_model_of, shared_of
 from fl_ppae.privacy.events import Event
 from fl_ppae.privacy.ledger import read_ledger
@@ -36,7 +36,12 @@ Deliver = Callable[[Message], Message]
 Tamper = Callable[[str, str, Message, Deliver], Message | None]
 """What happens to a message of this kind to this hospital: its reply, or None for no reply."""
 
+LATE = "hospital-1"
+"""The hospital that is lost, lied to or wrong in tests."""
+
 STEP = {"local_steps": 1, "dp_scope": "frozen-decoder"}
+JOINT = {**STEP, "noise": "joint", "sample_rate": 0.5, "honest_hospitals": 2, "min_hospitals": 3}
+"""Of four hospitals, one may collude and one more may be lost."""
 
 
 class Network(InProcessGrid):
@@ -151,6 +156,17 @@ class Federation:
             if (each, other) == (kind, name)
         )
 
+    def check_close(self, expected: Mapping[str, np.ndarray]) -> None:
+        """Check that the weights are these, up to the ring's rounding and that of float32."""
+        records = sum(plan.records for plan in self.plans.values())
+        rounding = len(self.plans) * self.step / 2 / records
+        for name, value in self.weights.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=2 * rounding + 1e-7)
+
+    def moved(self, before: Mapping[str, np.ndarray]) -> float:
+        """The largest change of a weight."""
+        return max(float(np.abs(value - before[name]).max()) for name, value in self.weights.items())
+
     def reason(self, name: str) -> str:
         """What the last report says of this hospital."""
         return self.reports[-1].replies[name].reason
@@ -189,3 +205,18 @@ def with_record(message: Message, name: str, record: ConfigRecord | ArrayRecord)
     changed = copy.deepcopy(message)
     changed.content[name] = record
     return changed
+
+
+def plain_round(folder: Path, *without: str, **keys: Any) -> dict[str, np.ndarray]:
+    """What one round of unmasked updates gives without these hospitals."""
+    federation = Federation(
+        folder, tamper=lost(*((TRAIN, name) for name in without)), protection="none", **keys
+    )
+    assert federation.round()
+    return federation.weights
+
+
+def lying_to(name: str, kind: str, lie: Callable[[Message], Message]) -> Tamper:
+    return lambda each, other, question, deliver: deliver(
+        lie(question) if (each, other) == (kind, name) else question
+    )

@@ -10,7 +10,7 @@ from fl_ppae import cli
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.protection import not_there_yet, quorum_of
+from fl_ppae.protection import quorum_of
 
 STEP = {"local-steps": 1, "dp-scope": "frozen-decoder"}
 MASKED = {"protection": "secagg"}
@@ -137,8 +137,3 @@ def test_a_quorum_that_cannot_be_met_is_refused_before_the_data_is_read(
     err = capsys.readouterr().err
     assert "the federation has only 3 hospitals" in err
     assert err.count("\n") == 1
-
-
-def test_what_is_not_implemented_is_refused_by_value() -> None:
-    assert "noise = joint is not" in not_there_yet(RunConfig.from_flat(JOINT))
-    assert not not_there_yet(RunConfig.from_flat({}))

@@ -14,10 +14,12 @@ from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Chosen, choose
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.scopes import SCOPES
+from fl_ppae.protection import JOINT, SECAGG
 from fl_ppae.reporting.tables import audit_table, title
 from fl_ppae.steps import count, step
 
 if TYPE_CHECKING:
+    from fl_ppae.config import RunConfig
     from fl_ppae.epsilon_audit.verdicts import Finding
 
 FEWEST_CANARIES = 20
@@ -60,7 +62,7 @@ def command(arguments: argparse.Namespace) -> int:
         "control_bounds": dict(finding.controls),
         "verdict": finding.verdict,
         "explanation": _explanation(finding, formal=formal, confidence=arguments.confidence),
-        "notes": list(NOTES[arguments.artefact]),
+        "notes": [*NOTES[arguments.artefact], *_of_masked(chosen.config)],
     }
     heading = title(f"Audit of {document['hospital']} in {chosen.simulation.name}", document["data_source"])
     verdict = Text(document["explanation"], style="bold red" if refuted else "")
@@ -69,10 +71,21 @@ def command(arguments: argparse.Namespace) -> int:
     return 1 if refuted else 0
 
 
+def _of_masked(config: RunConfig) -> list[str]:
+    """What the audit of a run with masked updates is about."""
+    if config.protection != SECAGG:
+        return []
+    audited = "The updates of this run are masked; the audit reads what the hospital masks."
+    if config.noise == JOINT:
+        audited += " That has its own share of the noise alone: the claim is for all others colluding."
+    return [audited]
+
+
 def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Finding, dict[str, Any]]:
     # Imported here: these take seconds, and a mistake should be reported at once.
     from fl_ppae.data.deal import Deal, hospital_names, make_deal
     from fl_ppae.data.sources import resolve
+    from fl_ppae.epsilon_audit.in_the_clear import in_the_clear
     from fl_ppae.epsilon_audit.trainings import Subject
     from fl_ppae.epsilon_audit.updates import audit_updates
     from fl_ppae.models.build import encoding_shape_of
@@ -86,7 +99,7 @@ def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findi
     name = names[arguments.hospital]
     deal = make_deal(dataset, config, names)
     own = deal.train[name]
-    plan = plan_hospital(name, len(own), config)
+    config, plan = in_the_clear(config, plan_hospital(name, len(own), config))
     if plan.rounds == 0:
         raise UserError(f"target-epsilon = {config.target_epsilon:g} does not last one round of {name}")
     console = notes()

@@ -24,7 +24,6 @@ from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import path_text
 from fl_ppae.privacy.plan import make_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
-from fl_ppae.protection import not_there_yet
 from fl_ppae.reporting.tables import run_tables, title
 from fl_ppae.runs.directory import check_free, new_run_path
 from fl_ppae.runs.status import RunFailed, cause_of, mark_failed, summary_so_far
@@ -76,8 +75,6 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     run_directory = new_run_path(config.output_dir, simulation.name, secrets.token_hex(3))
     check_free(run_directory)
     prepared = prepare(chosen, arguments.hospitals)
-    if missing := not_there_yet(config):
-        raise UserError(missing)
     plan = make_plan(config, prepared.records)
     # Fix the source found now: `auto` could find a different one a minute later.
     config = config.model_copy(

@@ -12,7 +12,7 @@ from fl_ppae.hardware import device_of
 from fl_ppae.hospital.node_keys import NodeKeys
 from fl_ppae.privacy.budget import Ceilings
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.protection import JOINT, not_there_yet
+from fl_ppae.protection import JOINT
 
 LARGEST_DELTA = 1e-5
 _FORMAL = tuple(scope.name for scope in SCOPES.values() if scope.formal)
@@ -126,7 +126,7 @@ def refusal(limits: Limits, config: RunConfig) -> str:
     ):
         if forbidden:
             return f"the run asks for {asked}; this hospital has {limit}"
-    return not_there_yet(config) or _no_device(config)
+    return _no_device(config)
 
 
 def _plain(config: RunConfig) -> str:

@@ -82,11 +82,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
 
 
 def _secure_rounds(session: Session, shapes: Shapes) -> SecureRounds:
-    """What unmasks the sums of this session's rounds.
-
-    Raises:
-        UserError: as `ring_step`.
-    """
+    """What unmasks the sums of this session's rounds."""
     config, hospitals = session.config, len(session.members)
     plans = {name: account.terms for name, account in session.server_ledger.accounts.items()}
     quorum, run = quorum_of(config, hospitals), str(session.grid.run.run_id)

@@ -25,7 +25,7 @@ from fl_ppae.paths import path_text
 from fl_ppae.plotting import plot_label_distributions
 from fl_ppae.privacy.plan import Plan, make_plan, planned_terms
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
-from fl_ppae.protection import check_quorum, not_there_yet
+from fl_ppae.protection import check_quorum
 from fl_ppae.runs.directory import RunDirectory, versions
 from fl_ppae.server.evaluation import Labelled
 from fl_ppae.source_label import data_label
@@ -75,8 +75,6 @@ def start_session(
     Raises:
         UserError: the data, the partition, the plan or a hospital is invalid.
     """
-    if missing := not_there_yet(config):
-        raise UserError(missing)
     dataset = resolve(config, warn=_warn) if deal is None else deal.dataset
     check_released(config, len(dataset.val))
     findings = examine(dataset)

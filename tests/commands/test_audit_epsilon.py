@@ -154,3 +154,22 @@ def test_encodings_and_labels_are_audited_by_name(
     assert document["verdict"] == "consistent"
     assert set(document["controls"].values()) == {"refuted"}
     assert "now the bounds" in err
+
+
+def test_of_joint_noise_a_hospitals_own_share_is_audited(
+    data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {
+        "dp-scope": "frozen-decoder",
+        "local-steps": "1",
+        "protection": "secagg",
+        "noise": "joint",
+        "sample-rate": "1.0",
+        "honest-hospitals": "2",
+    }
+    assert run(*arguments(data_file, **keys), "--hospitals", "3", "--json") == cli.OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["claimed"] > 4.5, "the epsilon if all others collude, not target-epsilon"
+    assert document["lower_bound"] < document["claimed"]
+    assert document["controls"]["no noise"] == "refuted"
+    assert "all others colluding" in " ".join(document["notes"])

@@ -13,7 +13,6 @@ from support import SMALL, write_npz
 from fl_ppae import client_app, message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.hospital import ceilings
 from fl_ppae.hospital.ceilings import limits_of, refusal
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.keys import kebab
@@ -102,7 +101,6 @@ JOINT = {
 def test_joint_noise_takes_a_ceiling_for_the_case_that_all_others_collude(
     node: dict[str, Any], run: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ceilings, "not_there_yet", lambda config: "")
     found = reason(node, run)
     assert re.search(words, found)
     assert bool(found) == bool(words)

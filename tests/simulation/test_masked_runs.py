@@ -55,3 +55,26 @@ def test_a_run_without_a_single_sum_fails_and_says_why(federate: Callable[..., R
     grid = type("Lossy", (Network,), {"tamper": staticmethod(lost((TRAIN, "hospital-1")))})
     with pytest.raises(RuntimeError, match="fewer than min-hospitals = 3"):
         federate("run", grid=grid, protection="secagg")
+
+
+JOINT_RUN = {
+    "local_steps": 1,
+    "objective": "task",
+    "dp_scope": "autoencoder",
+    "protection": "secagg",
+    "noise": "joint",
+    "sample_rate": 0.2,
+    "honest_hospitals": 2,
+}
+
+
+def test_a_joint_run_repeats_and_every_event_says_how_many_must_be_honest(
+    federate: Callable[..., Run],
+) -> None:
+    one, other = (federate(name, **JOINT_RUN) for name in ("one", "other"))
+    for table in ("rounds.csv", "hospitals.csv", "ledger.json", "encoder.safetensors"):
+        assert (one.path / table).read_bytes() == (other.path / table).read_bytes(), table
+    for account in one.ledger["hospitals"].values():
+        events = [(event["mechanism"], event["honest"], event["steps"]) for event in account["events"]]
+        assert events == 2 * [("joint-gaussian", 2, 1)]
+    assert one.summary["status"] == "completed"

@@ -5,53 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
-from masked_federation import STEP, Deliver, Federation, Tamper, error, lost, replaced, with_record
+from masked_federation import LATE, STEP, Federation, error, lost, plain_round, replaced, with_record
 
 from fl_ppae import messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONSISTENT, KEYS, MASKED, SECAGG, SHARES, TRAIN, UNMASK
 from fl_ppae.secure_messages import data_record
 
-LATE = "hospital-1"
 THREE = {"min_hospitals": 3}
 PHASES = [KEYS, SHARES, TRAIN, CONSISTENT, UNMASK]
 IN_THE_SUM = (CONSISTENT, UNMASK)  # who is lost there was added up before
-
-
-def plain_round(folder: Path, *without: str, **keys: Any) -> dict[str, np.ndarray]:
-    """What one round of unmasked updates gives without these hospitals."""
-    federation = Federation(
-        folder, tamper=lost(*((TRAIN, name) for name in without)), protection="none", **keys
-    )
-    assert federation.round()
-    return federation.weights
-
-
-@pytest.fixture(scope="module")
-def of_all(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return plain_round(tmp_path_factory.mktemp("all") / "plain")
-
-
-@pytest.fixture(scope="module")
-def of_the_others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Without `LATE`."""
-    return plain_round(tmp_path_factory.mktemp("others") / "plain", LATE)
-
-
-def check_close(federation: Federation, expected: dict[str, np.ndarray]) -> None:
-    """Equal up to the ring's rounding and that of float32."""
-    records = sum(plan.records for plan in federation.plans.values())
-    rounding = len(federation.plans) * federation.step / 2 / records
-    for name, value in federation.weights.items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=2 * rounding + 1e-7)
-
-
-def moved(federation: Federation, before: dict[str, np.ndarray]) -> float:
-    return max(float(np.abs(value - before[name]).max()) for name, value in federation.weights.items())
 
 
 def test_a_masked_round_is_the_plain_average_within_the_stated_error(
@@ -60,8 +26,8 @@ def test_a_masked_round_is_the_plain_average_within_the_stated_error(
     federation = Federation(tmp_path / "masked")
     before = federation.weights
     assert federation.round()
-    check_close(federation, of_all)
-    assert moved(federation, before) > 1e-4, "the control"
+    federation.check_close(of_all)
+    assert federation.moved(before) > 1e-4, "the control"
     assert {reply.reason for reply in federation.reports[-1].replies.values()} == {""}
 
 
@@ -80,7 +46,7 @@ def test_a_hospital_that_is_lost_in_any_phase_leaves_the_sum_of_the_others(
 ) -> None:
     federation = Federation(tmp_path / "masked", tamper=lost((phase, LATE)), **THREE)
     assert federation.round()
-    check_close(federation, of_all if phase in IN_THE_SUM else of_the_others)
+    federation.check_close(of_all if phase in IN_THE_SUM else of_the_others)
     assert "no reply in time" in federation.reason(LATE)
     assert {federation.reason(name) for name in federation.nodes if name != LATE} == {""}
 
@@ -90,7 +56,7 @@ def test_below_min_hospitals_nobody_unmasks_and_the_weights_stay(tmp_path: Path,
     federation = Federation(tmp_path / "masked", tamper=lost((phase, LATE), (phase, "hospital-2")), **THREE)
     before = federation.weights
     assert not federation.round()
-    assert moved(federation, before) == 0
+    assert federation.moved(before) == 0
     assert all(federation.reason(name) for name in federation.nodes), "each has a reason"
     unmasked = [name for kind, name, _, _ in federation.network.carried if kind == UNMASK]
     assert unmasked == [] or phase == UNMASK
@@ -139,7 +105,7 @@ def test_a_wrong_reply_in_any_phase_is_left_out_by_name(
 ) -> None:
     federation = Federation(tmp_path / "masked", tamper=replaced(phase, LATE, forge), **THREE)
     assert federation.round()
-    check_close(federation, of_all if phase in IN_THE_SUM else of_the_others)
+    federation.check_close(of_all if phase in IN_THE_SUM else of_the_others)
     assert federation.reason(LATE)
     assert {federation.reason(name) for name in federation.nodes if name != LATE} == {""}
 
@@ -160,7 +126,7 @@ def test_a_hospital_whose_shares_are_of_no_use_costs_one_round_and_is_then_left_
     federation = Federation(tmp_path / "masked", tamper=tamper, **THREE)
     before = federation.weights
     assert not federation.round(1)
-    assert moved(federation, before) == 0
+    assert federation.moved(before) == 0
     assert "right shares of its secret" in federation.reason(LATE)
     assert federation.round(2)
     assert "wrong shares" in federation.reason(LATE)
@@ -186,7 +152,7 @@ def test_a_wrong_vector_is_excluded_and_the_sum_of_the_others_is_right(
 ) -> None:
     federation = Federation(tmp_path / "masked", tamper=replaced(TRAIN, LATE, forge), **THREE)
     assert federation.round()
-    check_close(federation, of_the_others)
+    federation.check_close(of_the_others)
     assert federation.reason(LATE)
 
 
@@ -209,80 +175,6 @@ def test_blocks_follow_each_other_and_never_reach_beyond_the_run(
     kinds = [kind for kind, name, _, _ in federation.network.carried if name == "hospital-0"]
     block = [KEYS, SHARES, TRAIN, CONSISTENT, UNMASK]
     assert kinds == [*block, TRAIN, CONSISTENT, UNMASK, *block]
-
-
-def other_weights(message: Message) -> Message:
-    arrays = {name: Array(array.numpy() + 1) for name, array in message.content[ARRAYS].items()}
-    return with_record(message, ARRAYS, ArrayRecord(arrays))
-
-
-def other_step(message: Message) -> Message:
-    record = ConfigRecord({**message.content[SECAGG], "step": message.content[SECAGG]["step"] * 2})
-    return with_record(message, SECAGG, record)
-
-
-def without_one(message: Message) -> Message:
-    names = [name for name in message.content[SECAGG]["survivors"] if name != "hospital-3"]
-    return with_record(message, SECAGG, ConfigRecord({**message.content[SECAGG], "survivors": names}))
-
-
-def fewer(message: Message) -> Message:
-    record = ConfigRecord({**message.content[SECAGG], "survivors": [LATE, "hospital-0"]})
-    return with_record(message, SECAGG, record)
-
-
-def without_itself(message: Message) -> Message:
-    names = [name for name in message.content[SECAGG]["survivors"] if name != LATE]
-    return with_record(message, SECAGG, ConfigRecord({**message.content[SECAGG], "survivors": names}))
-
-
-def lying_to(name: str, kind: str, lie: Callable[[Message], Message]) -> Tamper:
-    return lambda each, other, question, deliver: deliver(
-        lie(question) if (each, other) == (kind, name) else question
-    )
-
-
-@pytest.mark.parametrize("lie", [other_weights, other_step])
-def test_a_hospital_that_trains_on_something_else_than_the_others_hides_the_sum(
-    tmp_path: Path, lie: Callable[[Message], Message]
-) -> None:
-    """A server that singles a hospital out by its weights gets numbers that are uniform on the ring."""
-    federation = Federation(tmp_path / "masked", tamper=lying_to(LATE, TRAIN, lie))
-    before = federation.weights
-    federation.round()
-    assert "signature" in federation.reason(LATE)
-    records = sum(plan.records for plan in federation.plans.values())
-    drawn = [
-        (value - before[name]).ravel() * records / federation.step
-        for name, value in federation.weights.items()
-    ]
-    assert float(np.std(np.concatenate(drawn))) == pytest.approx(2**32 / 12**0.5, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("kind", "lie"), [(CONSISTENT, without_one), (CONSISTENT, without_itself), (UNMASK, without_one)]
-)
-def test_a_hospital_that_hears_another_list_than_the_others_answers_nothing_of_use(
-    tmp_path: Path, of_all: dict[str, np.ndarray], kind: str, lie: Callable[[Message], Message]
-) -> None:
-    federation = Federation(tmp_path / "masked", tamper=lying_to(LATE, kind, lie))
-    assert federation.round()
-    check_close(federation, of_all)
-    assert federation.reason(LATE)
-    assert set(federation.sent(kind, LATE)[1].content) == {CLAIM}, "it declined"
-
-
-@pytest.mark.parametrize("lie", [without_one, fewer])
-def test_a_list_that_is_too_short_is_signed_by_nobody(
-    tmp_path: Path, lie: Callable[[Message], Message]
-) -> None:
-    def lying(kind: str, _name: str, question: Message, deliver: Deliver) -> Message:
-        return deliver(lie(question) if kind == CONSISTENT else question)
-
-    federation = Federation(tmp_path / "masked", tamper=lying)
-    assert not federation.round()
-    assert UNMASK not in {kind for kind, _, _, _ in federation.network.carried}
-    assert all("hospital" in federation.reason(name) for name in federation.nodes)
 
 
 @pytest.mark.parametrize("kind", PHASES)
