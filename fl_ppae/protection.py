@@ -87,6 +87,11 @@ def check_quorum(keys: Keys, hospitals: int) -> None:
         quorum_of(keys, hospitals)
 
 
+def honest_of(keys: Keys) -> int:
+    """How many hospitals' noise makes up one epsilon's worth; 0 if each adds all of its own."""
+    return keys.honest_hospitals if keys.noise == JOINT else 0
+
+
 def shares_head(keys: Keys) -> bool:
     """True if the server learns a task head too: its gradient is in the noised sum of a one-step round."""
     return bool(keys.local_steps) and keys.objective == "task" and keys.dp_scope == _TOGETHER

@@ -14,7 +14,7 @@ from fl_ppae.privacy.figures import formal_if
 from fl_ppae.privacy.plan import make_plan, shared_noise_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.protection import JOINT
+from fl_ppae.protection import honest_of
 from fl_ppae.reporting.tables import plan_table, title
 
 
@@ -29,7 +29,7 @@ def command(arguments: argparse.Namespace) -> int:
     shared = shared_noise_plan(config, prepared.records)
     all_noised = bool(config.encoding_noise_epsilon and config.label_epsilon)
     scope = SCOPES[config.dp_scope]
-    basis = formal_if(config.honest_hospitals) if config.noise == JOINT else scope.basis
+    basis = formal_if(honest_of(config)) if honest_of(config) else scope.basis
     hospitals: list[dict[str, Any]] = [
         {
             **asdict(own),

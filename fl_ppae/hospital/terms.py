@@ -13,6 +13,7 @@ from fl_ppae.privacy.events import Event
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.plan import plan_hospital, planned_terms, upload_terms
 from fl_ppae.privacy.terms import Terms
+from fl_ppae.protection import honest_of
 
 
 def terms_of(hospital: Hospital, config: RunConfig, run: str) -> Terms:
@@ -63,4 +64,5 @@ def _asks_the_same(terms: Terms, config: RunConfig) -> bool:
         upload=upload_terms(config),
         shares_updates=config.shares_updates,
         diagnostics=config.diagnostics,
+        honest=honest_of(config),
     )

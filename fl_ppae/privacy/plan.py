@@ -14,7 +14,7 @@ from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_nois
 from fl_ppae.privacy.events import TRAIN_PART, Event, JointGaussian, PoissonGaussian
 from fl_ppae.privacy.joint import check_range
 from fl_ppae.privacy.terms import Terms, UploadTerms
-from fl_ppae.protection import JOINT
+from fl_ppae.protection import JOINT, honest_of
 from fl_ppae.steps import step
 
 HIGH_SAMPLE_RATE = 0.5
@@ -129,7 +129,7 @@ def plan_hospital(name: str, records: int, config: RunConfig) -> HospitalPlan:
     upload = upload_terms(config)
     if config.dp_scope == "none":
         return HospitalPlan(name, records, rate, None, steps, rounds, None, None, config.target_delta, upload)
-    honest = config.honest_hospitals if config.noise == JOINT else 0
+    honest = honest_of(config)
     sigma = config.noise_multiplier or calibrate_noise_multiplier(
         rate, rounds * steps, config.target_epsilon, config.target_delta, honest or 1
     )

@@ -99,7 +99,7 @@ JOINT = {
     ],
 )
 def test_joint_noise_takes_a_ceiling_for_the_case_that_all_others_collude(
-    node: dict[str, Any], run: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+    node: dict[str, Any], run: dict[str, Any], words: str
 ) -> None:
     found = reason(node, run)
     assert re.search(words, found)
