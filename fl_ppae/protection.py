@@ -22,17 +22,12 @@ class Quorum:
     Attributes:
         hospitals: in the federation.
         minimum: fewest whose updates a round is made of; below it nobody unmasks.
-        honest: assumed honest among any `minimum` of them.
+        colluders: the most that may work with the server.
     """
 
     hospitals: int
     minimum: int
-    honest: int
-
-    @property
-    def colluders(self) -> int:
-        """The most hospitals that may collude with the server."""
-        return self.minimum - self.honest
+    colluders: int
 
     @property
     def threshold(self) -> int:
@@ -71,12 +66,20 @@ def quorum_of(keys: Keys, hospitals: int) -> Quorum:
         raise UserError(
             f"honest-hospitals = {keys.honest_hospitals}: a round may have only {minimum} hospitals"
         )
-    quorum = Quorum(hospitals, minimum, keys.honest_hospitals or minimum)
+    honest = keys.honest_hospitals or minimum
+    enough = hospitals - keys.honest_hospitals + 1 if keys.honest_hospitals else hospitals // 2 + 1
+    colluders = minimum - honest
+    if keys.noise == JOINT:
+        # Its epsilon assumes `honest` in every list of survivors and nothing else. If just these are honest,
+        # each list has all of them, and no hospital of theirs can stand in one and be missing in another. If
+        # there are more, all the others but one may collude.
+        colluders = max(colluders, hospitals - honest - 1)
+        enough = max(honest, hospitals - honest // 2)
+    quorum = Quorum(hospitals, minimum, colluders)
     if quorum.threshold > minimum:
-        enough = hospitals - keys.honest_hospitals if keys.honest_hospitals else hospitals // 2
         raise UserError(
             f"min-hospitals = {minimum} of {hospitals}: two lists of survivors could both be unmasked; "
-            f"use at least {enough + 1}"
+            f"use at least {enough}"
         )
     return quorum
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -91,6 +92,8 @@ def test_one_step_rounds_take_formal_scopes_only(scope: str, objective: str) -> 
         (5, {"min-hospitals": 2, "honest-hospitals": 2}, "use at least 4"),
         (5, {"min-hospitals": 2}, "use at least 3"),
         (1, {}, "at least 2 hospitals, not 1"),
+        (5, {**JOINT, "min-hospitals": 3}, "use at least 4"),
+        (20, {**JOINT, "honest-hospitals": 10, "min-hospitals": 14}, "use at least 15"),
     ],
 )
 def test_a_federation_too_small_for_its_quorum_is_refused(
@@ -105,27 +108,66 @@ def test_a_federation_too_small_for_its_quorum_is_refused(
 def test_no_two_lists_of_survivors_can_both_be_unmasked(hospitals: int) -> None:
     """Honest hospitals answer for one list each, colluders for both: two lists take 2 t - c honest ones."""
     accepted = 0
-    for minimum in range(1, hospitals + 1):
-        for honest in range(1, minimum + 1):
-            keys = RunConfig.from_flat({**MASKED, "min-hospitals": minimum, "honest-hospitals": honest})
-            try:
-                quorum = quorum_of(keys, hospitals)
-            except UserError:
-                colluders = minimum - honest
-                assert 2 * minimum <= hospitals + colluders  # no threshold that survivors can meet would do
-                continue
-            accepted += 1
-            assert 2 * quorum.threshold > hospitals + quorum.colluders
-            assert quorum.threshold <= minimum
+    for minimum, honest in pairs(hospitals):
+        keys = RunConfig.from_flat({**MASKED, "min-hospitals": minimum, "honest-hospitals": honest})
+        try:
+            quorum = quorum_of(keys, hospitals)
+        except UserError:
+            colluders = minimum - honest
+            assert 2 * minimum <= hospitals + colluders  # no threshold that survivors can meet would do
+            continue
+        accepted += 1
+        assert 2 * quorum.threshold > hospitals + quorum.colluders
+        assert quorum.threshold <= minimum
     assert accepted
 
 
+@pytest.mark.parametrize("hospitals", range(2, 16))
+def test_joint_noise_needs_nothing_but_its_honest_hospitals_in_every_list(hospitals: int) -> None:
+    """Two lists are signed by t hospitals each, of which an honest one signs one, and a colluder both. One
+    honest hospital is in the first list and not in the second, which has `honest` others."""
+    accepted = 0
+    for minimum, honest in pairs(hospitals):
+        values = {**JOINT, "min-hospitals": minimum, "honest-hospitals": honest}
+        try:
+            quorum = quorum_of(RunConfig.from_flat(values), hospitals)
+        except UserError:
+            continue
+        accepted += 1
+        assert quorum.threshold <= minimum
+        for truly_honest in range(honest + 1, hospitals + 1):
+            colluding = hospitals - truly_honest
+            assert 2 * (quorum.threshold - colluding) > truly_honest, "too few honest ones for two lists"
+        assert quorum.threshold > hospitals - honest, "colluders alone never unmask"
+    assert accepted
+
+
+def test_without_that_rule_two_lists_would_be_possible() -> None:
+    """The control: 20 hospitals, 14 honest in each of two lists, one of which lacks a fifteenth."""
+    masked = {**MASKED, "min-hospitals": 16, "honest-hospitals": 14}
+    threshold, colluding = quorum_of(RunConfig.from_flat(masked), 20).threshold, 5
+    assert 2 * (threshold - colluding) <= 15
+    joint = {**JOINT, "min-hospitals": 16, "honest-hospitals": 14}
+    assert 2 * (quorum_of(RunConfig.from_flat(joint), 20).threshold - colluding) > 15
+
+
+def pairs(hospitals: int) -> Iterator[tuple[int, int]]:
+    """Every minimum and number of honest hospitals that the keys allow."""
+    for minimum in range(1, hospitals + 1):
+        for honest in range(1, minimum + 1):
+            yield minimum, honest
+
+
 def test_what_a_refusal_proposes_is_accepted() -> None:
-    refused = RunConfig.from_flat({**MASKED, "min-hospitals": 3, "honest-hospitals": 2})
-    with pytest.raises(UserError, match="use at least 9"):
-        quorum_of(refused, 10)
-    proposed = RunConfig.from_flat({**MASKED, "min-hospitals": 9, "honest-hospitals": 2})
-    assert quorum_of(proposed, 10).minimum == 9
+    for kind in (MASKED, JOINT):
+        for hospitals in (2, 3, 5, 10, 11):
+            for minimum, honest in pairs(hospitals):
+                values = {**kind, "min-hospitals": minimum, "honest-hospitals": honest}
+                try:
+                    quorum_of(RunConfig.from_flat(values), hospitals)
+                except UserError as refusal:
+                    values["min-hospitals"] = int(str(refusal).rpartition("at least ")[2])
+                    quorum_of(RunConfig.from_flat(values), hospitals)
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

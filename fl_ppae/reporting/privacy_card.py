@@ -11,7 +11,7 @@ from fl_ppae.files import read_json
 from fl_ppae.privacy.events import THIS_RUN, JointGaussian, PoissonGaussian, Unprotected
 from fl_ppae.privacy.figures import assumed_honest, formal_if, is_guarantee, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
-from fl_ppae.protection import SECAGG
+from fl_ppae.protection import JOINT, SECAGG
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
 from fl_ppae.reporting.records_card import about_records
 from fl_ppae.reporting.worth_line import headline
@@ -57,7 +57,7 @@ def privacy_card(run: Path) -> str:
         "## Encodings and labels",
         _uploads(config["config"], shared),
         "## What else the server learns",
-        _also_learned(config["config"], shared),
+        _also_learned(config["config"], config["hospitals"], shared),
         "## Randomness",
         _randomness(config["seed"], deployed=config["deployed"]),
     ]
@@ -238,17 +238,14 @@ def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
+def _also_learned(config: Mapping[str, Any], hospitals: int, shared: Sequence[str]) -> str:
     lines = [
         "- The number of records of each hospital, assumed to be public: it determines the sample rate, the "
         "noise, the number of steps and the averaging weight.",
         "- Which hospitals took part in each round, declined, or failed.",
     ]
     if config.get("protection") == SECAGG:
-        lines.append(
-            "- Of the updates, only their sum over the hospitals of a round. What a single hospital sends is "
-            "masked, unless more hospitals collude with the server than min-hospitals less honest-hospitals."
-        )
+        lines.append(_masked(config, hospitals))
     if "encodings" in shared:
         lines.append(
             "- One encoding and one label for each uploaded train record, in a secret order. From a hospital "
@@ -259,6 +256,20 @@ def _also_learned(config: Mapping[str, Any], shared: Sequence[str]) -> str:
             "- Exact losses, clipped fractions and signal-to-noise ratios (`diagnostics`): no guarantee."
         )
     return "\n".join(lines)
+
+
+def _masked(config: Mapping[str, Any], hospitals: int) -> str:
+    minimum = config["min-hospitals"] or hospitals
+    if config["noise"] == JOINT:
+        unless = f"as long as {config['honest-hospitals']} of them are honest in each round"
+    elif colluders := minimum - (config["honest-hospitals"] or minimum):
+        unless = f"unless more than {colluders} of them collude with the server"
+    else:
+        unless = "unless one of them colludes with the server"
+    return (
+        "- Of the updates, only their sum over the hospitals of a round, at least "
+        f"{minimum} of {hospitals}. What a single hospital sends is masked, {unless}."
+    )
 
 
 def _randomness(seed: int, *, deployed: bool) -> str:
