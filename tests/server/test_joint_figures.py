@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ from fl_ppae.simulation.in_process import InProcessGrid
 
 HONEST = 2
 ASSUMED, ALONE_WORDS = (f"{HONEST} hospitals", "all others collude")
-
-
 JOINT = {
     "noise": "joint",
     "protection": "secagg",
