@@ -31,9 +31,10 @@ from fl_ppae.hospital.own_repeats import log_repeats
 from fl_ppae.hospital.requests import asked, text_in, train_request, upload_request
 from fl_ppae.hospital.site import Hospital, open_hospital
 from fl_ppae.hospital.terms import over_budget, over_limit, terms_of
-from fl_ppae.hospital.updates import make_update
+from fl_ppae.hospital.updates import LocalRound, make_update
 from fl_ppae.hospital.upload import Releasing, release
 from fl_ppae.messages import (
+    ABSENT,
     ARRAYS,
     CLAIM,
     CONSISTENT,
@@ -123,16 +124,18 @@ def train(message: Message, context: Context) -> Message:
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         costs = ledger.terms.round_events(request.server_round) if request is not None else ()
         reason = malformed or refusal(hospital.limits, config) or over_budget(ledger, costs, hospital)
+        status = DECLINED
         if request is not None and not reason and masking is not None:
+            status = ABSENT  # with new keys, it may take part in a later round
             reason = masking.declines(message.content, request.server_round, ledger.terms)
         if request is None or reason:
-            claim = train_claim(hospital.identity, ledger, DECLINED, reason)
+            claim = train_claim(hospital.identity, ledger, status, reason)
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
     # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
     draw = len(priced(ledger.events)) if priced(costs) else request.server_round
     drawn = _streams(hospital.identity, config, draw)
-    update = make_update(hospital, config, ledger.terms, request, saved, drawn)
+    update = make_update(LocalRound(hospital, config, ledger.terms, request, drawn), saved)
     with hospital.state.lock():
         if update.kept is not None:
             hospital.state.save_training(update.kept)

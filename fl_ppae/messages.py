@@ -12,8 +12,9 @@
 | `query.keys`, `.shares`, `.consistent`, `.unmask` | see `secure_messages` | bytes, claim |
 
 A claim holds the ledger's events and chain of checksums. A hospital that declines answers with a claim that
-says so and why, and with nothing else. One that fails answers with Flower's error and a fixed text
-(`hospital.failures`). Anything else is a bug, and `outgoing.check_outgoing` stops it before it leaves.
+says so and why, and with nothing else; one that can't take part in this masked round alone says "absent". One
+that fails answers with Flower's error and a fixed text (`hospital.failures`). Anything else is a bug, and
+`outgoing.check_outgoing` stops it before it leaves.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
 KEYS, SHARES, CONSISTENT, UNMASK = "query.keys", "query.shares", "query.consistent", "query.unmask"
 SECAGG, MASKED = "secagg", "masked"  # the record of those four, and the array of a masked update
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
+ABSENT = "absent"  # declines this round alone
 LONGEST_TEXT = 300  # characters of a name or reason
 CHAIN_DIGITS = 16  # of a ledger line's checksum, in a claim
 RECORDS = "num-examples"  # the key that FedAvg weights by
@@ -132,8 +134,8 @@ def read_claim(content: RecordDict) -> Claim:
     epsilon = record["epsilon"]
     if not isinstance(epsilon, float) or not math.isfinite(epsilon):
         raise Malformed(f"its epsilon is {epsilon!r}, not a finite number")
-    if record["status"] not in (TRAINED, DECLINED):
-        raise Malformed(f"its status is {record['status']!r}, neither {TRAINED!r} nor {DECLINED!r}")
+    if record["status"] not in (TRAINED, DECLINED, ABSENT):
+        raise Malformed(f"its status is {record['status']!r}, not {TRAINED!r}, {DECLINED!r} or {ABSENT!r}")
     return Claim(
         str(record["hospital"]),
         str(record["status"]),

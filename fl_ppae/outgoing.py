@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from fl_ppae import messages
 from fl_ppae.masked_updates import length_of
 from fl_ppae.messages import (
+    ABSENT,
     ARRAYS,
     CLAIM,
     CLAIM_KEYS,
@@ -35,9 +36,10 @@ from fl_ppae.messages import (
 from fl_ppae.npy import ANY, read_npy
 from fl_ppae.secure_messages import SIZES
 
+_DECLINING = (DECLINED, ABSENT)
 _STATUSES = {
     ENROL: (READY, DECLINED),
-    TRAIN: (TRAINED, DECLINED),
+    TRAIN: (TRAINED, *_DECLINING),
     ENCODINGS: (READY, DECLINED),
     **dict.fromkeys(SIZES, (READY, DECLINED)),
 }
@@ -74,7 +76,7 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
     if message_type not in CLAIM_KEYS:
         raise Leak(f"no reply to a message of type {message_type!r} may leave a hospital")
     claim = content.config_records.get(CLAIM)
-    declined = claim is not None and claim.get("status") == DECLINED
+    declined = claim is not None and claim.get("status") in _DECLINING
     permitted = {
         HELLO: {CLAIM},
         ENROL: {CLAIM},
@@ -139,7 +141,7 @@ def _check_claim(claim: ConfigRecord, message_type: str) -> None:
         return
     if claim["status"] not in _STATUSES[message_type]:
         raise Leak(f"status may leave a hospital only as one of {', '.join(_STATUSES[message_type])}")
-    if bool(claim["reason"]) != (claim["status"] == DECLINED):
+    if bool(claim["reason"]) != (claim["status"] in _DECLINING):
         raise Leak("a reason leaves a hospital if, and only if, it declines")
     if "events" not in claim:
         return

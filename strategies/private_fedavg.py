@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.masked_updates import length_of
-from fl_ppae.messages import ARRAYS, CONFIG, MASKED, METRICS, TRAINED, Malformed, Shapes
+from fl_ppae.messages import ABSENT, ARRAYS, CONFIG, MASKED, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine, too_few
 from strategies.secure_rounds import Asked, Records, SecureRounds
@@ -200,6 +200,9 @@ class PrivateFedAvg(FedAvg):
             exclude = self.server_ledger.exclude
             self.server_ledger.settle(name, claim, server_round)
             account = self.server_ledger.accounts[name]
+            if claim.status == ABSENT and not account.reason:
+                log(WARNING, "%s is absent from round %s: %s", name, server_round, claim.reason)
+                return TrainReply("failed", claim.reason)
             if claim.status != TRAINED or account.reason:
                 log(WARNING, "%s %s in round %s: %s", name, account.status, server_round, account.reason)
                 return TrainReply(account.status, account.reason)

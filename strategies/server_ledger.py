@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
-from fl_ppae.messages import DECLINED, Claim
+from fl_ppae.messages import DECLINED, TRAINED, Claim
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import (
     PARTS,
@@ -162,8 +162,9 @@ class ServerLedger:
             self.refute(name, problem, claim.events, claim.epsilon)
             return
         account.claimed = claim.events
-        if claim.status == DECLINED:
+        if claim.status != TRAINED:
             _refund(account, account.terms.round_events(server_round))
+        if claim.status == DECLINED:
             account.status, account.reason = STOPPED, claim.reason
 
     def exclude(self, name: str, reason: str) -> None:
@@ -191,7 +192,7 @@ def _problem(account: Account, claim: Claim, server_round: int) -> str:
     if unfounded := _unfounded(account, claim.events):
         return unfounded
     now = claim.events[len(account.history) :]
-    if claim.status != DECLINED and any(cost not in now for cost in terms.round_events(server_round)):
+    if claim.status == TRAINED and any(cost not in now for cost in terms.round_events(server_round)):
         return f"it trained in round {server_round} without an event for it"
     if terms.noise_multiplier is None:
         return ""

@@ -369,3 +369,14 @@ def test_bytes_for_secure_aggregation_leave_only_in_its_own_messages(kind: str) 
     if kind not in ANSWERS:
         with pytest.raises(Leak, match=SECAGG):
             check_outgoing(kind, answer(kind, right), allowed(masked=True))
+
+
+def test_a_hospital_that_is_absent_from_a_round_sends_its_claim_alone() -> None:
+    absent = claim(TRAIN, status="absent", reason="it has no keys")
+    check_outgoing(TRAIN, RecordDict({CLAIM: absent}), allowed(masked=True))
+    with pytest.raises(Leak, match="only claim"):
+        check_outgoing(TRAIN, RecordDict({**masked(), CLAIM: absent}), allowed(masked=True))
+    for kind in (ENROL, ENCODINGS, KEYS):
+        content = RecordDict({CLAIM: claim(kind, status="absent", reason="it has no keys")})
+        with pytest.raises(Leak, match="status"):
+            check_outgoing(kind, content, allowed(masked=True))

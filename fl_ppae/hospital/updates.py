@@ -43,66 +43,58 @@ class Update:
     diagnostics: Diagnostics | None
 
 
-def make_update(
-    hospital: Hospital,
-    config: RunConfig,
-    terms: Terms,
-    request: TrainRequest,
-    saved: TrainingState | None,
-    streams: Streams,
-) -> Update:
-    """Train one round of the run under `terms`, which has been paid for.
+@dataclass(frozen=True)
+class LocalRound:
+    """What a hospital trains in a round that it has paid for under `terms`, and with which randomness."""
+
+    hospital: Hospital
+    config: RunConfig
+    terms: Terms
+    request: TrainRequest
+    streams: Streams
+
+    @property
+    def behaviour(self) -> str:
+        """Honest, or the adversary that the hospital plays."""
+        return behaviour_of(self.config, self.hospital.identity.index)
+
+
+def make_update(asked: LocalRound, saved: TrainingState | None) -> Update:
+    """Train one round; `saved` is the training state after the last one.
 
     An adversary alters its update afterwards, or trains nothing.
     """
-    with limited_threads(config.threads_per_hospital):
-        make = _one_step if config.local_steps else _passes
-        return make(hospital, config, terms, request, saved, streams)
+    with limited_threads(asked.config.threads_per_hospital):
+        return _one_step(asked) if asked.config.local_steps else _passes(asked, saved)
 
 
-def _passes(
-    hospital: Hospital,
-    config: RunConfig,
-    terms: Terms,
-    request: TrainRequest,
-    saved: TrainingState | None,
-    streams: Streams,
-) -> Update:
+def _passes(asked: LocalRound, saved: TrainingState | None) -> Update:
+    config, terms, request = asked.config, asked.terms, asked.request
     model, moments = resumed_model(config, terms.run, saved, request.encoder)
-    shared = shared_of(config, model)
+    shared, records = shared_of(config, model), asked.hospital.train
     received = {name: value.clone() for name, value in shared.state_dict().items()}
-    behaviour, diagnostics = behaviour_of(config, hospital.identity.index), None
-    if behaviour != FREE_RIDER:
-        rounds = round_terms(terms, config)
-        moments, diagnostics = train_round(model, hospital.train, rounds, streams, moments)
+    diagnostics = None
+    if asked.behaviour != FREE_RIDER:
+        moments, diagnostics = train_round(model, records, round_terms(terms, config), asked.streams, moments)
     kept = TrainingState(
         terms.run, request.server_round, model.encoder.state_dict(), model.partner.state_dict(), moments
     )
-    sent = update_to_send(behaviour, received, shared.state_dict(), streams.noise)
-    records = len(hospital.train)
-    summand = {name: records * (sent[name].double() - old.double()) for name, old in received.items()}
+    sent = update_to_send(asked.behaviour, received, shared.state_dict(), asked.streams.noise)
+    summand = {name: len(records) * (sent[name].double() - old.double()) for name, old in received.items()}
     return Update(sent, summand, kept, diagnostics)
 
 
-def _one_step(
-    hospital: Hospital,
-    config: RunConfig,
-    terms: Terms,
-    request: TrainRequest,
-    _saved: TrainingState | None,
-    streams: Streams,
-) -> Update:
-    model, _ = resumed_model(config, terms.run, None, request.encoder)
-    names = list(shared_of(config, model).state_dict())
-    behaviour, diagnostics = behaviour_of(config, hospital.identity.index), None
-    nothing = {name: torch.zeros_like(value) for name, value in request.encoder.items()}
-    sums = {name: value.double() for name, value in nothing.items()}
-    if behaviour != FREE_RIDER:
-        noised, diagnostics = one_step(model, hospital.train, round_terms(terms, config), streams)
-        sums = dict(zip(names, noised, strict=True))
-    expected_batch = terms.sample_rate * len(hospital.train)
+def _one_step(asked: LocalRound) -> Update:
+    config, terms, records = asked.config, asked.terms, asked.hospital.train
+    model, _ = resumed_model(config, terms.run, None, asked.request.encoder)
+    nothing = {name: torch.zeros_like(value) for name, value in shared_of(config, model).state_dict().items()}
+    sums, diagnostics = {name: value.double() for name, value in nothing.items()}, None
+    if asked.behaviour != FREE_RIDER:
+        noised, diagnostics = one_step(model, records, round_terms(terms, config), asked.streams)
+        sums = dict(zip(nothing, noised, strict=True))
+    expected_batch = terms.sample_rate * len(records)
     gradient = {name: (total / expected_batch).float() for name, total in sums.items()}
-    sent = update_to_send(behaviour, nothing, gradient, streams.noise)
+    sent = update_to_send(asked.behaviour, nothing, gradient, asked.streams.noise)
     on_grid = config.noise == JOINT
     summand = sums if on_grid else {name: total / terms.sample_rate for name, total in sums.items()}
     return Update(sent, summand, None, diagnostics)

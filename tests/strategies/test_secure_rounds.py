@@ -166,6 +166,22 @@ def test_a_hospital_that_missed_a_round_is_back_in_the_next_one_of_the_same_bloc
     assert kinds.count(KEYS) == 4, "no new block was opened for it"
 
 
+def test_a_hospital_that_lost_its_keys_is_absent_until_the_next_block_and_pays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strategies.secure_rounds.MAX_ROUNDS", 2)
+    federation = Federation(tmp_path / "masked", num_server_rounds=3, **THREE, **STEP)
+    assert federation.round(1)
+    for kept in federation.directory(LATE).glob("secagg-*.state"):
+        kept.unlink()
+    assert federation.round(2)
+    assert "no keys" in federation.reason(LATE)
+    assert federation.round(3)
+    assert federation.reason(LATE) == ""
+    charged = [event.round for event in federation.ledger.accounts[LATE].charges]
+    assert charged == [event.round for event in federation.events(LATE)] == [1, 3]
+
+
 def test_blocks_follow_each_other_and_never_reach_beyond_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +201,7 @@ def test_a_message_that_comes_again_is_declined_and_costs_nothing(tmp_path: Path
     question, first = federation.sent(kind, LATE)
     again = federation.ask(LATE, kind, copy.deepcopy(question.content))
     assert set(again.content) == {CLAIM}
-    assert again.content[CLAIM]["status"] == "declined"
+    assert again.content[CLAIM]["status"] == ("absent" if kind == TRAIN else "declined")
     assert federation.events(LATE) == paid
     assert set(first.content) > {CLAIM}, "the control: the first time, it was answered"
 
