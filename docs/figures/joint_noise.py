@@ -15,6 +15,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fl_ppae.plotting import OKABE_ITO
 from fl_ppae.privacy.accounting import epsilon_alone, pld
@@ -53,7 +54,12 @@ def main() -> int:
         found = by_honest(alone)
         print(f"share of epsilon {alone:g}:", *(f"{value:.2f}" for value in found))
         left.plot(HONEST, found, marker="o", color=colour, label=f"{alone:g} if all others collude")
-    _label(left, "The same shares, and with them the same utility", "honest hospitals in a round", "epsilon")
+    _label(
+        left,
+        "The same shares, and so the same utility",
+        "honest hospitals in a round",
+        "epsilon if so many are honest",
+    )
     print("epsilon if all others collude, at targets:", *TARGETS)
     for honest, colour in zip(CHOICES, OKABE_ITO, strict=False):
         found = [alone_at(target, honest) for target in TARGETS]
@@ -61,7 +67,10 @@ def main() -> int:
         right.plot(TARGETS, found, marker="o", color=colour, label=f"{honest} honest")
     right.plot(TARGETS, TARGETS, color="black", linestyle=":", label="own noise")
     _label(
-        right, "The size of the shares: a choice", "epsilon if so many are honest", "if all others collude"
+        right,
+        "The size of the shares is a choice",
+        "epsilon if so many are honest",
+        "epsilon if all others collude",
     )
     figure.suptitle(f"{STEPS} steps, sample rate {SAMPLE_RATE:g}, delta {DELTA:g}; computed, no data")
     figure.savefig(arguments.output, dpi=110)
@@ -70,6 +79,10 @@ def main() -> int:
 
 def _label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
 
