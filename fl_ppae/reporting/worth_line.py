@@ -21,7 +21,12 @@ def headline(summary: Mapping[str, Any]) -> str:
         return ""
     low, high = found["interval"]["mean_gain"]
     alone = list(found["alone"].values())
-    epsilon = written(summary.get("epsilon_max"), summary.get("epsilon_max_basis") or NONE, brief=True)
+    epsilon = written(
+        summary.get("epsilon_max"),
+        summary.get("epsilon_max_basis") or NONE,
+        alone=summary.get("epsilon_alone_max"),
+        brief=True,
+    )
     return (
         f"Worth joining? {_answer(found).capitalize()}: mean gain {_signed(found['mean_gain'])} "
         f"({_signed(low)} to {_signed(high)}), worst hospital {_signed(found['worst_gain'])}; "

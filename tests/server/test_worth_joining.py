@@ -12,6 +12,7 @@ from support import Run
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import make_deal
 from fl_ppae.data.sources import resolve
+from fl_ppae.privacy.figures import formal_if
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.stored import open_run
 from fl_ppae.server import worth_joining
@@ -142,3 +143,11 @@ def test_the_headline_answers_as_the_numbers_say(
     assert line.endswith(
         "alone 0.900, server alone -, pooled without privacy 0.960 (trained briefly); epsilon 8.00."
     )
+
+
+def test_the_headline_says_what_an_epsilon_by_joint_noise_assumes() -> None:
+    found = {"mean_gain": 0.0, "worst_gain": 0.0, "interval": {"mean_gain": [0.0, 0.0]}}
+    found |= {"alone": {"a": 0.9}, "server_alone": 0.9, "pooled": 0.96}
+    summary = {"worth_joining": found, "epsilon_max": 4.0, "epsilon_max_basis": formal_if(3)}
+    line = headline(summary | {"epsilon_alone_max": 13.2})
+    assert line.endswith("epsilon 4.00 if 3 hospitals are honest; 13.20 if all others collude.")
