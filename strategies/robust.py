@@ -72,7 +72,8 @@ def combine(aggregation: str, updates: Sequence[Update]) -> dict[str, np.ndarray
     if reason := too_few(aggregation, len(updates)):
         raise ValueError(reason)
     rule, _ = _RULES[aggregation]
-    flat = np.stack([np.concatenate([array.ravel() for array in one.values()]) for one in updates])
+    names = list(updates[0])  # each update may have them in another order
+    flat = np.stack([np.concatenate([one[name].ravel() for name in names]) for one in updates])
     combined = rule(flat.astype(np.float64)).astype(np.float32)
     ends = np.cumsum([array.size for array in updates[0].values()])[:-1]
     parts = np.split(combined, ends)

@@ -49,7 +49,7 @@ class LinearInverter:
 def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
     """Ridge regression of images (M, C, H, W) on encodings (M, *encoding); M at least 5.
 
-    Each coordinate is standardised; the strength is the one with the least error on a held-out fifth.
+    Each coordinate is standardised; the strength is the one with the least error over five held-out fifths.
 
     Raises:
         Unmeasurable: a number that is not finite, fewer than 5 pairs, or not as many of both.
@@ -67,8 +67,10 @@ def fit_linear(encodings: Tensor, images: Tensor) -> LinearInverter:
     maps = [_Ridge(inputs[folds != fold], outputs[folds != fold]) for fold in range(_FOLDS)]
 
     def error(strength: float) -> float:
-        guess = maps[0].predict(inputs[folds == 0], strength)
-        return ((guess - outputs[folds == 0]) ** 2).mean().item()
+        return sum(
+            ((ridge.predict(inputs[folds == fold], strength) - outputs[folds == fold]) ** 2).sum().item()
+            for fold, ridge in enumerate(maps)
+        )
 
     strength = min(_STRENGTHS, key=error)
     out_of_fold = torch.empty_like(images)

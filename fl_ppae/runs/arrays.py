@@ -28,13 +28,13 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file.
+    """The tensors in a safetensors file, by name in alphabetical order: the library gives them in any order.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
-        return load(path.read_bytes())  # `load_file` refuses a path that is not UTF-8
+        return dict(sorted(load(path.read_bytes()).items()))  # `load_file` refuses a path that is not UTF-8
     except (SafetensorError, OSError):
         raise _unreadable(path, "a safetensors file") from None
 

@@ -86,14 +86,18 @@ def test_one_record_moves_the_sum_by_at_most_the_clipping_norm_whatever_the_weig
 def test_without_padding_the_same_weights_exceed_the_clipping_norm(
     records: HospitalRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: the property above can fail."""
-    monkeypatch.setattr(training, "padded_sizes", lambda *_, **__: range(1, FULL["cpu"] + 1))
+    """The control: the property above can fail.
+
+    Whether a processor's own kernels round otherwise at another batch size differs, so that is planted: the
+    last bits of a layer's outputs depend on the size of the batch.
+    """
+    model = cancelling(model_of("fc-deep", "reconstruction"), 3e3)
+    layer = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    layer.register_forward_hook(lambda _module, _inputs, outputs: outputs * (1 + 2**-21 * (len(outputs) % 2)))
     terms = terms_of("reconstruction", "autoencoder")
-    found = [
-        farthest(cancelling(model_of("fc-deep", "reconstruction"), factor), records, terms)
-        for factor in (1e3, 3e3)
-    ]
-    assert max(found) > 2
+    assert farthest(model, records, terms) <= 1
+    monkeypatch.setattr(training, "padded_sizes", lambda *_, **__: range(1, FULL["cpu"] + 1))
+    assert farthest(model, records, terms) > 2
 
 
 def test_sizes_are_probed_once_for_each_network() -> None:

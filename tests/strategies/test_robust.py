@@ -130,6 +130,15 @@ def test_names_shapes_and_types_stay(rule: str) -> None:
     }
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_order_of_the_arrays_in_an_update_does_not_matter(rule: str) -> None:
+    given = [update(seed) for seed in range(5)]
+    turned = [dict(reversed(one.items())) if number % 2 else one for number, one in enumerate(given)]
+    assert list(turned[1]) != list(given[1])
+    found, expected = combine(rule, turned), combine(rule, given)
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])
 def test_a_coordinate_wise_rule_treats_each_array_independently(rule: str) -> None:
     given = [update(seed) for seed in range(5)]
