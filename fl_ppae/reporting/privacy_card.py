@@ -9,10 +9,11 @@ from typing import Any
 from fl_ppae.config import shared_artefacts
 from fl_ppae.files import read_json
 from fl_ppae.privacy.events import THIS_RUN, JointGaussian, PoissonGaussian, Unprotected
-from fl_ppae.privacy.figures import assumed_honest, formal_if, is_guarantee, written
+from fl_ppae.privacy.figures import formal_if, is_guarantee, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
-from fl_ppae.protection import JOINT, SECAGG
+from fl_ppae.protection import SECAGG
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
+from fl_ppae.reporting.joint_card import honest_in, joint_noise_in_words, masked_in_words
 from fl_ppae.reporting.records_card import about_records
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.stored import basis_of
@@ -51,9 +52,9 @@ def privacy_card(run: Path) -> str:
         "## Proven, conjectured, measured",
         grounds_in_words(),
         "## Against whom",
-        threats_in_words(deployed=config["deployed"], honest=_honest(summary)),
+        threats_in_words(deployed=config["deployed"], honest=honest_in(summary)),
         "## What these numbers mean",
-        _meaning(config, ledger, _honest(summary)),
+        _meaning(config, ledger, honest_in(summary)),
         "## Encodings and labels",
         _uploads(config["config"], shared),
         "## What else the server learns",
@@ -156,7 +157,7 @@ def _earlier(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]
             "without a guarantee"
         )
         if added is not None and name not in summary["refuted"]:
-            basis = formal_if(_honest(summary))
+            basis = formal_if(honest_in(summary))
             line += f"; this run adds at most epsilon {_number(added, basis)} to whatever was known before"
         lines += [f"{line}.", ""]
     return lines
@@ -189,24 +190,13 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any], honest: int |
             "updates then cost about twice as much, and more than twice at large epsilon.",
             "- Sampling: Poisson, as accounted. An empty batch adds noise and is counted too.",
             "- Composition: over all rounds. No accountant is restarted.",
-            *(_joint_noise(honest) if honest is not None else []),
+            *(joint_noise_in_words(honest) if honest is not None else []),
             *combined,
             f"- {history}",
             "- The guarantee protects the records that the encoder was trained on. It does not protect "
             "images that are later encoded with that encoder: an encoding is not encryption.",
         ]
     )
-
-
-def _joint_noise(honest: int) -> list[str]:
-    return [
-        f"- Noise: joint. These numbers count the noise of {honest} hospitals together, to which each adds a "
-        f"share of 1/{honest} of its variance. **They hold if at least {honest} hospitals in each round, the "
-        "record's own included, keep their shares to themselves**, and if nobody sees a single hospital's "
-        "part of a sum (secure aggregation). The number was fixed before round 1, and a hospital that drops "
-        "out lowers no charge.",
-        "- If all others collude, what is left is the noise of the hospital's own share.",
-    ]
 
 
 def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
@@ -245,7 +235,7 @@ def _also_learned(config: Mapping[str, Any], hospitals: int, shared: Sequence[st
         "- Which hospitals took part in each round, declined, or failed.",
     ]
     if config.get("protection") == SECAGG:
-        lines.append(_masked(config, hospitals))
+        lines.append(masked_in_words(config, hospitals))
     if "encodings" in shared:
         lines.append(
             "- One encoding and one label for each uploaded train record, in a secret order. From a hospital "
@@ -256,20 +246,6 @@ def _also_learned(config: Mapping[str, Any], hospitals: int, shared: Sequence[st
             "- Exact losses, clipped fractions and signal-to-noise ratios (`diagnostics`): no guarantee."
         )
     return "\n".join(lines)
-
-
-def _masked(config: Mapping[str, Any], hospitals: int) -> str:
-    minimum = config["min-hospitals"] or hospitals
-    if config["noise"] == JOINT:
-        unless = f"as long as {config['honest-hospitals']} of them are honest in each round"
-    elif colluders := minimum - (config["honest-hospitals"] or minimum):
-        unless = f"unless more than {colluders} of them collude with the server"
-    else:
-        unless = "unless one of them colludes with the server"
-    return (
-        "- Of the updates, only their sum over the hospitals of a round, at least "
-        f"{minimum} of {hospitals}. What a single hospital sends is masked, {unless}."
-    )
 
 
 def _randomness(seed: int, *, deployed: bool) -> str:
@@ -292,8 +268,3 @@ def _number(epsilon: float | None, basis: str, alone: float | None = None) -> st
 def _in_full(guarantee: Mapping[str, Any]) -> str:
     number = _number(guarantee["epsilon"], basis_of(guarantee), guarantee.get("epsilon_alone"))
     return f"epsilon {number}"
-
-
-def _honest(summary: Mapping[str, Any]) -> int | None:
-    """How many honest hospitals in a round the run's epsilon assumes; None if it assumes nothing."""
-    return assumed_honest(str(summary.get("epsilon_max_basis")))
