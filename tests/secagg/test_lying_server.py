@@ -35,22 +35,6 @@ FIVE = names_of(5)
 VICTIM, OTHERS = FIVE[0], FIVE[1:]
 
 
-@pytest.fixture(scope="module")
-def five(tmp_path_factory: pytest.TempPathFactory) -> Parties:
-    return make_parties(tmp_path_factory.mktemp("five"), 5)
-
-
-@pytest.fixture
-def terms(request: pytest.FixtureRequest) -> Terms:
-    """3 of 5 are enough; each test has a run of its own."""
-    return make_terms(5, 3, run=request.node.name)
-
-
-@pytest.fixture
-def block(five: Parties, terms: Terms) -> Block:
-    return make_block(five, terms)
-
-
 # ---- keys
 
 

@@ -10,7 +10,6 @@ from secagg_parties import (
     Parties,
     is_sum,
     make_block,
-    make_parties,
     make_roster,
     make_terms,
     names_of,
@@ -39,22 +38,6 @@ from fl_ppae.secagg.unmasking import unmasked_sum
 
 FIVE = names_of(5)
 WRONG, OTHERS = FIVE[2], (*FIVE[:2], *FIVE[3:])
-
-
-@pytest.fixture(scope="module")
-def five(tmp_path_factory: pytest.TempPathFactory) -> Parties:
-    return make_parties(tmp_path_factory.mktemp("five"), 5)
-
-
-@pytest.fixture
-def terms(request: pytest.FixtureRequest) -> Terms:
-    """3 of 5 are enough; each test has a run of its own."""
-    return make_terms(5, 3, run=request.node.name)
-
-
-@pytest.fixture
-def block(five: Parties, terms: Terms) -> Block:
-    return make_block(five, terms)
 
 
 def bundle_with(folder: Path, terms: Terms, keys: list[bytes]) -> bytes:
