@@ -172,7 +172,9 @@ class Keys(BaseModel):
         le=1_000,
         description="fewest hospitals whose updates a round under protection = secagg is made of; 0: all",
     )
-    classifier: Literal["lr", "resnet18"] = Field("lr", description="the server's classifier")
+    classifier: Literal["lr", "mlp", "resnet18"] = Field(
+        "lr", description="the server's classifier of encodings; mlp: a small network, for small codes"
+    )
     evaluate_every: int = Field(
         5,
         ge=0,

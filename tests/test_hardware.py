@@ -29,7 +29,7 @@ from fl_ppae.privacy.clipping import clipped_sum, per_sample_norms
 from fl_ppae.privacy.per_sample import PerSampleGradients, half_precision
 from fl_ppae.privacy.randomness import streams
 from fl_ppae.privacy.scopes import SCOPES
-from fl_ppae.server.classification import ResnetTraining, fit_and_score
+from fl_ppae.server.classification import NetworkTraining, fit_and_score
 from fl_ppae.simulation import superlink
 from fl_ppae.simulation.superlink import Submission, _federation
 
@@ -225,6 +225,6 @@ def test_the_server_measures_the_same_on_cuda_and_on_the_cpu() -> None:
     model.to(CUDA)
     np.testing.assert_allclose(encode(model.encoder, images), plain, rtol=1e-2, atol=1e-2)
     assert probe_reconstruction_loss(plain, images, model.partner, 0, 1, steps=5) > 0
-    training = ResnetTraining(steps=3, batch=16)
+    training = NetworkTraining(steps=3, batch=16)
     fitted, _ = fit_and_score("resnet18", plain, labels, plain, labels, 4, 0, 1, None, training, CUDA)
     assert fitted.mean.device == CPU

@@ -25,7 +25,8 @@ from fl_ppae.server.classification import (
 )
 
 NAME = "membership-classifier"
-_PASSES = {"lr": 1, "resnet18": 500}  # over an encoding, in the time of one record in an encoder's training
+# Over an encoding, in the time of one record in an encoder's training.
+_PASSES = {"lr": 1, "mlp": 5, "resnet18": 500}
 CANDIDATE_HOLDER = ThreatModel(
     "candidate-holder",
     "has candidates with labels, their encodings and the classifier's probabilities; "

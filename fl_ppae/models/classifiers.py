@@ -1,7 +1,8 @@
-"""ResNet18 (arXiv:1512.03385) for encodings, with GroupNorm (arXiv:1803.08494) in place of BatchNorm."""
+"""Networks for encodings: ResNet18 (arXiv:1512.03385) with GroupNorm (arXiv:1803.08494), and a small MLP."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -13,20 +14,22 @@ from fl_ppae.models.seeding import seeded
 if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet
 
+NAMES = ("lr", "mlp", "resnet18")
 CELLS = 49  # a vector of 49k numbers is viewed as k feature maps of 7x7
 GROUPS = 32
+_MLP_WIDTH = 128
 
 
 def check_fit(classifier: str, encoding_shape: Shape) -> None:
-    """Check that `classifier` ('lr' or 'resnet18') can learn from encodings of `encoding_shape`.
+    """Check that `classifier` ('lr', 'mlp' or 'resnet18') can learn from encodings of `encoding_shape`.
 
     Raises:
         UserError: it can't; names the nearest encoding size that fits.
     """
     if classifier == "resnet18":
         as_image_shape(encoding_shape)
-    elif classifier != "lr":
-        raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+    elif classifier not in NAMES:
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: {', '.join(NAMES)}")
 
 
 def as_image_shape(encoding_shape: Shape) -> ImageShape:
@@ -49,6 +52,19 @@ def as_image_shape(encoding_shape: Shape) -> ImageShape:
             f"of {CELLS}, such as {nearest}"
         )
     return size // CELLS, CELLS // 7, 7
+
+
+def mlp(encoding_shape: Shape, num_classes: int, seed: int) -> nn.Module:
+    """Two hidden layers, for small codes: (N, *encoding_shape) to class scores (N, num_classes)."""
+    with seeded(seed):
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(prod(encoding_shape), _MLP_WIDTH),
+            nn.ReLU(),
+            nn.Linear(_MLP_WIDTH, _MLP_WIDTH),
+            nn.ReLU(),
+            nn.Linear(_MLP_WIDTH, num_classes),
+        )
 
 
 def resnet18(in_channels: int, size: int, num_classes: int, seed: int) -> ResNet:

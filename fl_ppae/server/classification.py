@@ -1,4 +1,4 @@
-"""The central classifier on encodings: logistic regression or ResNet18. Fits, scores, saves and restores it.
+"""The central classifier of encodings: logistic regression, MLP or ResNet18. Fits, scores, saves, restores.
 
 Functions over arrays; a network computes on its own device. On a CPU the same seed and number of threads
 give the same bits.
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, SKLEARN, limited_threads
 from fl_ppae.leakage.finite import check_finite
-from fl_ppae.models.classifiers import as_image_shape, resnet18
+from fl_ppae.models.classifiers import NAMES, as_image_shape, mlp, resnet18
 from fl_ppae.models.log_odds import log_odds
 from fl_ppae.steps import step
 
@@ -47,11 +47,15 @@ class ClassifierScore:
 
 
 @dataclass(frozen=True)
-class ResnetTraining:
-    """How long ResNet18 is trained: `steps` of AdamW with `batch` encodings each."""
+class NetworkTraining:
+    """How a network is trained: `steps` of AdamW with `batch` encodings each, at most at `rate`."""
 
     steps: int = RESNET_STEPS
     batch: int = RESNET_BATCH
+    rate: float = RESNET_RATE
+
+
+_MLP_TRAINING = NetworkTraining(steps=600)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
 
 
 def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
-    """The fitted classifier ('lr' or 'resnet18') whose `classifier_state` is `state`.
+    """The fitted classifier ('lr', 'mlp' or 'resnet18') whose `classifier_state` is `state`.
 
     Raises:
         RuntimeError, KeyError: the state belongs to a different network.
@@ -103,8 +107,8 @@ def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes
     mean, scale = state["mean"], state["scale"]
     weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
     network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
-    if classifier == "resnet18":
-        network = _resnet18_network(tuple(mean.shape), num_classes, seed=0)
+    if build := _NETWORKS.get(classifier):
+        network = build(tuple(mean.shape), num_classes, 0)
     elif "weight" not in weights:  # noised encodings are already vectors
         network = nn.Sequential(nn.Flatten(), network)
     network.load_state_dict(weights)
@@ -152,27 +156,28 @@ def fit_and_score(
     seed: int,
     threads: int,
     transition: Array | None = None,
-    resnet: ResnetTraining = ResnetTraining(),
+    resnet: NetworkTraining = NetworkTraining(),
     device: torch.device = CPU,
 ) -> tuple[FittedClassifier, ClassifierScore]:
-    """Train `classifier` ('lr' or 'resnet18') on encodings and score it on others; returns it on the CPU.
+    """Train `classifier` ('lr', 'mlp' or 'resnet18') on encodings and score it on others.
 
-    x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. 'lr' never predicts a class
-    without train records. `transition` (K, K): the probabilities with which true train labels were
-    replaced. The loss is then that of the released labels (forward correction, Patrini et al. 2017,
-    arXiv:1609.03683), so that the classifier learns the true ones. `resnet` and `device` only affect
-    'resnet18'.
+    Returns it on the CPU. x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. 'lr' never
+    predicts a class without train records. `transition` (K, K): the probabilities with which true train
+    labels were replaced. The loss is then that of the released labels (forward correction, Patrini et al.
+    2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` only affects 'resnet18',
+    and `device` the networks.
 
     Raises:
         UserError: `classifier` is unknown.
     """
     fits: dict[str, Callable[..., FittedClassifier]] = {
         "lr": _fit_logistic,
-        "resnet18": partial(_fit_resnet18, training=resnet, device=device),
+        "mlp": partial(_fit_network, name="mlp", training=_MLP_TRAINING, device=device),
+        "resnet18": partial(_fit_network, name="resnet18", training=resnet, device=device),
     }
     fit = fits.get(classifier)
     if fit is None:
-        raise UserError(f"classifier = {classifier!r} is unknown; valid: lr, resnet18")
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: {', '.join(NAMES)}")
     importlib.import_module(SKLEARN)  # before the limit, so that it applies to its threads too
     # A second thread hardly speeds up the BLAS here, and waiting for it on a busy machine costs tenfold.
     with limited_threads(1 if classifier == "lr" else threads):
@@ -254,27 +259,34 @@ def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) ->
     return nn.Sequential(view, resnet18(channels, max(height, width), num_classes, seed))
 
 
-def _fit_resnet18(
+_NETWORKS: Mapping[str, Callable[[tuple[int, ...], int, int], nn.Module]] = {
+    "mlp": mlp,
+    "resnet18": _resnet18_network,
+}
+
+
+def _fit_network(
     inputs: Array,
     labels: Array,
     num_classes: int,
     seed: int,
     transition: Array | None,
-    training: ResnetTraining,
+    name: str,
+    training: NetworkTraining,
     device: torch.device,
 ) -> FittedClassifier:
-    network = _resnet18_network(inputs.shape[1:], num_classes, seed)
+    network = _NETWORKS[name](inputs.shape[1:], num_classes, seed)
     mean, scale = _standardisation(inputs, (0,))
     fitted = FittedClassifier(network, torch.from_numpy(mean), torch.from_numpy(scale)).to(device)
     x = (torch.from_numpy(inputs).to(device) - fitted.mean) / fitted.scale
     y = torch.from_numpy(labels).to(device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RESNET_RATE, weight_decay=0.05, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RESNET_RATE, total_steps=training.steps)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=training.rate, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
     generator = torch.Generator().manual_seed(seed)
     network.train()
     for done in range(training.steps):
         if done % _TOLD_EVERY == 0:
-            step(f"training the classifier resnet18, step {done}/{training.steps}")
+            step(f"training the classifier {name}, step {done}/{training.steps}")
         rows = torch.randint(len(x), (training.batch,), generator=generator)
         optimiser.zero_grad()
         scores = network(x[rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fl_ppae.server.classification import RESNET_BATCH, RESNET_STEPS, ResnetTraining
+from fl_ppae.server.classification import RESNET_BATCH, RESNET_STEPS, NetworkTraining
 
 CLASSIFIERS = ("lr", "resnet18")
 HOSPITALS = (1, 5)
@@ -84,7 +84,7 @@ class PaperScale:
     local_epochs: int
     fc_size: int
     sample_rate: float
-    resnet: ResnetTraining
+    resnet: NetworkTraining
     attacker_steps: int
     victims: int
 
@@ -101,7 +101,7 @@ SMALL = PaperScale(
     local_epochs=1,
     fc_size=196,
     sample_rate=1 / 8,
-    resnet=ResnetTraining(steps=120, batch=64),
+    resnet=NetworkTraining(steps=120, batch=64),
     attacker_steps=120,
     victims=200,
 )
@@ -117,7 +117,7 @@ FULL = PaperScale(
     local_epochs=1,
     fc_size=0,
     sample_rate=1 / 16,
-    resnet=ResnetTraining(RESNET_STEPS, RESNET_BATCH),
+    resnet=NetworkTraining(RESNET_STEPS, RESNET_BATCH),
     attacker_steps=1500,
     victims=1000,
 )

@@ -22,7 +22,7 @@ from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server import classification, evaluation
 from fl_ppae.server.classification import (
     FittedClassifier,
-    ResnetTraining,
+    NetworkTraining,
     classifier_state,
     fit_and_score,
     macro_auc,
@@ -44,9 +44,11 @@ def random_images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 28, 28, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("classifier", "shape"), [("lr", (2, 7, 7)), ("lr", (60,)), ("resnet18", (49,))])
+@pytest.mark.parametrize(
+    ("classifier", "shape"), [("lr", (2, 7, 7)), ("lr", (60,)), ("mlp", (60,)), ("resnet18", (49,))]
+)
 def test_fit_learns_and_repeats_bit_for_bit(classifier, shape):
-    resnet = ResnetTraining(steps=40, batch=32)
+    resnet = NetworkTraining(steps=40, batch=32)
     (x, y), (test_x, test_y) = blobs(300, shape, 3, 1), blobs(200, shape, 3, 2)
     before = torch.get_rng_state()
     with limited_threads(3):
@@ -75,9 +77,11 @@ def test_threads_are_limited_and_given_back_even_after_an_error(threads):
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize(("classifier", "shape"), [("lr", (2, 7, 7)), ("resnet18", (49,))])
+@pytest.mark.parametrize(
+    ("classifier", "shape"), [("lr", (2, 7, 7)), ("mlp", (2, 7, 7)), ("resnet18", (49,))]
+)
 def test_a_saved_classifier_is_restored_exactly(tmp_path, classifier, shape):
-    resnet = ResnetTraining(steps=5, batch=8)
+    resnet = NetworkTraining(steps=5, batch=8)
     (x, y), (other_x, other_y) = blobs(40, shape, 3, 1), blobs(40, shape, 3, 2)
     fitted, _ = fit_and_score(classifier, x, y, x, y, 3, 7, 1, resnet=resnet)
     save_file(classifier_state(fitted), tmp_path / "classifier.safetensors")

@@ -9,7 +9,7 @@ from support import without_pages
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
 from fl_ppae.files import read_json
-from fl_ppae.server.classification import ResnetTraining
+from fl_ppae.server.classification import NetworkTraining
 from fl_ppae.simulation.in_process import run_in_process
 from fl_ppae.studies import paper_cell
 from fl_ppae.studies.baselines import pca_components, pca_encode
@@ -22,7 +22,7 @@ TINY = replace(
     fc_size=49,
     rounds=2,
     sample_rate=0.25,
-    resnet=ResnetTraining(steps=2, batch=8),
+    resnet=NetworkTraining(steps=2, batch=8),
     attacker_steps=2,
     victims=10,
 )
