@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Positions, Records
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import UserError
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.noise import standard_normal
@@ -108,7 +108,7 @@ def used_records(honest: Records, config: RunConfig, index: int) -> Records:
     labels = honest.labels(slice(None)).numpy()
     if behaviour == LABEL_FLIP:
         nothing = np.zeros(len(labels), bool)
-        return PoisonedRecords(honest, (labels + 1) % DATASETS[config.dataset].num_classes, nothing)
+        return PoisonedRecords(honest, (labels + 1) % spec_of(config).num_classes, nothing)
     triggered = np.random.default_rng([max(config.seed, 0), index]).random(len(labels)) < TRIGGERED_SHARE
     return PoisonedRecords(honest, np.where(triggered, TARGET_CLASS, labels), triggered)
 

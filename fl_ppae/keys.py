@@ -24,8 +24,28 @@ class Keys(BaseModel):
     )
 
     # Data
-    dataset: Literal["pathmnist", "bloodmnist", "mnist", "cifar10"] = Field(
-        "pathmnist", description="image data set; images are (H, W, C) uint8"
+    dataset: Literal[
+        "pathmnist",
+        "chestmnist",
+        "dermamnist",
+        "octmnist",
+        "pneumoniamnist",
+        "retinamnist",
+        "breastmnist",
+        "bloodmnist",
+        "tissuemnist",
+        "organamnist",
+        "organcmnist",
+        "organsmnist",
+        "mnist",
+        "cifar10",
+    ] = Field("pathmnist", description="image data set; images are (H, W, C) uint8")
+    image_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="height and width of images in pixels: MedMNIST's sets have 28, 64, 128 and 224; "
+        "0: as small as the data set is published",
     )
     data_source: Literal["auto", "medmnist", "torchvision", "file", "stand-in"] = Field(
         "auto",

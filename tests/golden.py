@@ -4,6 +4,7 @@ from typing import Any
 
 KEY_DEFAULTS: dict[str, Any] = {
     "dataset": "pathmnist",
+    "image-size": 0,
     "data-source": "auto",
     "data-root": "",
     "data-file": "",

@@ -16,7 +16,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal, make_deal
 from fl_ppae.data.records import Records
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
@@ -227,7 +227,7 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
 def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:
     if not path.exists():
         return None
-    classes = DATASETS[config.dataset].num_classes
+    classes = spec_of(config).num_classes
     try:
         return restore_classifier(config.classifier, _weights(path), classes)
     except (RuntimeError, KeyError):

@@ -6,7 +6,7 @@ import argparse
 
 from fl_ppae.commands.output import show
 from fl_ppae.config import RunConfig
-from fl_ppae.data.registry import DatasetSpec
+from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import printable
 from fl_ppae.reporting.tables import data_table, notices, run_tables, runs_table
 from fl_ppae.runs.stored import all_runs, find_run
@@ -49,7 +49,8 @@ def data(arguments: argparse.Namespace) -> int:
     from fl_ppae.data.sources import resolve
 
     def findings(spec: DatasetSpec) -> list[str]:
-        config = RunConfig.from_flat({"dataset": spec.name, "data-source": spec.publisher})
+        keys = {"dataset": spec.name, "image-size": spec.height, "data-source": spec.publisher}
+        config = RunConfig.from_flat(keys)
         return examine(resolve(config)).in_words()
 
     rows, notes = [], []

@@ -22,14 +22,15 @@ from numpy.lib import format as npy_format
 from fl_ppae.data.archive import enough_memory
 from fl_ppae.data.identities import identities
 from fl_ppae.data.npz import SPLITS, Arrays
-from fl_ppae.data.registry import DATASETS, DatasetSpec
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
 from fl_ppae.paths import os_reason
 from fl_ppae.steps import step
 
 # Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
-_FORMAT = 2
+_FORMAT = 3
 
 Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
 
@@ -60,7 +61,10 @@ class DataSource:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images (N, H, W, C) uint8 and labels (N,) int64, both memory-mapped and read-only."""
+    """Images (N, H, W, C) uint8 and labels (N,) int64, both memory-mapped and read-only.
+
+    The labels of a multi-label set are (N, K), each 0 or 1.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -137,7 +141,7 @@ def open_cache(path: Path) -> Dataset:
 
 def _cache_path(spec: DatasetSpec, source: DataSource) -> Path:
     # The digest includes the name, so that two equal files of different names keep their own labels.
-    identity = f"{_FORMAT}|{source.file}|{source.md5}"
+    identity = f"{_FORMAT}|{spec.height}|{source.file}|{source.md5}"
     digest = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()[:12]
     return home() / "cache" / f"{spec.name}-{source.kind}-{digest}"
 
@@ -152,6 +156,7 @@ def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) ->
         meta = {
             "format": _FORMAT,
             "dataset": spec.name,
+            "image_size": spec.height,
             "source": asdict(source),
             "counts": {split: len(arrays[f"{split}_labels"]) for split in SPLITS},
             "crc32": {name: _crc32(partial / f"{name}.npy") for name in arrays},
@@ -174,13 +179,13 @@ def _save(path: Path, array: np.ndarray) -> None:
 def _open(path: Path, checksums: bool) -> Dataset:
     try:
         meta = read_json(path / "meta.json")
-        spec = DATASETS[meta["dataset"]]
+        spec = DATASETS[meta["dataset"]].sized(meta["image_size"])
         source = DataSource(**meta["source"])
         counts, crc32 = dict(meta["counts"]), dict(meta["crc32"])
         if meta["format"] != _FORMAT:
             raise _DamagedError(f"format {meta['format']}, not {_FORMAT}")
         splits = {split: _map_split(path, split, spec, counts[split]) for split in SPLITS}
-        numbers = {split: _map_integers(path, split, "identities", counts[split]) for split in SPLITS}
+        numbers = {split: _map_integers(path, split, "identities", (counts[split],)) for split in SPLITS}
     except (*_GONE, EOFError, ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{type(error).__name__}: {error}") from None
     if checksums:
@@ -192,16 +197,17 @@ def _open(path: Path, checksums: bool) -> Dataset:
 
 def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any) -> Split:
     images = np.load(path / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-    right = (count, spec.size, spec.size, spec.channels)
+    right = (count, spec.height, spec.width, spec.channels)
     if images.shape != right or images.dtype != np.uint8:
         raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
-    return Split(images, _map_integers(path, split, "labels", count))
+    sets = (spec.num_classes,) if spec.multi_label else ()
+    return Split(images, _map_integers(path, split, "labels", (count, *sets)))
 
 
-def _map_integers(path: Path, split: str, what: str, count: Any) -> np.ndarray:
+def _map_integers(path: Path, split: str, what: str, shape: tuple[Any, ...]) -> np.ndarray:
     values: np.ndarray = np.load(path / f"{split}_{what}.npy", mmap_mode="r", allow_pickle=False)
-    if values.shape != (count,) or values.dtype != np.int64:
-        raise _DamagedError(f"{split} {what} are {values.shape} {values.dtype}, not ({count},) int64")
+    if values.shape != shape or values.dtype != np.int64:
+        raise _DamagedError(f"{split} {what} are {values.shape} {values.dtype}, not {shape} int64")
     return values
 
 

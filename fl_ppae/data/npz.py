@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from fl_ppae.data.archive import enough_memory, read_members
-from fl_ppae.data.registry import DatasetSpec
+from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError
 
 Arrays = dict[str, np.ndarray]
-"""Six arrays: `{train,val,test}_images` (N, H, W, C) uint8, `{train,val,test}_labels` (N,) int64."""
+"""Six arrays: `{train,val,test}_images` (N, H, W, C) uint8 and `{train,val,test}_labels` int64, (N,) or, of a
+multi-label set, (N, K)."""
 
 SPLITS = ("train", "val", "test")
 _MEDMNIST_KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
@@ -74,7 +75,7 @@ def _checked(path: Path, stored: Mapping[str, object], names: Mapping[str, str],
 
 def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
     """`images` as (N, H, W, C) uint8; (N, H, W) counts as one channel. Errors begin with `where`."""
-    right = (spec.size, spec.size, spec.channels)
+    right = (spec.height, spec.width, spec.channels)
     wanted = f"expected (N, {', '.join(map(str, right))}) uint8 for {spec.title}"
     if not isinstance(images, np.ndarray):
         raise UserError(f"{where} is not an array; {wanted}")
@@ -90,21 +91,28 @@ def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
 
 
 def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> np.ndarray:
-    """`labels`, (N,) or (N, 1) of any integer type, as (N,) int64. Errors begin with `where`."""
+    """`labels` of any integer type as int64. Errors begin with `where`.
+
+    Classes, (N,) or (N, 1), become (N,); the labels of a multi-label set are (N, K), each 0 or 1.
+    """
     if not isinstance(labels, np.ndarray):
         raise UserError(f"{where} is not an array; expected one integer label per image")
     if labels.dtype.kind not in "iu":
         raise UserError(f"{where} is {labels.dtype}; expected integers")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
+    if spec.multi_label:
+        if labels.shape[1:] != (spec.num_classes,):
+            raise UserError(f"{where} has shape {labels.shape}; expected (N, {spec.num_classes})")
+    elif labels.ndim != 1 and labels.shape[1:] != (1,):
         raise UserError(f"{where} has shape {labels.shape}; expected (N,) or (N, 1)")
+    else:
+        labels = labels.ravel()
     if len(labels) != count:
         raise UserError(f"{where} has {len(labels)} labels for {count} images; expected as many")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= spec.num_classes:
+    highest = 1 if spec.multi_label else spec.num_classes - 1
+    if low < 0 or high > highest:
         wrong = low if low < 0 else high
-        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {spec.num_classes - 1}")
+        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {highest}")
     return labels.astype(np.int64)
 
 

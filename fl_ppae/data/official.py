@@ -19,7 +19,8 @@ from fl_ppae.data.archive import enough_memory
 from fl_ppae.data.checksums import file_md5, md5_of
 from fl_ppae.data.download import DEFAULT_LIMITS, DownloadError, Limits, fetch
 from fl_ppae.data.npz import Arrays, carve_val, check_images, check_labels, read_npz
-from fl_ppae.data.registry import DATASETS, DatasetSpec
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError
 from fl_ppae.files import home
 from fl_ppae.paths import FILE, FOLDER, MISSING, file_problem, kind_of, os_reason, path_of
@@ -54,8 +55,17 @@ def data_root(spec: DatasetSpec, chosen: str = "") -> Path:
 
 
 def describe_available(chosen_root: str = "") -> list[Availability]:
-    """Looks for every dataset's official files and checks them. Downloads nothing."""
-    return [inspect_files(spec, data_root(spec, chosen_root)) for spec in DATASETS.values()]
+    """Looks for every dataset's official files and checks them. Downloads nothing.
+
+    Images of a larger size than the smallest are only listed if they are there.
+    """
+    found = []
+    for spec in DATASETS.values():
+        root = data_root(spec, chosen_root)
+        found.append(inspect_files(spec, root))
+        larger = (inspect_files(other, root) for other in spec.larger.values())
+        found += [one for one in larger if one.state != "missing"]
+    return found
 
 
 def inspect_files(spec: DatasetSpec, root: Path) -> Availability:

@@ -25,7 +25,7 @@ class Records(Protocol):
         ...
 
     def labels(self, positions: Positions) -> torch.Tensor:
-        """(N,) int64."""
+        """(N,) int64; of a multi-label set (N, K), each 0 or 1."""
         ...
 
 

@@ -1,102 +1,18 @@
-"""The datasets the project knows: shapes, classes, and the official files with their MD5."""
+"""The datasets that the project knows by name, and the one that a run uses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-from urllib.parse import urlsplit
+from fl_ppae.config import RunConfig
+from fl_ppae.data.medmnist_sets import MEDMNIST
+from fl_ppae.data.spec import DatasetSpec, OfficialFile
 
-
-@dataclass(frozen=True)
-class OfficialFile:
-    """One file of a dataset's official distribution, by its path under the data root."""
-
-    name: str
-    md5: str
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What is known of a dataset before any file is read. Images are `size` x `size` pixels, uint8.
-
-    Attributes:
-        urls: where the official files are: the file itself, each file gzipped, or one .tar.gz of them all.
-        tested_elsewhere: the official test split was acquired at other centres than the train split.
-        any_way_up: a mirrored or turned image is as likely as the image, as under a microscope.
-    """
-
-    name: str
-    title: str
-    channels: int
-    size: int
-    class_names: tuple[str, ...]
-    publisher: Literal["medmnist", "torchvision"]
-    urls: tuple[str, ...]
-    files: tuple[OfficialFile, ...]
-    tested_elsewhere: bool = False
-    any_way_up: bool = False
-
-    @property
-    def host(self) -> str:
-        """The publisher's host."""
-        return urlsplit(self.urls[0]).hostname or ""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return (self.channels, self.size, self.size)
-
-    @property
-    def num_classes(self) -> int:
-        """How many labels there are: 0 to num_classes - 1."""
-        return len(self.class_names)
-
-    @property
-    def md5(self) -> str | None:
-        """Of the official MedMNIST file; None for a dataset of several files."""
-        return self.files[0].md5 if len(self.files) == 1 else None
-
-
-def _medmnist(
-    name: str, title: str, class_names: tuple[str, ...], md5: str, *, tested_elsewhere: bool = False
-) -> DatasetSpec:
-    """One of MedMNIST's sets of 28 x 28 colour images under a microscope."""
-    files = (OfficialFile(f"{name}.npz", md5),)
-    urls = (f"https://zenodo.org/records/10519652/files/{name}.npz?download=1",)
-    return DatasetSpec(
-        name, title, 3, 28, class_names, "medmnist", urls, files, tested_elsewhere, any_way_up=True
-    )
-
-
-_TISSUES = (
-    "adipose",
-    "background",
-    "debris",
-    "lymphocytes",
-    "mucus",
-    "smooth muscle",
-    "normal colon mucosa",
-    "cancer-associated stroma",
-    "colorectal adenocarcinoma epithelium",
-)
-_CELLS = (
-    "basophil",
-    "eosinophil",
-    "erythroblast",
-    "immature granulocytes",
-    "lymphocyte",
-    "monocyte",
-    "neutrophil",
-    "platelet",
-)
-_SPECS = (
-    _medmnist("pathmnist", "PathMNIST", _TISSUES, "a8b06965200029087d5bd730944a56c1", tested_elsewhere=True),
-    _medmnist("bloodmnist", "BloodMNIST", _CELLS, "7053d0359d879ad8a5505303e11de1dc"),
+_TORCHVISION = (
     DatasetSpec(
         name="mnist",
         title="MNIST",
         channels=1,
-        size=28,
+        height=28,
+        width=28,
         class_names=tuple("0123456789"),
         publisher="torchvision",
         urls=(
@@ -116,7 +32,8 @@ _SPECS = (
         name="cifar10",
         title="CIFAR-10",
         channels=3,
-        size=32,
+        height=32,
+        width=32,
         class_names=(
             "airplane",
             "automobile",
@@ -143,4 +60,13 @@ _SPECS = (
     ),
 )
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*MEDMNIST, *_TORCHVISION)}
+
+
+def spec_of(config: RunConfig) -> DatasetSpec:
+    """The dataset of this run, in its image size.
+
+    Raises:
+        UserError: the dataset is not published in that size.
+    """
+    return DATASETS[config.dataset].sized(config.image_size)

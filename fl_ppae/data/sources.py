@@ -22,7 +22,8 @@ from fl_ppae.data.official import (
     read_official,
 )
 from fl_ppae.data.public import with_public_records
-from fl_ppae.data.registry import DATASETS, DatasetSpec
+from fl_ppae.data.registry import spec_of
+from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import file_problem, os_reason, path_of
 from fl_ppae.steps import step
@@ -51,7 +52,7 @@ def resolve(
 
 
 def _found(config: RunConfig, warn: Callable[[str], None], limits: Limits) -> Dataset:
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     if config.data_source in PUBLISHERS and config.data_source != spec.publisher:
         raise UserError(
             f'data-source = "{config.data_source}" has no {spec.name}; '

@@ -26,7 +26,7 @@ from fl_ppae.data.cache import Dataset, DataSource, obtain
 from fl_ppae.data.deal import Deal
 from fl_ppae.data.npz import Arrays
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.epsilon_audit.bounds import Guessed, guess
 from fl_ppae.epsilon_audit.hostile_server import hostile_server
 from fl_ppae.epsilon_audit.trainings import draw_coins
@@ -165,11 +165,11 @@ def audit_labels(upload: Uploaded, confidence: float, seed: int, claim: float | 
 
 def _black_and_white(config: RunConfig) -> Dataset:
     """A data set of two images: one black, of label 0, and one white, of label 1."""
-    spec = DATASETS[config.dataset]
+    spec = spec_of(config)
     source = DataSource(spec.title, "file", "black and white", md5="")
 
     def read() -> Arrays:
-        images = np.zeros((2, spec.size, spec.size, spec.channels), np.uint8)
+        images = np.zeros((2, spec.height, spec.width, spec.channels), np.uint8)
         images[1] = 255
         labels = np.arange(2)
         return {

@@ -9,7 +9,7 @@ from math import prod
 from torch import nn
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, encoding_shape
 from fl_ppae.models.classifiers import check_fit
@@ -24,7 +24,7 @@ def encoding_shape_of(config: RunConfig) -> Shape:
     Raises:
         UserError: the encoder does not fit the image, or the encoding does not fit the classifier.
     """
-    shape = encoding_shape(config.autoencoder, config.encoding_size, DATASETS[config.dataset].image_shape)
+    shape = encoding_shape(config.autoencoder, config.encoding_size, spec_of(config).image_shape)
     check_fit(config.classifier, shape)
     return shape
 
@@ -37,7 +37,7 @@ def check_released(config: RunConfig, public_records: int) -> None:
             or encodings can't be projected to projection-size.
     """
     numbers = prod(encoding_shape_of(config))
-    classes = DATASETS[config.dataset].num_classes
+    classes = spec_of(config).num_classes
     if config.shares_updates and 0 <= config.public_records < classes:
         raise UserError(
             f"public-records = {config.public_records}: with share = {config.share!r} the server trains its "
@@ -59,13 +59,13 @@ def public_seed(config: RunConfig) -> int:
 
 def autoencoder_of(config: RunConfig) -> Autoencoder:
     """The untrained encoder and decoder that every hospital starts from."""
-    image = DATASETS[config.dataset].image_shape
+    image = spec_of(config).image_shape
     return build_autoencoder(config.autoencoder, config.encoding_size, image, public_seed(config))
 
 
 def local_model_of(config: RunConfig) -> LocalModel:
     """The untrained encoder and partner that every hospital starts from."""
-    autoencoder, spec = autoencoder_of(config), DATASETS[config.dataset]
+    autoencoder, spec = autoencoder_of(config), spec_of(config)
     encoding = encoding_shape(config.autoencoder, config.encoding_size, spec.image_shape)
     build_partner = OBJECTIVES[config.objective].partner
     partner = build_partner(autoencoder, encoding, spec.num_classes, public_seed(config))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER, RunConfig
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import UserError
 from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
 from fl_ppae.privacy.calibration import calibrate_encoding_noise, calibrate_noise_multiplier
@@ -198,7 +198,7 @@ def upload_terms(config: RunConfig) -> UploadTerms | None:
         return None
     budget = config.encoding_noise_epsilon
     sigma = calibrate_encoding_noise(budget, config.target_delta) if budget else None
-    return UploadTerms(budget, sigma, config.label_epsilon, DATASETS[config.dataset].num_classes)
+    return UploadTerms(budget, sigma, config.label_epsilon, spec_of(config).num_classes)
 
 
 def make_plan(config: RunConfig, records: Mapping[str, int]) -> Plan:

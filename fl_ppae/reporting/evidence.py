@@ -24,7 +24,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.deal import Deal
 from fl_ppae.data.official import data_root, inspect_files
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import Unmeasurable, UserError
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.linear_inversion import fit_linear
@@ -100,7 +100,7 @@ def _check_at_hand(stored: StoredRun) -> None:
     kind = (stored.config.get("data_source") or {}).get("kind")
     if kind in ("medmnist", "torchvision"):
         config = RunConfig.from_flat({**stored.values, "data-source": kind})
-        spec = DATASETS[config.dataset]
+        spec = spec_of(config)
         found = inspect_files(spec, data_root(spec, config.data_root))
         if found.state != "present":
             raise UserError(found.detail)
@@ -108,7 +108,7 @@ def _check_at_hand(stored: StoredRun) -> None:
 
 def _label_mix(audited: AuditedRun) -> LabelMix:
     assert audited.deal is not None
-    classes = DATASETS[audited.config.dataset].class_names
+    classes = spec_of(audited.config).class_names
     counts = {
         name: np.bincount(records.labels().numpy(), minlength=len(classes))
         for name, records in audited.deal.train.items()

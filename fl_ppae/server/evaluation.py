@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fl_ppae.adversary import BACKDOOR, stamp, success_rate
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.registry import spec_of
 from fl_ppae.hardware import device_of, server_threads
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
@@ -152,7 +152,7 @@ def fit(
 
     `transition`: how train labels were randomised; None if they are true.
     """
-    classes = DATASETS[config.dataset].num_classes
+    classes = spec_of(config).num_classes
     seed, threads = public_seed(config), server_threads()
     device = device_of(config.device)
     step(f"training the classifier {config.classifier}")

@@ -8,6 +8,7 @@ from commands.command_line import finished, run
 from support import real_data
 
 from fl_ppae import cli
+from fl_ppae.data.registry import DATASETS
 from fl_ppae.files import write_json
 
 
@@ -51,7 +52,7 @@ def test_runs_lists_and_show_finds_by_name(
 def test_data_lists_the_datasets(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("data", "--json") == cli.OK
     rows = json.loads(capsys.readouterr().out)["datasets"]
-    assert [row["dataset"] for row in rows] == ["PathMNIST", "BloodMNIST", "MNIST", "CIFAR-10"]
+    assert [row["dataset"] for row in rows] == [spec.title for spec in DATASETS.values()]
     assert run("data") == cli.OK
     assert "28 x 28" in capsys.readouterr().out
 

@@ -21,7 +21,8 @@ from filelock import FileLock
 from fl_ppae.config import RunConfig
 from fl_ppae.data import official, sources
 from fl_ppae.data.download import DownloadError, Limits, fetch, host_answers
-from fl_ppae.data.registry import DATASETS, DatasetSpec, OfficialFile
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.spec import DatasetSpec, OfficialFile
 from fl_ppae.errors import UserError
 from fl_ppae.steps import watched_by
 

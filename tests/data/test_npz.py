@@ -128,5 +128,5 @@ REAL = {
 def test_the_real_file_loads(name: str) -> None:
     spec, arrays = REAL[name], read_npz(real_data(name), REAL[name])
     for split, count in zip(("train", "val", "test"), REAL_COUNTS[name], strict=True):
-        assert arrays[f"{split}_images"].shape == (count, spec.size, spec.size, spec.channels)
+        assert arrays[f"{split}_images"].shape == (count, spec.height, spec.width, spec.channels)
         assert set(np.unique(arrays[f"{split}_labels"])) <= set(range(spec.num_classes))

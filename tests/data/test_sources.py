@@ -19,7 +19,8 @@ from fl_ppae.data import official, sources
 from fl_ppae.data.cache import DataSource
 from fl_ppae.data.download import DownloadError, Limits
 from fl_ppae.data.official import describe_available
-from fl_ppae.data.registry import DATASETS, DatasetSpec, OfficialFile
+from fl_ppae.data.registry import DATASETS
+from fl_ppae.data.spec import DatasetSpec, OfficialFile
 from fl_ppae.errors import UserError
 
 BLOOD = DATASETS["bloodmnist"]
@@ -44,7 +45,7 @@ def official_spec(root: Path, monkeypatch: pytest.MonkeyPatch) -> DatasetSpec:
     return spec
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", ["pathmnist", "chestmnist", "mnist"])
 def test_auto_offline_falls_back_to_the_stand_in_and_says_so_loudly(name: str) -> None:
     said: list[str] = []
     data = sources.resolve(config(dataset=name), warn=said.append)
@@ -162,22 +163,56 @@ def test_available_files_are_listed_without_downloading(
 ) -> None:
     official_spec(tmp_path, monkeypatch)
     write(tmp_path / "pathmnist.npz", medmnist_arrays())
-    states = {row.spec.name: row.state for row in describe_available(str(tmp_path))}
-    assert states == {
-        "pathmnist": "wrong MD5",
-        "bloodmnist": "present",
-        "mnist": "missing",
-        "cifar10": "missing",
-    }
+    write(tmp_path / "octmnist_64.npz", medmnist_arrays())
+    states = {(row.spec.name, row.spec.height): row.state for row in describe_available(str(tmp_path))}
+    found = {("pathmnist", 28): "wrong MD5", ("bloodmnist", 28): "present", ("octmnist", 64): "wrong MD5"}
+    absent = {(spec.name, spec.height): "missing" for spec in DATASETS.values()}
+    assert states == absent | found
 
 
-def test_the_md5s_are_those_of_the_medmnist_package() -> None:
+def test_the_sets_are_those_of_the_medmnist_package() -> None:
     from medmnist import INFO
 
-    for name in ("pathmnist", "bloodmnist"):
-        assert DATASETS[name].md5 == INFO[name]["MD5"]
-        assert DATASETS[name].num_classes == len(INFO[name]["label"])
-        assert DATASETS[name].urls == (INFO[name]["url"],)
+    flat = {name: info for name, info in INFO.items() if not name.endswith("3d")}
+    specs = {name: spec for name, spec in DATASETS.items() if spec.publisher == "medmnist"}
+    assert specs.keys() == flat.keys()
+    for name, info in flat.items():
+        spec = specs[name]
+        assert (spec.title, spec.channels) == (info["python_class"], info["n_channels"])
+        assert info["task"].startswith(spec.task)
+        assert len(spec.class_names) == len(info["label"])
+        assert all(
+            full.startswith(own) for own, full in zip(spec.class_names, info["label"].values(), strict=True)
+        )
+        assert list(spec.larger) == [64, 128, 224]
+        for size, suffix in ((28, ""), (64, "_64"), (128, "_128"), (224, "_224")):
+            sized = spec.sized(size)
+            assert sized.image_shape == (spec.channels, size, size)
+            assert sized.files == (OfficialFile(f"{name}{suffix}.npz", info[f"MD5{suffix}"]),)
+            assert sized.urls == (info[f"url{suffix}"],)
+
+
+def test_a_larger_size_has_a_file_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "bloodmnist.npz", medmnist_arrays())
+    write(tmp_path / "bloodmnist_64.npz", medmnist_arrays())
+    md5 = BLOOD.larger[64].md5
+    keys = {"dataset": "bloodmnist", "data_source": "medmnist", "data_root": str(tmp_path)}
+    with pytest.raises(UserError, match=f"bloodmnist_64.npz has MD5 .*; the official file has {md5}"):
+        sources.resolve(config(**keys, image_size=64))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "valid"),
+    [
+        ("mnist", 64, "0 or 28 for MNIST"),
+        ("cifar10", 28, "0 or 32 for CIFAR-10"),
+        ("chestmnist", 32, "0, 28, 64, 128 or 224 for ChestMNIST"),
+    ],
+)
+def test_a_size_that_is_not_published_is_refused(name: str, size: int, valid: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        sources.resolve(config(dataset=name, image_size=size))
+    assert str(refusal.value) == f"image-size = {size}: must be {valid}"
 
 
 def test_meta_names_the_source() -> None:
