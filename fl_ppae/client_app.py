@@ -50,7 +50,7 @@ from fl_ppae.messages import (
     Claims,
     Content,
 )
-from fl_ppae.models.build import released_shape_of, update_shapes_of
+from fl_ppae.models.build import released_format_of, update_shapes_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.outgoing import Outgoing, check_outgoing
 from fl_ppae.privacy.events import TRAIN_PART, Event, priced, unprotected
@@ -268,7 +268,7 @@ def _outgoing(config: RunConfig) -> Outgoing:
     """What this run lets a hospital send."""
     return Outgoing(
         update=update_shapes_of(config),
-        encoding=released_shape_of(config),
+        encoding=released_format_of(config),
         masked=config.protection == protection.SECAGG,
         shares_updates=config.shares_updates,
         shares_encodings=config.shares_encodings,

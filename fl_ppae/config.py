@@ -114,6 +114,11 @@ def _check_noised_upload(config: RunConfig) -> None:
             f"label-epsilon = {config.label_epsilon:g}: must be 0 (labels are shared in the clear) or at "
             f"least {MIN_LABEL_EPSILON:g}; with less, nothing can be learned from the labels"
         )
+    if config.encoding_noise_epsilon and config.encoding_bits:
+        raise ValueError(
+            f"encoding-bits = {config.encoding_bits} rounds plain encodings; with encoding-noise-epsilon "
+            "they leave as noised floats: set one of the two to 0"
+        )
     if config.encoding_noise_epsilon and config.classifier != "lr":
         raise ValueError(
             f'classifier = "{config.classifier}" can\'t learn from noised encodings, which are '

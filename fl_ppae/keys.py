@@ -119,6 +119,13 @@ class Keys(BaseModel):
         description="numbers in an encoding; 0: the architecture's default (fc, fc-deep: 784; "
         "conv: 16 channels; conv-image: the image's shape)",
     )
+    encoding_bits: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="bits for each number of an encoding, rounded to a grid on [-1, 1], beyond which it is "
+        "clipped; 0: float32",
+    )
 
     # Privacy
     dp_scope: Literal["none", "encoder", "frozen-decoder", "autoencoder"] = Field(

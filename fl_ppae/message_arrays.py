@@ -10,6 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from fl_ppae.messages import ARRAYS, CLAIM, MASKED, PROJECTION, Malformed, Shapes
+from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.npy import ANY, read_npy
 from fl_ppae.privacy.encodings import Projection
 
@@ -102,9 +103,9 @@ def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> 
 
 
 def read_chunk(
-    content: RecordDict, encoding: Sequence[int], labelled: bool, num_classes: int
+    content: RecordDict, encoding: EncodingFormat, labelled: bool, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """A chunk: encodings (N, *encoding) float32, labels (N,) int64 if `labelled`, and the number of chunks.
+    """A chunk: encodings (N, *encoding.shape) float32, labels (N,) int64 if `labelled`, number of chunks.
 
     Raises:
         Malformed: not the agreed names, shapes, types, label range or finite values.
@@ -117,7 +118,11 @@ def read_chunk(
     chunks = claim.get("chunks")
     if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
         raise Malformed(f"it announces {chunks!r} chunks")
-    encodings = _numbers(arrays["encodings"], "encodings", np.float32, (ANY, *encoding))
+    sent = _numbers(arrays["encodings"], "encodings", encoding.sent_type, (ANY, *encoding.sent_shape))
+    try:
+        encodings = encoding.unpacked(sent)
+    except ValueError as stray:
+        raise Malformed(f"its encodings can't be read: {stray}") from None
     if not np.isfinite(encodings).all():
         raise Malformed("its encodings have values that are not finite")
     if not labelled:

@@ -7,6 +7,7 @@
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
 | `train`, `local-steps = 1` | encoder arrays (and head), round | their noised mean gradient, the same |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
+| the same, `encoding-bits` above 0 | the same | encodings packed into bytes: uint8, the same |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |
 | `train`, `protection = secagg` | the same; parcels | its update, masked: uint32; number of records, claim |
 | `query.keys`, `.shares`, `.consistent`, `.unmask` | see `secure_messages` | bytes, claim |

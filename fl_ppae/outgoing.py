@@ -33,6 +33,7 @@ from fl_ppae.messages import (
     Malformed,
     Shapes,
 )
+from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.npy import ANY, read_npy
 from fl_ppae.secure_messages import SIZES
 
@@ -55,12 +56,12 @@ class Outgoing:
 
     Attributes:
         update: shapes of an update's arrays: the encoder's, in some runs with the head's.
-        encoding: shape of one encoding as it is sent.
+        encoding: how one encoding is sent.
         masked: True if updates leave in the ring, masked, and with them what secure aggregation needs.
     """
 
     update: Shapes
-    encoding: tuple[int, ...]
+    encoding: EncodingFormat
     shares_updates: bool
     shares_encodings: bool
     diagnostics: bool
@@ -179,12 +180,16 @@ def _check_update(arrays: ArrayRecord, allowed: Outgoing) -> None:
         _numbers(arrays[name], name, np.float32, shape)
 
 
-def _check_chunk(arrays: ArrayRecord, encoding: tuple[int, ...]) -> None:
+def _check_chunk(arrays: ArrayRecord, encoding: EncodingFormat) -> None:
     _only(set(arrays), {"encodings", "labels"}, "array")
     if "encodings" not in arrays:
         raise Leak("labels may leave a hospital only with their encodings")
-    encodings = _numbers(arrays["encodings"], "encodings", np.float32, (ANY, *encoding))
-    if not np.isfinite(encodings).all():
+    encodings = _numbers(arrays["encodings"], "encodings", encoding.sent_type, (ANY, *encoding.sent_shape))
+    try:
+        finite = np.isfinite(encoding.unpacked(encodings)).all()
+    except ValueError as stray:
+        raise Leak(f"encodings may not leave a hospital: {stray}") from None
+    if not finite:
         raise Leak("encodings may leave a hospital only if they are finite")
     if "labels" in arrays:
         _numbers(arrays["labels"], "labels", np.int64, encodings.shape[:1])

@@ -112,7 +112,8 @@ def _draw_figures(session: Session, encoder: nn.Module) -> None:
     write_figures(run.path)
     if session.config.shares_updates:
         shown = session.dataset.test.images[:8]
-        images, encodings = images_to_tensor(shown).numpy(), encode(encoder, shown)
+        images = images_to_tensor(shown).numpy()
+        encodings = encode(encoder, shown, bits=session.config.encoding_bits)
         plot_encodings(images, encodings, run.path / "figures" / "encodings.png", data_label(run.summary))
 
 

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
+from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.privacy.events import TRAIN_PART, Event
 from strategies.server_ledger import ServerLedger
 
@@ -46,14 +47,14 @@ class Request:
     Attributes:
         part: "train" or "test".
         server_round: the last round, to which the upload is charged.
-        encoding: shape of one released encoding.
+        encoding: how one encoding is sent.
         encoder: the common encoder, sent with the first chunk's message; None if each hospital has its own.
         projection: to apply before noise, sent with the encoder; None if encodings are released plain.
     """
 
     part: str
     server_round: int
-    encoding: tuple[int, ...]
+    encoding: EncodingFormat
     num_classes: int
     run_directory: str
     encoder: ArrayRecord | None

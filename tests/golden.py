@@ -22,6 +22,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "objective": "reconstruction",
     "autoencoder": "conv",
     "encoding-size": 0,
+    "encoding-bits": 0,
     "dp-scope": "autoencoder",
     "target-epsilon": 8.0,
     "target-delta": 1e-05,

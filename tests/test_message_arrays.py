@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fl_ppae import message_arrays
 from fl_ppae.messages import ARRAYS, CLAIM, Malformed
+from fl_ppae.models.codes import EncodingFormat
 
 ENCODER = {"1.weight": (16, 784), "1.bias": (16,)}
 
@@ -55,11 +56,23 @@ def chunk(chunks: Any = 1, **changes: Array | None) -> RecordDict:
 
 
 def test_a_chunk_is_read_with_and_without_labels() -> None:
-    encodings, labels, chunks = message_arrays.read_chunk(chunk(3), (16,), True, 10)
+    encodings, labels, chunks = message_arrays.read_chunk(chunk(3), EncodingFormat((16,)), True, 10)
     assert (encodings.shape, chunks) == ((5, 16), 3)
     assert labels is not None
     assert labels.tolist() == [0, 1, 2, 3, 4]
-    assert message_arrays.read_chunk(chunk(labels=None), (16,), False, 10)[1] is None
+    packed = chunk(encodings=Array(np.zeros((5, 2), np.uint8)))
+    assert (message_arrays.read_chunk(packed, EncodingFormat((16,), 1), True, 10)[0] == -0.5).all()
+    assert message_arrays.read_chunk(chunk(labels=None), EncodingFormat((16,)), False, 10)[1] is None
+
+
+@pytest.mark.parametrize(
+    "encodings",
+    [np.ones((5, 3), np.float32), np.zeros((5, 2), np.uint8), np.ones((5, 1), np.uint8)],
+    ids=["floats", "size", "a bit too many"],
+)
+def test_a_chunk_that_is_not_packed_as_agreed_is_malformed(encodings: np.ndarray) -> None:
+    with pytest.raises(Malformed):
+        message_arrays.read_chunk(chunk(encodings=Array(encodings)), EncodingFormat((3,), 2), True, 10)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +114,4 @@ def test_a_chunk_is_read_with_and_without_labels() -> None:
 )
 def test_a_malformed_chunk_is_malformed_and_no_crash(content: RecordDict) -> None:
     with pytest.raises(Malformed):
-        message_arrays.read_chunk(content, (16,), True, 10)
+        message_arrays.read_chunk(content, EncodingFormat((16,)), True, 10)

@@ -25,6 +25,7 @@ from fl_ppae.messages import (
     TRAIN,
     UNMASK,
 )
+from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.outgoing import Leak, Outgoing, check_outgoing
 from fl_ppae.privacy.events import PoissonGaussian
 
@@ -77,7 +78,7 @@ REFUSED = {"status": "declined", "reason": "the budget is spent"}
 
 def allowed(**changes: Any) -> Outgoing:
     values = {"shares_updates": True, "shares_encodings": True, "diagnostics": False}
-    return Outgoing(update=ENCODER, encoding=(16,), **{**values, **changes})
+    return Outgoing(**{"update": ENCODER, "encoding": EncodingFormat((16,)), **values, **changes})
 
 
 def zeros(shapes: dict[str, tuple[int, ...]], dtype: Any = np.float32) -> ArrayRecord:
@@ -120,6 +121,16 @@ def test_an_ordinary_update_passes_and_an_ordinary_chunk() -> None:
     check_outgoing(TRAIN, update(loss=0.5), allowed(diagnostics=True))
     check_outgoing(TRAIN, update(claimed={"epsilon": -1.0}), allowed())
     check_outgoing(ENCODINGS, chunk(labelled()), allowed())
+
+
+def test_packed_encodings_leave_only_as_so_many_bytes_with_no_bit_beside_them() -> None:
+    packed = allowed(encoding=EncodingFormat((3,), 2))
+    check_outgoing(
+        ENCODINGS, chunk(ArrayRecord({"encodings": Array(np.full((5, 1), 252, np.uint8))})), packed
+    )
+    for wrong in (np.full((5, 1), 253, np.uint8), np.zeros((5, 2), np.uint8), np.zeros((5, 3), np.float32)):
+        with pytest.raises(Leak, match="may not leave"):
+            check_outgoing(ENCODINGS, chunk(ArrayRecord({"encodings": Array(wrong)})), packed)
 
 
 @pytest.mark.parametrize(

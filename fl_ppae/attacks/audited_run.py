@@ -20,7 +20,7 @@ from fl_ppae.data.registry import spec_of
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
-from fl_ppae.models.build import autoencoder_of
+from fl_ppae.models.build import autoencoder_of, released_format_of
 from fl_ppae.paths import path_of, path_text
 from fl_ppae.privacy.events import TRAIN_PART
 from fl_ppae.runs.arrays import read_array, read_tensors
@@ -129,7 +129,11 @@ class AuditedRun:
         if not (paths := self.uploads(hospital, part)):
             return None
         (path,) = paths
-        encodings = in_dealt_order(read_array(path), hospital, part, self.path)
+        sent = in_dealt_order(read_array(path), hospital, part, self.path)
+        try:
+            encodings = released_format_of(self.config).unpacked(sent)
+        except (ValueError, TypeError):
+            raise UserError(f"{path} does not hold encodings of this run") from None
         if not np.isfinite(encodings).all():
             raise UserError(f"{path} holds numbers that are not finite: nothing can be measured on them")
         return encodings

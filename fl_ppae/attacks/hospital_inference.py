@@ -59,8 +59,9 @@ def _encodings(audited: AuditedRun, encoder: nn.Module | None) -> Mapping[str, T
             encodings[name] = torch.from_numpy(np.array(uploaded[rows]))
         else:
             through = encoder if encoder is not None else audited.encoder
+            bits = 0 if encoder is not None else audited.config.encoding_bits
             assert through is not None
-            encodings[name] = torch.from_numpy(encode(through, records.images(rows)))
+            encodings[name] = torch.from_numpy(encode(through, records.images(rows), bits=bits))
     return encodings
 
 

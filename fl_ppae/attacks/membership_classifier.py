@@ -100,7 +100,7 @@ def _candidates(audited: AuditedRun) -> tuple[np.ndarray, np.ndarray, int]:
 def _projected(audited: AuditedRun, records: HospitalRecords) -> np.ndarray:
     """Encodings by the common encoder; projected, without noise, if the run projects."""
     assert audited.encoder is not None
-    encodings = encode(audited.encoder, records.images())
+    encodings = encode(audited.encoder, records.images(), bits=audited.config.encoding_bits)
     if audited.release is None:
         return encodings
     return audited.release.without_noise(torch.from_numpy(encodings)).numpy()
@@ -131,7 +131,8 @@ def _shadow_losses(
 def _control(audited: AuditedRun) -> FittedClassifier:
     assert audited.encoder is not None
     split = audited.dataset.val
-    return _fitted(audited, encode(audited.encoder, split.images), np.array(split.labels), SEED)
+    encodings = encode(audited.encoder, split.images, bits=audited.config.encoding_bits)
+    return _fitted(audited, encodings, np.array(split.labels), SEED)
 
 
 def _fitted(audited: AuditedRun, encodings: np.ndarray, labels: np.ndarray, seed: int) -> FittedClassifier:

@@ -19,6 +19,7 @@ from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords, Records
 from fl_ppae.errors import UserError
 from fl_ppae.leakage.inversion import Encode, Pairs
+from fl_ppae.models.codes import straight_through
 from fl_ppae.models.encoding import encode
 
 
@@ -42,7 +43,7 @@ class Scene:
     foreign: bool = False
 
     def through(self, encoder: nn.Module) -> Scene:
-        """The same images through another encoder, without noise: the undefended case."""
+        """The same images through another encoder, as floats without noise: the undefended case."""
         known = None if self.known is None else _encoded(self.known.images, self.known.labels, encoder)
         victims = _encoded(self.victims.images, self.victims.labels, encoder)
         return Scene(self.threat, known, victims, encoder)
@@ -64,8 +65,8 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
 
 
 def released(audited: AuditedRun, images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:
-    """Pairs as a hospital with this encoder releases them: noised, if the run noises encodings."""
-    own = _encoded(images, labels, encoder)
+    """Pairs as a hospital with this encoder releases them: noised or rounded, if the run does that."""
+    own = _encoded(images, labels, encoder, audited.config.encoding_bits)
     if audited.release is None:
         return own
     encodings = audited.release.draw(own.encodings.numpy(), seed=0)
@@ -102,11 +103,16 @@ def through_known_encoder(audited: AuditedRun) -> Scene:
 
 
 def encode_of(audited: AuditedRun, encoder: nn.Module | None) -> Encode | None:
-    """From images to what an encoder's hospital releases, but for the noise; differentiable."""
-    release = audited.release
-    if encoder is None or release is None:
-        return encoder
-    return lambda images: release.without_noise(encoder(images))
+    """From images to what an encoder's hospital releases, but for the noise; differentiable.
+
+    Rounding has the gradient of the identity.
+    """
+    release, bits = audited.release, audited.config.encoding_bits
+    if encoder is None:
+        return None
+    if release is not None:
+        return lambda images: release.without_noise(encoder(images))
+    return (lambda images: straight_through(encoder(images), bits)) if bits else encoder
 
 
 def sample_positions(records: int, count: int) -> np.ndarray:
@@ -122,7 +128,7 @@ def _victims(audited: AuditedRun) -> Pairs:
     assert audited.encoder is not None
     records = _whole(audited.dataset.test)
     rows = sample_positions(len(records), count)
-    return _encoded(records.images(rows), records.labels(rows), audited.encoder)
+    return released(audited, records.images(rows), records.labels(rows), audited.encoder)
 
 
 def _known(audited: AuditedRun, threat_model: ThreatModel, encoder: nn.Module | None) -> Pairs:
@@ -156,5 +162,5 @@ def _whole(split: Split) -> Records:
     return HospitalRecords(split, np.arange(len(split)))
 
 
-def _encoded(images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:
-    return Pairs(images, torch.from_numpy(encode(encoder, images)), labels)
+def _encoded(images: Tensor, labels: Tensor, encoder: nn.Module, bits: int = 0) -> Pairs:
+    return Pairs(images, torch.from_numpy(encode(encoder, images, bits=bits)), labels)

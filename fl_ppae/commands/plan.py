@@ -10,6 +10,8 @@ from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import choose, prepare
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
+from fl_ppae.models.build import released_format_of
+from fl_ppae.models.codes import capacity_in_words
 from fl_ppae.privacy.figures import formal_if
 from fl_ppae.privacy.plan import make_plan, shared_noise_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
@@ -28,7 +30,7 @@ def command(arguments: argparse.Namespace) -> int:
     costs = planned_costs(repeated_in(prepared.deal, config), plan, config)
     shared = shared_noise_plan(config, prepared.records)
     all_noised = bool(config.encoding_noise_epsilon and config.label_epsilon)
-    scope = SCOPES[config.dp_scope]
+    scope, encoding = SCOPES[config.dp_scope], released_format_of(config)
     basis = formal_if(honest_of(config)) if honest_of(config) else scope.basis
     hospitals: list[dict[str, Any]] = [
         {
@@ -46,6 +48,7 @@ def command(arguments: argparse.Namespace) -> int:
         "formal": scope.formal,
         "target_epsilon": config.target_epsilon,
         "target_delta": config.target_delta,
+        "encoding": {"numbers": encoding.numbers, "bits": encoding.bits, "carries_bits": encoding.capacity},
         "hospitals": hospitals,
         "data_findings": findings.document(),
         "repeated_records": [cost.document() for cost in costs],
@@ -63,6 +66,8 @@ def command(arguments: argparse.Namespace) -> int:
         plain = [what for what, budget in _uploaded(config).items() if not budget]
         text = f"{' and '.join(plain)} leave plain: no guarantee for them or for what is learned from them"
         console.print(text, style="yellow", highlight=False)
+    if config.shares_encodings and encoding.bits:
+        console.print(capacity_in_words(encoding), highlight=False)
     for warning in (*plan.warnings, *findings.in_words(), *in_words(costs)):
         warn(console, warning)
     return 0

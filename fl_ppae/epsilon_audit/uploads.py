@@ -32,7 +32,7 @@ from fl_ppae.epsilon_audit.hostile_server import hostile_server
 from fl_ppae.epsilon_audit.trainings import draw_coins
 from fl_ppae.epsilon_audit.verdicts import Family, Finding, find
 from fl_ppae.hospital.simulated import in_dealt_order
-from fl_ppae.models.build import autoencoder_of, released_shape_of
+from fl_ppae.models.build import autoencoder_of, released_format_of
 from fl_ppae.privacy.accounting import losses_of_encodings, replace_one_epsilon
 from fl_ppae.privacy.clipping import CLIP_MARGIN
 from fl_ppae.privacy.encodings import Projection
@@ -79,13 +79,13 @@ def upload_canaries(config: RunConfig, index: int, hospitals: int, canaries: int
     deal = Deal(dataset, {name: HospitalRecords(dataset.train, white.astype(np.int64))}, 0, None)
     encoder = autoencoder_of(scratch).encoder
     projection = _apart(encoder, HospitalRecords(dataset.train, np.arange(2)), scratch.projection_size)
-    shape, classes = released_shape_of(scratch), dataset.spec.num_classes
+    encoding, classes = released_format_of(scratch), dataset.spec.num_classes
     rows, labels, chunks, chunk = [], [], 1, 0
     with hostile_server(deal, scratch, index, hospitals) as server:
         server.train(encoder.state_dict(), 1)
         while chunk < chunks:
             content = server.encodings(encoder.state_dict(), projection, chunk)
-            part, their_labels, chunks = message_arrays.read_chunk(content, shape, True, classes)
+            part, their_labels, chunks = message_arrays.read_chunk(content, encoding, True, classes)
             assert their_labels is not None  # those of the train part always come with encodings
             rows.append(part)
             labels.append(their_labels)

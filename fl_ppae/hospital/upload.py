@@ -16,6 +16,7 @@ from fl_ppae.hospital.simulated import leave_for_audit, leave_order_for_audit
 from fl_ppae.hospital.site import Hospital
 from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.terms import over_budget
+from fl_ppae.models.build import released_format_of
 from fl_ppae.paths import path_of
 from fl_ppae.privacy.events import TRAIN_PART, priced, updates
 from fl_ppae.privacy.ledger import Ledger
@@ -65,7 +66,8 @@ def release(
         leave_order_for_audit(order, hospital.identity.name, part, run_directory)
         if not config.shares_updates:
             leave_for_audit(encoder, hospital.identity.name, run_directory)
-    hospital.state.save_release(ledger.terms.run, part, encoded, labels)
+    sent = released_format_of(config).packed(encoded)
+    hospital.state.save_release(ledger.terms.run, part, sent, labels)
     return ledger, ""
 
 

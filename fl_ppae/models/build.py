@@ -13,6 +13,7 @@ from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, encoding_shape
 from fl_ppae.models.classifiers import check_fit
+from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection
 from fl_ppae.protection import shares_head
@@ -49,9 +50,11 @@ def check_released(config: RunConfig, public_records: int) -> None:
         check_projection(config.projection_size, public_records, numbers)
 
 
-def released_shape_of(config: RunConfig) -> Shape:
-    """Shape of one encoding as it leaves a hospital; noised encodings are projected first."""
-    return (config.projection_size,) if config.encoding_noise_epsilon else encoding_shape_of(config)
+def released_format_of(config: RunConfig) -> EncodingFormat:
+    """How one encoding leaves a hospital; noised encodings are projected first."""
+    projected = config.encoding_noise_epsilon
+    shape = (config.projection_size,) if projected else encoding_shape_of(config)
+    return EncodingFormat(shape, config.encoding_bits)
 
 
 def public_seed(config: RunConfig) -> int:

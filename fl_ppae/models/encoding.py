@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fl_ppae.data.records import to_float
 from fl_ppae.hardware import CPU
+from fl_ppae.models.codes import quantised
 
 Array = NDArray[Any]
 
@@ -24,10 +25,13 @@ def images_to_tensor(images: Array | Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDArray[np.float32]:
+def encode(
+    encoder: nn.Module, images: Array | Tensor, batch: int = 1024, *, bits: int = 0
+) -> NDArray[np.float32]:
     """The encodings (N, *encoding), float32, of uint8 (N, H, W, C) or float (N, C, H, W) images.
 
-    The array may be memory-mapped: only `batch` images are read at a time.
+    With `bits`, each number is rounded to so many, as `codes.quantised` does. The array may be memory-mapped:
+    only `batch` images are read at a time.
     """
     training, device = encoder.training, _device(encoder)
     encoder.eval()
@@ -37,7 +41,7 @@ def encode(encoder: nn.Module, images: Array | Tensor, batch: int = 1024) -> NDA
         ]
     finally:
         encoder.train(training)
-    return np.concatenate(parts)
+    return quantised(np.concatenate(parts), bits)
 
 
 def _device(module: nn.Module) -> torch.device:

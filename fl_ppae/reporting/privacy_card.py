@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.config import shared_artefacts
+from fl_ppae.config import RunConfig, shared_artefacts
 from fl_ppae.files import read_json
+from fl_ppae.models.build import released_format_of
+from fl_ppae.models.codes import capacity_in_words
 from fl_ppae.privacy.events import THIS_RUN, JointGaussian, PoissonGaussian, Unprotected
 from fl_ppae.privacy.figures import formal_if, is_guarantee, written
 from fl_ppae.privacy.randomness import FROM_ENTROPY
@@ -218,6 +220,8 @@ def _uploads(config: Mapping[str, Any], shared: Sequence[str]) -> str:
             "with: that epsilon covers the encoder, not an image that passes through it. What encodings "
             "reveal about their images can be measured, but not bounded."
         )
+        if words := capacity_in_words(released_format_of(RunConfig.from_flat(config))):
+            lines.append(f"- {words}")
     if label:
         lines.append(
             f"- Labels were randomised (k-ary randomised response, epsilon {label:g}, delta 0)."

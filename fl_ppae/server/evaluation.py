@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,12 +79,12 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     device = device_of(config.device)
     encoder = copy.deepcopy(encoder).to(device)
     step("encoding images")
-    train = encode(encoder, labelled.images)
-    test = encode(encoder, dataset.test.images)
-    server_split = train if labelled.images is dataset.val.images else _encoded_split(encoder, dataset)
+    encoded = partial(encode, encoder, bits=config.encoding_bits)
+    train, test = encoded(labelled.images), encoded(dataset.test.images)
+    server_split = train if labelled.images is dataset.val.images else _encoded_split(encoded, dataset)
     loss = _reconstruction_loss(server_split, dataset, config)
     classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
-    attack = attack_success(config, classifier, dataset, lambda images: encode(encoder, images))
+    attack = attack_success(config, classifier, dataset, encoded)
     leakage = similarity_of(dataset.test.images, test)
     found = recognised(classifier, test, dataset.test.labels)
     return Measured(score, loss, leakage, classifier, found, attack_success=attack)
@@ -97,9 +98,9 @@ def recognised(
     return Recognised(np.arange(len(hits)) if rows is None else rows, hits)
 
 
-def _encoded_split(encoder: nn.Module, dataset: Dataset) -> np.ndarray:
+def _encoded_split(encoded: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> np.ndarray:
     """The server's split, encoded; it may have no images."""
-    return encode(encoder, dataset.val.images) if len(dataset.val) else np.empty(0, np.float32)
+    return encoded(dataset.val.images) if len(dataset.val) else np.empty(0, np.float32)
 
 
 def _reconstruction_loss(encodings: np.ndarray, dataset: Dataset, config: RunConfig) -> float | None:

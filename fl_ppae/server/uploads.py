@@ -14,7 +14,7 @@ from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import pooled
 from fl_ppae.hospital.simulated import in_dealt_order
-from fl_ppae.models.build import public_seed, released_shape_of
+from fl_ppae.models.build import public_seed, released_format_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.paths import path_text
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
@@ -79,8 +79,8 @@ def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured |
     if trained is None:
         return result
 
-    def encoded(images: torch.Tensor) -> np.ndarray:
-        return _plain(encoder, images, projection).astype(np.float32)
+    def encoded(images: np.ndarray | torch.Tensor) -> np.ndarray:
+        return _plain(encoder, images, projection, config.encoding_bits).astype(np.float32)
 
     attack = attack_success(config, result.classifier, session.dataset, encoded)
     return replace(result, reconstruction_loss=trained.reconstruction_loss, attack_success=attack)
@@ -139,7 +139,7 @@ def _ask(
     request = Request(
         part,
         config.num_server_rounds,
-        released_shape_of(config),
+        released_format_of(config),
         session.dataset.spec.num_classes,
         path_text(session.run.path),
         message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
@@ -151,7 +151,8 @@ def _ask(
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The official test split, encoded by the server, with the noise that a new patient's encoding gets."""
     test = session.dataset.test
-    images, encodings = images_to_tensor(test.images), _plain(encoder, test.images, projection)
+    images = images_to_tensor(test.images)
+    encodings = _plain(encoder, test.images, projection, session.config.encoding_bits)
     rows = np.arange(len(test))
     if projection is None:
         return _Tested(images, test.labels, rows, encodings, encodings)
@@ -163,10 +164,10 @@ def _server_test(session: Session, encoder: nn.Module, projection: Projection | 
 
 
 def _plain(
-    encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None
+    encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None, bits: int
 ) -> np.ndarray:
-    """Images encoded by the common encoder, without noise, and projected if the run projects."""
-    encoded = encode(encoder, images)
+    """Images encoded by the common encoder, without noise; projected or rounded if the run does that."""
+    encoded = encode(encoder, images, bits=bits)
     return encoded if projection is None else project_and_clip(encoded, projection)
 
 

@@ -17,6 +17,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.messages import ARRAYS, ENCODINGS
+from fl_ppae.models.build import released_format_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.randomness import seeded_stream
@@ -90,6 +91,29 @@ def test_each_encoding_leaves_with_its_own_label_and_audits_pair_it_with_its_ima
         (labels,) = (run.path / "hospitals" / name).glob("released-*-train-labels.npy")
         assert np.array_equal(in_dealt_order(np.load(labels), name, "train", run.path), records.labels())
         assert not np.allclose(np.load(audited.uploads(name)[0]), encodings), "they left in another order"
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_an_encoding_leaves_as_its_bits_and_is_learned_from_and_audited_as_rounded(
+    federate: Callable[..., Run], share: str
+) -> None:
+    run = federate("run", share=share, encoding_bits=2)
+    audited = opened(run)
+    assert audited.deal is not None
+    form = released_format_of(audited.config)
+    for name, records in audited.deal.train.items():
+        encoder = audited.encoder or audited.own_encoder(name)
+        assert encoder is not None
+        (path,) = audited.uploads(name)
+        sent = np.load(path)
+        assert (sent.dtype, sent.shape) == (np.uint8, (len(records), form.numbers // 4))
+        rounded = audited.uploaded(name)
+        differing = np.mean(rounded != encode(encoder, records.images(), bits=2))
+        assert differing < 1e-3  # a number at the edge of two cells may fall into either
+    assert (
+        f"{form.numbers} numbers x 2 bits = k = {2 * form.numbers} bits"
+        in (run.path / "privacy_card.md").read_text()
+    )
 
 
 def test_leakage_of_released_test_encodings_is_that_of_their_own_images(federate: Callable[..., Run]) -> None:

@@ -212,6 +212,10 @@ def test_a_hospital_compares_its_ceiling_with_everything_that_the_run_would_rele
         ({"share": "updates", "encoding_noise_epsilon": 4.0}, "encoding-noise-epsilon = 4 needs share"),
         ({"share": "updates", "label_epsilon": 2.0}, "label-epsilon = 2 needs share"),
         ({"share": "encodings", "encoding_noise_epsilon": 4.0, "classifier": "resnet18"}, 'use "lr"'),
+        (
+            {"share": "encodings", "encoding_noise_epsilon": 4.0, "encoding_bits": 1},
+            "one of the two",
+        ),
         ({"share": "encodings", "encoding_noise_epsilon": -1.0}, "encoding-noise-epsilon"),
         ({"share": "encodings", "encoding_noise_epsilon": 4.0, "projection_size": 0}, "projection-size"),
     ],
