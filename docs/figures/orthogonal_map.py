@@ -11,6 +11,7 @@ images of the test split. For comparison the same attacker on encodings of pure 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ TESTED, DRAWN, SEED = 500, 10, 0
 def main(data_file: Path, figure: Path) -> None:
     """Measure and attack the encodings, print a table, draw originals, encodings and reconstructions."""
     spec = DATASETS["bloodmnist"]
-    arrays = read_npz(data_file, spec)
+    with tempfile.TemporaryDirectory() as scratch:  # what is mapped outlives its name
+        arrays = read_npz(data_file, spec, Path(scratch))
     known, tested = to_float(arrays["val_images"]), to_float(arrays["test_images"][:TESTED])
     labels = {part: torch.from_numpy(arrays[f"{part}_labels"]) for part in ("val", "test")}
     generator = torch.Generator().manual_seed(SEED)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def main() -> int:
 
 def blood_neighbours(path: Path) -> list[HospitalRecords]:
     """The first train records of the file, each time with another of the next ones as the extra one."""
-    arrays = read_npz(path, BLOOD)
+    with tempfile.TemporaryDirectory() as scratch:  # what is mapped outlives its name
+        arrays = read_npz(path, BLOOD, Path(scratch))
     split = Split(arrays["train_images"], arrays["train_labels"])
     wanted = BLOOD_RECORDS + BLOOD_EXTRAS
     if len(split) < wanted:

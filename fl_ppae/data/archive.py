@@ -1,6 +1,7 @@
 """The arrays of an `.npz`, a ZIP archive of `.npy` files, read without pickle and without trusting it.
 
-Nothing is reserved for an array unless its header fits the size that the archive's directory gives it.
+An array is unpacked into a file and mapped, so that none has to fit into memory. Nothing is unpacked unless
+its header fits the size that the archive's directory gives it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy_format
 
+from fl_ppae.data.pieces import new_file
 from fl_ppae.errors import UserError
 from fl_ppae.paths import file_problem, os_reason
 
@@ -28,6 +30,7 @@ _ENCRYPTED = 0x1 | 0x40  # flags of a member: encrypted, strongly encrypted
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 _AGAIN = "write it again with numpy.savez"
+_CHUNK = 2**20  # bytes
 
 # What zipfile, the decompressors and numpy's parser of headers raise on bytes that nobody wrote for them.
 _DAMAGE = (
@@ -45,11 +48,14 @@ _DAMAGE = (
 )
 
 
-def read_members(path: Path, wanted: Set[str]) -> dict[str, object]:
+def read_members(path: Path, wanted: Set[str], scratch: Path) -> dict[str, object]:
     """The members of the archive `path` by name, without `.npy`: an array if it is wanted, else None.
+
+    The arrays are mapped files in the folder `scratch`.
 
     Raises:
         UserError: one line naming the file, what is wrong and what would be right.
+        OSError: `scratch` can't be written.
     """
     if problem := file_problem(path):
         raise UserError(f"{path}: {problem}; expected an .npz, as numpy.savez writes it")
@@ -65,7 +71,8 @@ def read_members(path: Path, wanted: Set[str]) -> dict[str, object]:
         arrays = [member for member, key in names.items() if key in wanted and key != member.filename]
         with enough_memory(str(path), sum(member.file_size for member in arrays)):
             for member, key in names.items():
-                stored[key] = _read(archive, member, f"{path}: {key}") if member in arrays else None
+                where = f"{path}: {key}"
+                stored[key] = _read(archive, member, where, scratch) if member in arrays else None
     return stored
 
 
@@ -82,7 +89,7 @@ def enough_memory(where: str, size: int) -> Iterator[None]:
         raise UserError(f"{where}: not enough memory, needs {math.ceil(size / 1e6)} MB") from None
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, scratch: Path) -> np.ndarray:
     if member.flag_bits & _ENCRYPTED:
         raise UserError(f"{where} is encrypted; {_AGAIN}")
     if member.compress_type not in _METHODS:
@@ -91,11 +98,37 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.n
         warnings.simplefilter("ignore")  # about headers that Python 2 wrote
         with archive.open(member) as file:
             shape, dtype = _header(file, where)
-            if file.tell() + math.prod(shape) * dtype.itemsize > member.file_size:
+            size = file.tell() + math.prod(shape) * dtype.itemsize
+            if size > member.file_size:
                 raise EOFError
-        with archive.open(member) as file:
-            array: np.ndarray = npy_format.read_array(file, allow_pickle=False)
+    unpacked = new_file(scratch)
+    with unpacked.open("wb") as target:  # if this fails, it is not the archive's fault
+        for chunk in _unpacked(archive, member, where, size):
+            target.write(chunk)
+    return _mapped(unpacked)
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, size: int) -> Iterator[bytes]:
+    """The first `size` bytes of a member."""
+    with _explained(where, "is damaged or cut short"), archive.open(member) as file:
+        while size:
+            chunk = file.read(min(size, _CHUNK))
+            if not chunk:
+                raise EOFError
+            size -= len(chunk)
+            yield chunk
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as above
+            array: np.ndarray = npy_format.open_memmap(path, mode="r")
             return array
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from None
+        raise
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -22,6 +22,7 @@ from numpy.lib import format as npy_format
 from fl_ppae.data.archive import enough_memory
 from fl_ppae.data.identities import identities
 from fl_ppae.data.npz import SPLITS, Arrays
+from fl_ppae.data.pieces import pieces
 from fl_ppae.data.registry import DATASETS
 from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError
@@ -97,13 +98,16 @@ class _DamagedError(Exception):
     """A cache that must not be used; the message says why."""
 
 
-def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) -> Dataset:
-    """The cached dataset of `source`. A missing or damaged cache is made from `read()`.
+def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[Path], Arrays]) -> Dataset:
+    """The cached dataset of `source`. A missing or damaged cache is made from `read(scratch)`.
 
-    Safe to call from several processes at once: one makes the cache, the others wait.
+    `scratch` is an empty folder on the cache's disk, for arrays too large for memory: `read` may return
+    mapped files in it. It is gone when this returns. Safe to call from several processes at once: one makes
+    the cache, the others wait.
 
     Raises:
-        UserError: `read()` raised it, or the cache can't be read or written. `read` must raise no OSError.
+        UserError: `read` raised it, or the cache can't be read or written. `read` must raise no OSError but
+            for a write to `scratch`.
     """
     path = _cache_path(spec, source)
     step(f"reading {source.label}")
@@ -114,9 +118,10 @@ def obtain(spec: DatasetSpec, source: DataSource, read: Callable[[], Arrays]) ->
                 return _open(path, checksums=True)
             except _DamagedError:
                 shutil.rmtree(path, ignore_errors=True)
-            arrays = read()
-            with enough_memory(source.label, sum(array.nbytes for array in arrays.values())):
-                _write(path, spec, source, arrays)
+            with tempfile.TemporaryDirectory(prefix=".scratch-", dir=path.parent) as scratch:
+                arrays = read(Path(scratch))
+                with enough_memory(source.label, sum(array.nbytes for array in arrays.values())):
+                    _write(path, spec, source, arrays)
             return _open(path, checksums=False)
     except OSError as error:
         raise UserError(
@@ -172,8 +177,10 @@ def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) ->
 def _save(path: Path, array: np.ndarray) -> None:
     """As `numpy.save`, which loses the system's reason when a disk or a limit ends the writing."""
     with path.open("wb") as file:
-        npy_format.write_array_header_1_0(file, npy_format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).data)
+        kind = npy_format.dtype_to_descr(array.dtype)
+        npy_format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": array.shape})
+        for piece in pieces(array):
+            file.write(np.ascontiguousarray(piece).data)
 
 
 def _open(path: Path, checksums: bool) -> Dataset:

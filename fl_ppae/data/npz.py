@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fl_ppae.data.archive import enough_memory, read_members
+from fl_ppae.data.pieces import taken
 from fl_ppae.data.spec import DatasetSpec
 from fl_ppae.errors import UserError
 
@@ -36,13 +37,14 @@ _NAMED = 8  # keys of a file that are named when they are the wrong ones
 _CARVE_SEED = 20_250_101
 
 
-def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
-    """The six arrays of `path`, checked against `spec`.
+def read_npz(path: Path, spec: DatasetSpec, scratch: Path) -> Arrays:
+    """The six arrays of `path`, checked against `spec`; images are mapped files in the folder `scratch`.
 
     Raises:
         UserError: one line naming the file, what is wrong and what would be right.
+        OSError: `scratch` can't be written.
     """
-    stored = read_members(path, {*_MEDMNIST_KEYS, *_XY_KEYS.values()})
+    stored = read_members(path, {*_MEDMNIST_KEYS, *_XY_KEYS.values()}, scratch)
     if all(key in stored for key in _MEDMNIST_KEYS):
         names = {key: key for key in _MEDMNIST_KEYS}
     elif all(key in stored for key in _XY_KEYS.values()):
@@ -56,10 +58,12 @@ def read_npz(path: Path, spec: DatasetSpec) -> Arrays:
         )
     size = sum(array.nbytes for array in stored.values() if isinstance(array, np.ndarray))
     with enough_memory(str(path), 2 * size):
-        return _checked(path, stored, names, spec)
+        return _checked(path, stored, names, spec, scratch)
 
 
-def _checked(path: Path, stored: Mapping[str, object], names: Mapping[str, str], spec: DatasetSpec) -> Arrays:
+def _checked(
+    path: Path, stored: Mapping[str, object], names: Mapping[str, str], spec: DatasetSpec, scratch: Path
+) -> Arrays:
     """The six arrays from those of the file, where each has its name in `names`."""
     arrays = {}
     for split in SPLITS:
@@ -70,7 +74,7 @@ def _checked(path: Path, stored: Mapping[str, object], names: Mapping[str, str],
             arrays[labels] = check_labels(
                 stored[names[labels]], spec, f"{path}: {names[labels]}", len(arrays[images])
             )
-    return arrays if "val_images" in arrays else carve_val(arrays, str(path))
+    return arrays if "val_images" in arrays else carve_val(arrays, str(path), scratch)
 
 
 def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
@@ -87,7 +91,7 @@ def check_images(images: object, spec: DatasetSpec, where: str) -> np.ndarray:
         raise UserError(f"{where} is {images.dtype}; {wanted}, pixels from 0 to 255")
     if not len(images):
         raise UserError(f"{where} is empty; every split needs at least one image")
-    return np.ascontiguousarray(images)
+    return images
 
 
 def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> np.ndarray:
@@ -116,8 +120,10 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
     return labels.astype(np.int64)
 
 
-def carve_val(arrays: Arrays, where: str) -> Arrays:
+def carve_val(arrays: Arrays, where: str, scratch: Path) -> Arrays:
     """Move a tenth of train to val: always the same records, whatever the run's seed.
+
+    Images are copied into mapped files in the folder `scratch`.
 
     Raises:
         UserError: train has fewer than 2 records.
@@ -131,9 +137,9 @@ def carve_val(arrays: Arrays, where: str) -> Arrays:
     cut = max(1, count // 10)
     val, train = np.sort(order[:cut]), np.sort(order[cut:])
     return {
-        "train_images": arrays["train_images"][train],
+        "train_images": taken(arrays["train_images"], train, scratch),
         "train_labels": arrays["train_labels"][train],
-        "val_images": arrays["train_images"][val],
+        "val_images": taken(arrays["train_images"], val, scratch),
         "val_labels": arrays["train_labels"][val],
         "test_images": arrays["test_images"],
         "test_labels": arrays["test_labels"],

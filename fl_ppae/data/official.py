@@ -163,14 +163,16 @@ def _fetch(spec: DatasetSpec, folder: Path, limits: Limits) -> None:
             raise DownloadError(f"{spec.host} sent a damaged {archive.name}") from None
 
 
-def read_official(spec: DatasetSpec, root: Path) -> Arrays:
+def read_official(spec: DatasetSpec, root: Path, scratch: Path) -> Arrays:
     """The six arrays of the official files under `root`. Check their MD5 first.
+
+    Images may be mapped files in the folder `scratch`.
 
     Raises:
         UserError: as `read_npz`.
     """
     if spec.publisher == "medmnist":
-        return read_npz(root / spec.files[0].name, spec)
+        return read_npz(root / spec.files[0].name, spec, scratch)
     read = {"mnist": _read_mnist, "cifar10": _read_cifar10}[spec.name]
     arrays = {}
     with enough_memory(str(root), 2 * sum((root / file.name).stat().st_size for file in spec.files)):
@@ -178,7 +180,7 @@ def read_official(spec: DatasetSpec, root: Path) -> Arrays:
             images, labels = read(root, train)
             arrays[f"{split}_images"] = check_images(images, spec, f"{root}: {split} images")
             arrays[f"{split}_labels"] = check_labels(labels, spec, f"{root}: {split} labels", len(images))
-        return carve_val(arrays, str(root))
+        return carve_val(arrays, str(root), scratch)
 
 
 def _read_mnist(root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:

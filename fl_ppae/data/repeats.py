@@ -11,10 +11,10 @@ import numpy as np
 
 from fl_ppae.data.cache import Dataset, Split
 from fl_ppae.data.npz import SPLITS
+from fl_ppae.data.pieces import pieces
 from fl_ppae.steps import step
 
 _NAMED = 3  # classes named in a sentence
-_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,7 @@ def _contradictory(numbers: Mapping[str, np.ndarray], labels: Mapping[str, np.nd
 
 
 def _blank(images: np.ndarray) -> int:
-    pieces = (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
-    return sum(int((piece == piece[:, :1, :1]).all(axis=(1, 2, 3)).sum()) for piece in pieces)
+    return sum(int((piece == piece[:, :1, :1]).all(axis=(1, 2, 3)).sum()) for piece in pieces(images))
 
 
 def _stand(images: int) -> str:

@@ -92,7 +92,7 @@ def _from_official(spec: DatasetSpec, root: Path) -> Dataset:
         raise UserError(f"{found.detail}; move it away, or use it with data-source = file")
     name = spec.files[0].name if len(spec.files) == 1 else Path(spec.files[0].name).parts[0]
     source = DataSource(spec.title, spec.publisher, name, combined_md5(spec))
-    return obtain(spec, source, lambda: read_official(spec, root))
+    return obtain(spec, source, lambda scratch: read_official(spec, root, scratch))
 
 
 def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
@@ -103,8 +103,8 @@ def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
     except OSError as error:
         raise UserError(f"data-file: {path} can't be read ({os_reason(error)})") from None
 
-    def read() -> Arrays:
-        arrays = read_npz(path, spec)
+    def read(scratch: Path) -> Arrays:
+        arrays = read_npz(path, spec, scratch)
         if file_md5(path) != source.md5:
             raise UserError(f"data-file: {path} changed while it was being read; start again")
         return arrays
@@ -115,7 +115,7 @@ def _from_file(spec: DatasetSpec, path: Path) -> Dataset:
 def _from_stand_in(spec: DatasetSpec) -> Dataset:
     # The version of the images is the code that draws them: a change to it makes a new cache.
     source = DataSource(spec.title, "stand-in", "", md5_of(inspect.getsource(standin)))
-    return obtain(spec, source, lambda: standin.stand_in(spec))
+    return obtain(spec, source, lambda _: standin.stand_in(spec))
 
 
 def stand_in_warning(spec: DatasetSpec, reason: str, root: Path) -> str:

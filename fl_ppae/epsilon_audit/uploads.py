@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -168,7 +169,7 @@ def _black_and_white(config: RunConfig) -> Dataset:
     spec = spec_of(config)
     source = DataSource(spec.title, "file", "black and white", md5="")
 
-    def read() -> Arrays:
+    def read(_scratch: Path) -> Arrays:
         images = np.zeros((2, spec.height, spec.width, spec.channels), np.uint8)
         images[1] = 255
         labels = np.arange(2)

@@ -18,10 +18,11 @@ import numpy as np
 from filelock import FileLock
 
 from fl_ppae.data.cache import Dataset, Split
+from fl_ppae.data.pieces import pieces
 from fl_ppae.errors import UserError
 from fl_ppae.files import read_json, write_atomically, write_json
 
-_DIGEST_BYTES, _KEY_BYTES, _ROWS = 16, 32, 1024
+_DIGEST_BYTES, _KEY_BYTES = 16, 32
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,6 @@ def _load(folder: Path) -> set[bytes]:
 def _pixels(split: Split) -> Iterator[bytes]:
     """Shape and pixels of each image."""
     shape = repr(split.images.shape[1:]).encode()
-    for start in range(0, len(split), _ROWS):
-        for image in np.ascontiguousarray(split.images[start : start + _ROWS]):
+    for piece in pieces(split.images):
+        for image in np.ascontiguousarray(piece):
             yield shape + image.tobytes()

@@ -28,7 +28,7 @@ ARRAYS = medmnist_arrays(2)
 def refusal(path: Path, content: bytes) -> str:
     path.write_bytes(content)
     with pytest.raises(UserError) as refused:
-        read_npz(path, BLOOD)
+        read_npz(path, BLOOD, path.parent)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -37,7 +37,7 @@ def refusal(path: Path, content: bytes) -> str:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_compression_that_python_has_is_read(method: int, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(packed(ARRAYS, method))
-    read = read_npz(tmp_path / "a.npz", BLOOD)
+    read = read_npz(tmp_path / "a.npz", BLOOD, tmp_path)
     assert all((read[f"{split}_images"] == ARRAYS[f"{split}_images"]).all() for split in ("train", "test"))
 
 
@@ -128,7 +128,7 @@ def test_a_changed_archive_is_read_or_refused_but_never_a_traceback(method: int,
     for _ in range(50):
         path.write_bytes(mutated(sound, rng))
         try:
-            read_npz(path, BLOOD)
+            read_npz(path, BLOOD, tmp_path)
         except UserError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -147,7 +147,7 @@ from fl_ppae.errors import UserError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 10_000_000, -1))
 try:
-    read_npz(Path(sys.argv[1]), DATASETS["bloodmnist"])
+    read_npz(Path(sys.argv[1]), DATASETS["bloodmnist"], Path(sys.argv[1]).parent)
 except UserError as error:
     print(error)
 """
@@ -164,7 +164,7 @@ def test_too_little_memory_for_a_sound_file_is_called_that_with_what_it_needs(tm
     command = [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, str(path)]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert said == f"{path}: not enough memory, needs 95 MB\n"
-    assert len(read_npz(path, BLOOD)["train_labels"]) == count
+    assert len(read_npz(path, BLOOD, tmp_path)["train_labels"]) == count
 
 
 def test_only_a_lack_of_memory_is_called_that() -> None:
@@ -186,5 +186,5 @@ def test_a_header_of_python_2_is_read_without_a_warning(
     assert content != old.getvalue()
     others = {key: array for key, array in ARRAYS.items() if key != "train_images"}
     (tmp_path / "a.npz").write_bytes(packed(others, train_images=content))
-    assert (read_npz(tmp_path / "a.npz", BLOOD)["train_images"] == ARRAYS["train_images"]).all()
+    assert (read_npz(tmp_path / "a.npz", BLOOD, tmp_path)["train_images"] == ARRAYS["train_images"]).all()
     assert not recwarn.list

@@ -23,22 +23,22 @@ BLOOD = DATASETS["bloodmnist"]
 SOURCE = DataSource("BloodMNIST", "file", "a.npz", "0" * 32)
 
 
-def flat(n: int = 12) -> Arrays:
-    arrays = medmnist_arrays(n)
+def flat(_scratch: Path | None = None) -> Arrays:
+    arrays = medmnist_arrays()
     return {k: v[:, 0].astype(np.int64) if "labels" in k else v for k, v in arrays.items()}
 
 
-def never() -> Arrays:
+def never(_scratch: Path) -> Arrays:
     raise AssertionError("the source was read again")
 
 
-def stop_early() -> Arrays:
+def stop_early(_scratch: Path) -> Arrays:
     raise KeyboardInterrupt
 
 
 def test_a_cache_is_memory_mapped_read_only_and_read_from_its_source_once() -> None:
     arrays = flat()
-    first = obtain(BLOOD, SOURCE, lambda: arrays)
+    first = obtain(BLOOD, SOURCE, lambda _: arrays)
     again = obtain(BLOOD, SOURCE, never)
     opened = open_cache(first.path)
     for data in (first, again, opened):
@@ -119,7 +119,7 @@ def test_a_flipped_pixel_is_found_and_the_cache_rebuilt() -> None:
 def test_many_at_once_convert_once() -> None:
     calls: list[int] = []
 
-    def read() -> Arrays:
+    def read(_scratch: Path) -> Arrays:
         calls.append(1)
         return flat()
 

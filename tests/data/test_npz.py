@@ -24,7 +24,7 @@ def test_labels_come_flat_and_int64_whatever_they_were(tmp_path: Path) -> None:
             arrays = medmnist_arrays()
             labels = arrays["train_labels"].astype(dtype)
             arrays["train_labels"] = labels[:, 0] if flat else labels
-            read = read_npz(write(tmp_path / "a.npz", arrays), BLOOD)
+            read = read_npz(write(tmp_path / "a.npz", arrays), BLOOD, tmp_path)
             assert read["train_labels"].shape == (12,)
             assert read["train_labels"].dtype == np.int64
             assert (read["train_labels"] == labels[:, 0]).all()
@@ -39,8 +39,8 @@ def test_without_a_validation_split_a_tenth_of_train_becomes_it_always_the_same(
         "x_test": rng.integers(0, 256, (30, 28, 28), dtype=np.uint8),
         "y_test": np.arange(30) % 10,
     }
-    first = read_npz(write(tmp_path / "a.npz", arrays), MNIST)
-    second = read_npz(tmp_path / "a.npz", MNIST)
+    first = read_npz(write(tmp_path / "a.npz", arrays), MNIST, tmp_path)
+    second = read_npz(tmp_path / "a.npz", MNIST, tmp_path)
     assert first["train_images"].shape == (180, 28, 28, 1)
     assert first["val_images"].shape == (20, 28, 28, 1)
     assert all((first[key] == second[key]).all() for key in first)
@@ -79,7 +79,7 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(mistake: str, tmp_path:
     spoil, message = BAD[mistake]
     path = write(tmp_path / "bad.npz", spoil(medmnist_arrays()))
     with pytest.raises(UserError, match=message) as refusal:
-        read_npz(path, BLOOD)
+        read_npz(path, BLOOD, tmp_path)
     assert str(refusal.value).startswith(str(path))
     assert "\n" not in str(refusal.value)
 
@@ -100,20 +100,20 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"not an \.npz|damaged"):
-            read_npz(path, BLOOD)
+            read_npz(path, BLOOD, tmp_path)
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(UserError, match=r"a single \.npy"):
-        read_npz(tmp_path / "single.npy", BLOOD)
+        read_npz(tmp_path / "single.npy", BLOOD, tmp_path)
     for path, problem in ((tmp_path / "missing.npz", "no such file"), (tmp_path, "a folder, not a file")):
         with pytest.raises(UserError, match=problem):
-            read_npz(path, BLOOD)
+            read_npz(path, BLOOD, tmp_path)
 
 
 def test_one_train_record_is_too_few_to_carve_from(tmp_path: Path) -> None:
     arrays = {"x_train": np.zeros((1, 28, 28), np.uint8), "y_train": np.zeros(1, int)}
     arrays |= {"x_test": arrays["x_train"], "y_test": arrays["y_train"]}
     with pytest.raises(UserError, match="at least 2"):
-        read_npz(write(tmp_path / "a.npz", arrays), MNIST)
+        read_npz(write(tmp_path / "a.npz", arrays), MNIST, tmp_path)
 
 
 REAL = {
@@ -125,8 +125,8 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_real_file_loads(name: str) -> None:
-    spec, arrays = REAL[name], read_npz(real_data(name), REAL[name])
+def test_the_real_file_loads(name: str, tmp_path: Path) -> None:
+    spec, arrays = REAL[name], read_npz(real_data(name), REAL[name], tmp_path)
     for split, count in zip(("train", "val", "test"), REAL_COUNTS[name], strict=True):
         assert arrays[f"{split}_images"].shape == (count, spec.height, spec.width, spec.channels)
         assert set(np.unique(arrays[f"{split}_labels"])) <= set(range(spec.num_classes))
