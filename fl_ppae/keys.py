@@ -199,8 +199,10 @@ class Keys(BaseModel):
         le=1_000,
         description="fewest hospitals whose updates a round under protection = secagg is made of; 0: all",
     )
-    classifier: Literal["lr", "mlp", "resnet18"] = Field(
-        "lr", description="the server's classifier of encodings; mlp: a small network, for small codes"
+    classifier: Literal["lr", "mlp", "resnet18", "head"] = Field(
+        "lr",
+        description="the classifier of encodings; lr, mlp (for small codes), resnet18: the server trains it; "
+        "head: the task head that hospitals train together in one-step rounds, with no public image",
     )
     evaluate_every: int = Field(
         5,

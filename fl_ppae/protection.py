@@ -11,6 +11,7 @@ from fl_ppae.errors import UserError
 from fl_ppae.keys import Keys
 
 SECAGG, JOINT = "secagg", "joint"
+COMMON_HEAD = "head"  # the classifier that hospitals train together
 _FROZEN, _TOGETHER = "frozen-decoder", "autoencoder"  # the scopes under which everything shared is noised
 _IN_LABELS = ("none", "label-flip", "backdoor")  # adversaries whose updates are those of an honest training
 
@@ -43,6 +44,11 @@ def check_protection(keys: Keys) -> None:
     """
     if keys.local_steps:
         _check_one_step(keys)
+    if keys.classifier == COMMON_HEAD and not shares_head(keys):
+        raise ValueError(
+            'classifier = "head" is the head that hospitals train together: it needs local-steps = 1, '
+            'objective = "task" and dp-scope = "autoencoder"'
+        )
     if keys.protection == SECAGG:
         _check_masked(keys)
     else:

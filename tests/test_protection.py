@@ -43,6 +43,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a least number in the clear": ({"min-hospitals": 3}, "only used with protection"),
     "a rate above 1": ({"sample-rate": 1.5}, "must be less than or equal to 1"),
     "a rate of no record": ({"sample-rate": 1e-6}, "must be 0 .* or at least 1e-05"),
+    "a common head without one-step rounds": ({"classifier": "head"}, "it needs local-steps = 1"),
+    "a common head that no label teaches": ({**STEP, "classifier": "head"}, 'objective = "task"'),
+    "a common head that stays in its hospital": (
+        {**STEP, "classifier": "head", "objective": "task"},
+        'dp-scope = "autoencoder"$',
+    ),
     "two steps": ({"local-steps": 2}, "must be less than or equal to 1"),
 }
 

@@ -73,7 +73,7 @@ class Findings:
         lines += [
             f"no {split} record of {_named(names)}: {self._loss(split)}"
             for split, names in self.absent.items()
-            if names
+            if names and (self.records[split] or split != "val")
         ]
         return lines
 

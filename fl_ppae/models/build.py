@@ -16,7 +16,7 @@ from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection
-from fl_ppae.protection import shares_head
+from fl_ppae.protection import COMMON_HEAD, shares_head
 
 
 def encoding_shape_of(config: RunConfig) -> Shape:
@@ -41,10 +41,12 @@ def check_released(config: RunConfig, public_records: int) -> None:
     if spec_of(config).multi_label:
         raise UserError(f'dataset = "{config.dataset}": records of several labels are not implemented')
     classes = spec_of(config).num_classes
-    if config.shares_updates and 0 <= config.public_records < classes:
+    trains = config.shares_updates and config.classifier != COMMON_HEAD
+    if trains and 0 <= config.public_records < classes:
         raise UserError(
             f"public-records = {config.public_records}: with share = {config.share!r} the server trains its "
-            f'classifier on them and needs one of each class, {classes}; or use share = "encodings"'
+            f'classifier on them and needs one of each class, {classes}; or use share = "encodings" or '
+            'classifier = "head"'
         )
     if config.encoding_noise_epsilon:
         check_projection(config.projection_size, public_records, numbers)

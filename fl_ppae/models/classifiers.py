@@ -10,26 +10,27 @@ from torch import nn
 from fl_ppae.errors import UserError
 from fl_ppae.models.autoencoders import ImageShape, Shape
 from fl_ppae.models.seeding import seeded
+from fl_ppae.protection import COMMON_HEAD
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet
 
-NAMES = ("lr", "mlp", "resnet18")
+NAMES = ("lr", "mlp", "resnet18")  # of the classifiers that a server trains
 CELLS = 49  # a vector of 49k numbers is viewed as k feature maps of 7x7
 GROUPS = 32
 _MLP_WIDTH = 128
 
 
 def check_fit(classifier: str, encoding_shape: Shape) -> None:
-    """Check that `classifier` ('lr', 'mlp' or 'resnet18') can learn from encodings of `encoding_shape`.
+    """Check that `classifier`, one of `NAMES` or the common head, fits encodings of `encoding_shape`.
 
     Raises:
         UserError: it can't; names the nearest encoding size that fits.
     """
     if classifier == "resnet18":
         as_image_shape(encoding_shape)
-    elif classifier not in NAMES:
-        raise UserError(f"classifier = {classifier!r} is unknown; valid: {', '.join(NAMES)}")
+    elif classifier not in (*NAMES, COMMON_HEAD):
+        raise UserError(f"classifier = {classifier!r} is unknown; valid: {', '.join((*NAMES, COMMON_HEAD))}")
 
 
 def as_image_shape(encoding_shape: Shape) -> ImageShape:

@@ -23,7 +23,7 @@ from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, form
 from fl_ppae.privacy.honest import ALONE, assuming, fewest_honest
 from fl_ppae.privacy.scopes import SCOPES, Guarantee, Scope
 from fl_ppae.privacy.terms import Terms
-from fl_ppae.protection import shares_head
+from fl_ppae.protection import COMMON_HEAD, shares_head
 
 HEAD = "head"
 _NOTHING = Guarantee(0.0, 0.0, FORMAL, "not shared: it never left a hospital")
@@ -123,7 +123,9 @@ def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Gu
     result = {"updates": trained, "encodings": _NOTHING, "labels": _NOTHING}
     if shares_head(config):
         result[HEAD] = replace(trained, note="inside the same clipped and noised sum as the encoder's update")
-    if not config.shares_encodings:
+    if config.classifier == COMMON_HEAD:
+        result["classifier"] = replace(trained, note="it is the head, a part of the same noised sum")
+    elif not config.shares_encodings:
         result["classifier"] = replace(
             trained,
             note="sees hospital records only through the encoder updates; "

@@ -19,7 +19,7 @@ from fl_ppae.reporting.evidence import Evidence
 from fl_ppae.reporting.page import HtmlTable, as_html, is_picture, markdown, picture, write_page
 from fl_ppae.reporting.report_images import figure_of, strips
 from fl_ppae.reporting.run_charts import budget_chart, round_charts
-from fl_ppae.reporting.tables import EPSILON, run_tables, verdict
+from fl_ppae.reporting.tables import EPSILON, compared_with, run_tables, verdict
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.reading import Unreadable, read_text
 from fl_ppae.runs.rerun import changed_keys, rerun_command
@@ -52,6 +52,7 @@ def write_run_report(run: StoredRun, evidence: Evidence, output: Path | None = N
         formal=bool(run.summary.get("formal")),
         facts=_facts(run),
         tables=_tables(run),
+        compared=compared_with(run),
         rounds=round_charts(run),
         unmeasured=any(not row["accuracy"] for row in run.rows("rounds.csv")),
         budgets=budget_chart(run),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fl_ppae.config import shared_artefacts
 from fl_ppae.privacy.figures import FORMAL, NOMINAL, NONE, REFUTED, Figure, assumed_honest, mark, written
+from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.reporting.grounds import grounds
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.reading import Row
@@ -209,8 +210,22 @@ def _quality_table(name: str, run: StoredRun) -> Table:
         table.add_row(label, *(_number(column.get(key)) for column in columns))
     for key in leakage:
         table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))
-    table.caption = "; ".join((run.summary.get("data_findings") or {}).get("in_words") or ()) or None
+    findings = "; ".join((run.summary.get("data_findings") or {}).get("in_words") or ())
+    compared = compared_with(run) if run.values.get("classifier") == COMMON_HEAD else ""
+    table.caption = "\n".join(filter(None, (compared, findings))) or None
     return table
+
+
+def compared_with(run: StoredRun) -> str:
+    """What stands beside a run's own numbers, in a sentence."""
+    pixels = (run.summary.get("baselines") or {}).get("raw_pixels")
+    if pixels is None and run.values.get("classifier") == COMMON_HEAD:
+        return (
+            "The server has no labelled image: no other classifier and no reconstruction loss was measured."
+        )
+    other = "logistic regression on the server's images"
+    classifier = other if run.values.get("classifier") == COMMON_HEAD else "the same classifier"
+    return f"For comparison: {classifier}, on encodings of a random, untrained encoder and on raw pixels."
 
 
 def _hospital_table(run: StoredRun, hospitals: Mapping[str, Sequence[Row]]) -> Table:

@@ -1,4 +1,5 @@
-"""The central classifier of encodings: logistic regression, MLP or ResNet18. Fits, scores, saves, restores.
+"""The classifier of encodings: logistic regression, MLP, ResNet18 or the common head. Fits all but the last,
+and scores, saves and restores them.
 
 Functions over arrays; a network computes on its own device. On a CPU the same seed and number of threads
 give the same bits.
@@ -6,6 +7,7 @@ give the same bits.
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ from torch.nn import functional as F
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, SKLEARN, limited_threads
 from fl_ppae.leakage.finite import check_finite
+from fl_ppae.models.autoencoders import build_head
 from fl_ppae.models.classifiers import NAMES, as_image_shape, mlp, resnet18
 from fl_ppae.models.log_odds import log_odds
+from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.steps import step
 
 Array = NDArray[Any]
@@ -98,8 +102,18 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
     return {name: value.detach().contiguous() for name, value in state.items()}
 
 
+def score_head(head: nn.Module, x: Array, y: Array) -> tuple[FittedClassifier, ClassifierScore]:
+    """A copy of the task `head` as a classifier, which standardises nothing, and its score.
+
+    x (N, *encoding) float32; y (N,) or (N, 1) integers.
+    """
+    encoding = x.shape[1:]
+    classifier = FittedClassifier(copy.deepcopy(head).cpu(), torch.zeros(encoding), torch.ones(encoding))
+    return classifier, score(np.ravel(y), classifier.scores(x))
+
+
 def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
-    """The fitted classifier ('lr', 'mlp' or 'resnet18') whose `classifier_state` is `state`.
+    """The fitted `classifier`, one of `NAMES` or the common head, whose `classifier_state` is `state`.
 
     Raises:
         RuntimeError, KeyError: the state belongs to a different network.
@@ -262,6 +276,7 @@ def _resnet18_network(encoding: tuple[int, ...], num_classes: int, seed: int) ->
 _NETWORKS: Mapping[str, Callable[[tuple[int, ...], int, int], nn.Module]] = {
     "mlp": mlp,
     "resnet18": _resnet18_network,
+    COMMON_HEAD: build_head,
 }
 
 

@@ -20,7 +20,8 @@ from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
 from fl_ppae.models.encoding import encode, images_to_tensor
-from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score
+from fl_ppae.protection import COMMON_HEAD
+from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score, score_head
 from fl_ppae.steps import step
 
 LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
@@ -70,8 +71,14 @@ class Measured:
         return {**asdict(self.score), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
 
 
-def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, labelled: Labelled) -> Measured:
-    """Train the classifier on the encoded `labelled` and test it on the encoded official test split.
+def measure_encoder(
+    encoder: nn.Module,
+    dataset: Dataset,
+    config: RunConfig,
+    labelled: Labelled,
+    head: nn.Module | None = None,
+) -> Measured:
+    """Test a classifier on the encoded official test split: `head`, or else one trained on `labelled`.
 
     No decoder leaves a hospital, so the reconstruction loss is that of a fresh decoder fitted to the
     server's split. A random encoder is measured in the same way, for comparison.
@@ -80,10 +87,14 @@ def measure_encoder(encoder: nn.Module, dataset: Dataset, config: RunConfig, lab
     encoder = copy.deepcopy(encoder).to(device)
     step("encoding images")
     encoded = partial(encode, encoder, bits=config.encoding_bits)
-    train, test = encoded(labelled.images), encoded(dataset.test.images)
-    server_split = train if labelled.images is dataset.val.images else _encoded_split(encoded, dataset)
+    train, test = _all_encoded(encoded, labelled.images), encoded(dataset.test.images)
+    same = labelled.images is dataset.val.images
+    server_split = train if same else _all_encoded(encoded, dataset.val.images)
     loss = _reconstruction_loss(server_split, dataset, config)
-    classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
+    if head is None:
+        classifier, score = fit(config, train, labelled.labels, test, dataset.test.labels)
+    else:
+        classifier, score = score_head(head, test, dataset.test.labels)
     attack = attack_success(config, classifier, dataset, encoded)
     leakage = similarity_of(dataset.test.images, test)
     found = recognised(classifier, test, dataset.test.labels)
@@ -98,9 +109,11 @@ def recognised(
     return Recognised(np.arange(len(hits)) if rows is None else rows, hits)
 
 
-def _encoded_split(encoded: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> np.ndarray:
-    """The server's split, encoded; it may have no images."""
-    return encoded(dataset.val.images) if len(dataset.val) else np.empty(0, np.float32)
+def _all_encoded(
+    encoded: Callable[[np.ndarray | Tensor], np.ndarray], images: np.ndarray | Tensor
+) -> np.ndarray:
+    """The encodings of images, of which there may be none."""
+    return encoded(images) if len(images) else np.empty(0, np.float32)
 
 
 def _reconstruction_loss(encodings: np.ndarray, dataset: Dataset, config: RunConfig) -> float | None:
@@ -135,6 +148,12 @@ def attack_success(
     return {"attack_success_rate": rate(stamp(images)), "attack_success_rate_untriggered": rate(images)}
 
 
+def encoder_leakage(encoder: nn.Module, dataset: Dataset, config: RunConfig) -> dict[str, float]:
+    """What of an encoder can be measured without public images, as `Measured.leakage`."""
+    encoder = copy.deepcopy(encoder).to(device_of(config.device))
+    return similarity_of(dataset.test.images, encode(encoder, dataset.test.images, bits=config.encoding_bits))
+
+
 def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:
     """The same classifier on the images themselves: the score without any privacy."""
     train, test = (images_to_tensor(images).numpy() for images in (labelled.images, dataset.test.images))
@@ -149,16 +168,18 @@ def fit(
     test_labels: np.ndarray,
     transition: np.ndarray | None = None,
 ) -> tuple[FittedClassifier, ClassifierScore]:
-    """The run's classifier trained on `train` (N, *encoding) and scored on `test`.
+    """The server's classifier trained on `train` (N, *encoding) and scored on `test`.
 
+    It is the run's own; where that is the common head, logistic regression.
     `transition`: how train labels were randomised; None if they are true.
     """
     classes = spec_of(config).num_classes
     seed, threads = public_seed(config), server_threads()
     device = device_of(config.device)
-    step(f"training the classifier {config.classifier}")
+    classifier = "lr" if config.classifier == COMMON_HEAD else config.classifier
+    step(f"training the classifier {classifier}")
     return fit_and_score(
-        config.classifier,
+        classifier,
         train,
         labels,
         test,

@@ -15,18 +15,25 @@ from fl_ppae.privacy.guarantees import as_row, guarantees, is_formal
 from fl_ppae.privacy.repeated_records import group_costs, repeated_in
 from fl_ppae.privacy.scopes import Guarantee
 from fl_ppae.server.classification import classifier_state
-from fl_ppae.server.evaluation import Measured, measure_encoder, measure_pixels
+from fl_ppae.server.evaluation import Measured, encoder_leakage, measure_encoder, measure_pixels
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
 
 
 def measure_baselines(session: Session) -> dict[str, Any]:
-    """The run's classifier trained on the images themselves, and on a random encoder's encodings."""
+    """The server's classifier trained on the images themselves, and on a random encoder's encodings.
+
+    Without a labelled image, only what a random encoder's encodings show is measured.
+    """
     config, labelled = session.config, session.labelled
-    random = measure_encoder(autoencoder_of(config).encoder, session.dataset, config, labelled)
+    encoder, trained_on = autoencoder_of(config).encoder, f"{len(labelled.labels)} records"
+    if not len(labelled.labels):
+        leakage = encoder_leakage(encoder, session.dataset, config)
+        return {"trained_on": trained_on, "raw_pixels": None, "random_encoder": leakage}
+    random = measure_encoder(encoder, session.dataset, config, labelled)
     pixels = measure_pixels(session.dataset, config, labelled)
     return {
-        "trained_on": f"{len(labelled.labels)} records",
+        "trained_on": trained_on,
         "raw_pixels": asdict(pixels),
         "random_encoder": {**random.as_row(), **random.attack_success},
     }

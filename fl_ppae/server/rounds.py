@@ -13,7 +13,7 @@ from fl_ppae.messages import Shapes
 from fl_ppae.models.build import local_model_of, shared_of
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.paths import path_text
-from fl_ppae.protection import SECAGG, quorum_of
+from fl_ppae.protection import COMMON_HEAD, SECAGG, quorum_of
 from fl_ppae.secagg.terms import Terms
 from fl_ppae.secure_messages import config_digest
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
@@ -37,7 +37,8 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
-    shared = shared_of(config, LocalModel(encoder, local_model_of(config).partner))
+    model = LocalModel(encoder, local_model_of(config).partner)
+    shared, head = shared_of(config, model), model.partner if config.classifier == COMMON_HEAD else None
     shapes = message_arrays.shapes_of(shared.state_dict())
     round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
     reports: list[RoundReport] = []
@@ -51,7 +52,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             shared.load_state_dict(message_arrays.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
-                measured.append(measure_encoder(encoder, session.dataset, config, split))
+                measured.append(measure_encoder(encoder, session.dataset, config, split, head))
             row = measured[-1].as_row()
         round_log.write(reports[-1], row)
         return MetricRecord({key: value for key, value in row.items() if value is not None}) if row else None

@@ -70,6 +70,8 @@ def test_too_many_or_too_few_public_records_are_refused(small: Callable[..., Run
         check_released(small(public_records=9), 9)
     check_released(small(public_records=10), 10)
     check_released(small(public_records=0, share="encodings"), 0)
+    head = {"local_steps": 1, "objective": "task", "dp_scope": "autoencoder", "classifier": "head"}
+    check_released(small(public_records=0, **head), 0)
 
 
 def test_no_run_can_hide_images_from_a_hospitals_ledger(tmp_path: Path, federate: Callable[..., Run]) -> None:
