@@ -1,4 +1,6 @@
-"""An epsilon and what stands behind it. Whatever shows an epsilon writes it with `written` or `mark`."""
+"""An epsilon and what stands behind it. Whatever shows an epsilon writes it with `written` or `mark`,
+or names it with `metric_name`.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +97,11 @@ def mark(basis: str, *, brief: bool = False) -> str:
         return f" if {who} are honest"
     word = _MARKS.get(basis, _UNKNOWN)
     return word if brief or not word else f"{word}, not a guarantee"
+
+
+def metric_name(name: str, basis: str) -> str:
+    """The name of an epsilon that is shown without its mark, such as "epsilon_max_nominal"."""
+    return name + mark(basis, brief=True).replace(" ", "_")
 
 
 def _weakness(basis: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """TensorBoard and MLflow, both off by default. They receive only what is in the run directory.
 
-Nothing more leaves a hospital for them: the numbers are those of `rounds.csv` and `summary.json`.
+Nothing more leaves a hospital for them: the numbers are those of `rounds.csv` and `summary.json`. A chart
+shows a metric's name alone, so the name of an epsilon says what it assumes, or that it is no guarantee.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any, Protocol
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError, printable
+from fl_ppae.privacy.figures import NONE, metric_name
 
 # By default MLflow tries an unreachable server for more than four minutes.
 _LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_LIMITS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-_BUDGET = {"epsilon_max", "hospitals_trained", "hospitals_declined", "hospitals_excluded"}
+_EPSILON, _ALONE = "epsilon_max", "epsilon_max_if_all_others_collude"
+_BUDGET = {"hospitals_trained", "hospitals_declined", "hospitals_excluded"}
 _QUALITY = {"accuracy", "auc", "reconstruction_loss"}
 
 
@@ -69,7 +72,7 @@ class TensorBoardTracker:
 
     def log_round(self, row: Mapping[str, Any]) -> None:
         """Log each number of the row at its round."""
-        for name, value in _numbers(row).items():
+        for name, value in _of_round(row).items():
             self._writer.add_scalar(f"{_group(name)}/{name}", value, int(row["round"]))
         self._writer.flush()
 
@@ -108,7 +111,7 @@ class MlflowTracker:
 
     def log_round(self, row: Mapping[str, Any]) -> None:
         """Log each number of the row at its round."""
-        for name, value in _numbers(row).items():
+        for name, value in _of_round(row).items():
             self._client.log_metric(self._id, name, value, step=int(row["round"]))
 
     def close(self, summary: Mapping[str, Any]) -> None:
@@ -122,9 +125,21 @@ class MlflowTracker:
         self._client.set_terminated(self._id, "FINISHED" if completed else "FAILED")
 
 
+def _of_round(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a row of `rounds.csv`."""
+    return _numbers(_named(row, row.get("epsilon_basis")))
+
+
 def _results(summary: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a summary."""
-    return _numbers({**summary, **(summary.get("leakage") or {})}, leave_out="rounds")
+    named = _named({**summary, **(summary.get("leakage") or {})}, summary.get("epsilon_max_basis"))
+    return _numbers(named, leave_out="rounds")
+
+
+def _named(values: Mapping[str, Any], basis: str | None) -> dict[str, Any]:
+    """The values with each epsilon under a name that says what it assumes."""
+    names = {_EPSILON: metric_name(_EPSILON, basis or NONE), "epsilon_alone_max": _ALONE}
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _numbers(values: Mapping[str, Any], leave_out: str = "round") -> dict[str, float]:
@@ -139,4 +154,10 @@ def _numbers(values: Mapping[str, Any], leave_out: str = "round") -> dict[str, f
 
 
 def _group(name: str) -> str:
-    return "privacy" if name in _BUDGET else "quality" if name in _QUALITY else "leakage"
+    return (
+        "privacy"
+        if name.startswith(_EPSILON) or name in _BUDGET
+        else "quality"
+        if name in _QUALITY
+        else "leakage"
+    )

@@ -124,6 +124,37 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
+@pytest.mark.parametrize(
+    ("basis", "name"),
+    [
+        ("formal", "epsilon_max"),
+        ("formal if 16 are honest", "epsilon_max_if_16_hospitals_are_honest"),
+        ("nominal", "epsilon_max_nominal"),
+        ("refuted", "epsilon_max_refuted"),
+        ("none", "epsilon_max_nominal"),
+        ("proven elsewhere", "epsilon_max_of_unknown_basis"),
+    ],
+)
+def test_the_name_of_an_epsilon_says_what_it_assumes(
+    tmp_path: Path, logged: list[tuple[Any, ...]], basis: str, name: str
+) -> None:
+    config = RunConfig.from_flat({"mlflow-tracking-uri": "http://localhost:1"})
+    row = {"round": 1, "epsilon_max": 2.5, "epsilon_basis": basis}
+    summary = {"rounds": 1, "epsilon_max": 2.5, "epsilon_max_basis": basis, "epsilon_alone_max": 9.5}
+    board = tracking.TensorBoardTracker(tmp_path)
+    for tracker in (board, *tracking.open_trackers(config, tmp_path / "name", "simulation")):
+        tracker.log_round(row)
+        tracker.close(summary)
+    alone = "epsilon_max_if_all_others_collude"
+    assert scalars(tmp_path) == {
+        f"privacy/{name}": [(1, 2.5)],
+        f"result/{name}": [(1, 2.5)],
+        f"result/{alone}": [(1, 9.5)],
+    }
+    metrics = [call[1:] for call in logged if call[0] == "metric"]
+    assert metrics == [(name, 2.5, 1), (f"result_{name}", 2.5, None), (f"result_{alone}", 9.5, None)]
+
+
 def test_mlflow_receives_keys_rounds_and_results_and_no_more(
     logged: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
