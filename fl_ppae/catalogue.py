@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fl_ppae.config import RunConfig, Scalar
+from fl_ppae.config import PUBLIC, RANDOM, RunConfig, Scalar
 from fl_ppae.errors import UserError, did_you_mean, printable
 from fl_ppae.keys import kebab
 from fl_ppae.paths import FILE, FOLDER, MISSING, file_problem, kind_of, os_reason, path_of, path_text
 
-PATH_KEYS = ("data-root", "data-file", "output-dir")
+_PATH_KEYS = ("data-root", "data-file", "output-dir", "start")
 _CONFIG = ("tool", "flwr", "app", "config")
 
 
@@ -32,9 +32,8 @@ class Simulation:
             UserError: a key or value is wrong.
         """
         values = {**self.values, **overrides}
-        for key in PATH_KEYS:
-            if isinstance(path := values.get(key), str) and path:
-                values[key] = path_text(path_of(path, key))
+        for key in keys_of_paths(values):
+            values[key] = path_text(path_of(values[key], key))
         return RunConfig.from_flat(values)
 
     def check_listed(self, keys: Iterable[str]) -> None:
@@ -47,6 +46,12 @@ class Simulation:
             if key not in self.values:
                 file = self.directory / "pyproject.toml"
                 raise UserError(f"{file} has to list {key}: Flower overrides only listed keys")
+
+
+def keys_of_paths(values: Mapping[str, Any]) -> list[str]:
+    """The keys of `values` that hold a path."""
+    texts = {key: value for key in _PATH_KEYS if isinstance(value := values.get(key), str) and value}
+    return [key for key, value in texts.items() if key != "start" or value not in (RANDOM, PUBLIC)]
 
 
 def available() -> dict[str, Path]:

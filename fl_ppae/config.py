@@ -12,12 +12,13 @@ from pydantic_core import ErrorDetails
 
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.keys import Keys, kebab
-from fl_ppae.protection import check_protection
+from fl_ppae.protection import check_protection, shares_head
 
 Scalar = bool | int | float | str
 MIN_NOISE_MULTIPLIER = 0.2  # below it, a few steps cost more than epsilon 100 and PLD takes minutes
 MIN_LABEL_EPSILON = 1e-6  # below it, float64 can't hold the weights that undo the randomisation of labels
 
+RANDOM, PUBLIC = "random", "public"  # values of start that are not paths
 MIN_SAMPLE_RATE = 1e-5  # a pass then takes 100,000 steps
 
 
@@ -47,6 +48,7 @@ class RunConfig(Keys):
             )
         _check_noised_upload(self)
         _check_adversary(self)
+        _check_what_learns(self)
         check_protection(self)
         if self.aggregation != "average" and not self.shares_updates:
             raise ValueError(
@@ -123,6 +125,20 @@ def _check_noised_upload(config: RunConfig) -> None:
         raise ValueError(
             f'classifier = "{config.classifier}" can\'t learn from noised encodings, which are '
             'vectors of projection-size numbers; use "lr"'
+        )
+
+
+def _check_what_learns(config: RunConfig) -> None:
+    """Refuse to train a head that is not shared, or to start from images that the server does not have."""
+    if config.trains == "head" and not shares_head(config):
+        raise ValueError(
+            'trains = "head" trains the head that the server learns too: it needs local-steps = 1, '
+            'objective = "task" and dp-scope = "autoencoder"'
+        )
+    if config.start == PUBLIC and not config.public_records:
+        raise ValueError(
+            'start = "public" needs labelled images at the server, but public-records = 0; '
+            'use "random", or a file that "fl-ppae make-start" made from another data set'
         )
 
 

@@ -109,7 +109,7 @@ class Keys(BaseModel):
     objective: Literal["reconstruction", "task"] = Field(
         "reconstruction", description="what the encoder learns to predict: the image or the label"
     )
-    autoencoder: Literal["fc", "fc-deep", "conv", "conv-image"] = Field(
+    autoencoder: Literal["fc", "fc-deep", "conv", "conv-image", "residual"] = Field(
         "conv", description="architecture of the encoder and decoder"
     )
     encoding_size: int = Field(
@@ -117,7 +117,7 @@ class Keys(BaseModel):
         ge=0,
         le=65_536,
         description="numbers in an encoding; 0: the architecture's default (fc, fc-deep: 784; "
-        "conv: 16 channels; conv-image: the image's shape)",
+        "conv: 16 channels; conv-image: the image's shape; residual: 16)",
     )
     encoding_bits: int = Field(
         0,
@@ -125,6 +125,17 @@ class Keys(BaseModel):
         le=8,
         description="bits for each number of an encoding, rounded to a grid on [-1, 1], beyond which it is "
         "clipped; 0: float32",
+    )
+    start: str = Field(
+        "random",
+        min_length=1,
+        description="what all hospitals start from: random weights; public: those that the server trains on "
+        "its public records; or the path of a .safetensors file",
+    )
+    trains: Literal["all", "last", "head"] = Field(
+        "all",
+        description="what is trained, clipped, noised and sent; all; last: the encoder's last layer, and the "
+        "decoder or head; head: the shared task head alone",
     )
 
     # Privacy

@@ -6,6 +6,7 @@
 | `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, claim |
 | `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
 | `train`, `local-steps = 1` | encoder arrays (and head), round | their noised mean gradient, the same |
+| `train`, `trains` is not `all` | all arrays | those arrays alone that learn, the same |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
 | the same, `encoding-bits` above 0 | the same | encodings packed into bytes: uint8, the same |
 | `evaluate` | encoder arrays | number of records, loss (only with `diagnostics`) |

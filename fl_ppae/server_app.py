@@ -12,10 +12,10 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
-from fl_ppae.config import RunConfig
+from fl_ppae.config import RANDOM, RunConfig
 from fl_ppae.data.deal import Deal
 from fl_ppae.errors import UserError, printable
-from fl_ppae.models.build import autoencoder_of, encoding_shape_of
+from fl_ppae.models.build import encoding_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.reporting.evidence import gather_from
 from fl_ppae.reporting.figures import plot_encodings, write_figures
@@ -30,6 +30,8 @@ from fl_ppae.runs.tracking import check_trackers, open_trackers
 from fl_ppae.server.results import measure_baselines, write_results
 from fl_ppae.server.rounds import train_all_rounds
 from fl_ppae.server.session import Session, start_session
+from fl_ppae.server.start import check_start, common_start
+from fl_ppae.server.start_file import write_start
 from fl_ppae.server.uploads import learn_from_uploads
 from fl_ppae.server.worth_joining import worth_joining
 from fl_ppae.source_label import data_label
@@ -62,6 +64,7 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
             `failed` and why.
     """
     encoding_shape_of(config)
+    check_start(config)
     check_trackers(config)
     path = new_run_path(config.output_dir, simulation, str(grid.run.run_id))
     claim(path)
@@ -89,9 +92,14 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
 
 
 def _carry_out(session: Session) -> None:
-    run, encoder = session.run, autoencoder_of(session.config).encoder
+    run = session.run
+    with run.phase("common start"):
+        model = common_start(session.config, session.dataset)
+        if session.config.start != RANDOM:
+            write_start(run.path / "start.safetensors", model.state_dict())
+    encoder = model.encoder
     with run.phase("training"):
-        trained = train_all_rounds(session, encoder)
+        trained = train_all_rounds(session, model)
     with run.phase("encodings"):
         uploads = session.config.shares_encodings
         result = learn_from_uploads(session, encoder, trained) if uploads else trained

@@ -69,7 +69,8 @@ class PrivateFedAvg(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every active hospital that can take part; the round is charged before its message exists."""
-        self._grid, self._config, self._sent = grid, config, self._numbers(arrays)
+        self._grid, self._config = grid, config
+        self._sent = {name: array.numpy() for name, array in arrays.items()}
         active = self.server_ledger.active()
         self._asked = Asked({name: {} for name in active}, {})
         if self.secure is not None:
@@ -131,10 +132,12 @@ class PrivateFedAvg(FedAvg):
         return self._next({name: self._sent[name] + moved for name, moved in result.mean.items()})
 
     def _next(self, combined: Mapping[str, np.ndarray]) -> ArrayRecord:
-        """What the next round starts from."""
+        """What the next round starts from: what was sent, with what learns replaced."""
         if self.optimiser is not None:
-            combined = self.optimiser.step(self._sent, combined)
-        return ArrayRecord({name: Array(value.astype(np.float32)) for name, value in combined.items()})
+            learning = {name: self._sent[name] for name in combined}
+            combined = self.optimiser.step(learning, combined)
+        arrays = {**self._sent, **combined}
+        return ArrayRecord({name: Array(value.astype(np.float32)) for name, value in arrays.items()})
 
     def _numbers(self, arrays: ArrayRecord) -> dict[str, np.ndarray]:
         return {name: arrays[name].numpy() for name in self.shapes}

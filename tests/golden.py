@@ -23,6 +23,8 @@ KEY_DEFAULTS: dict[str, Any] = {
     "autoencoder": "conv",
     "encoding-size": 0,
     "encoding-bits": 0,
+    "start": "random",
+    "trains": "all",
     "dp-scope": "autoencoder",
     "target-epsilon": 8.0,
     "target-delta": 1e-05,

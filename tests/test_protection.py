@@ -49,6 +49,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {**STEP, "classifier": "head", "objective": "task"},
         'dp-scope = "autoencoder"$',
     ),
+    "a head that stays in its hospital": ({"objective": "task", "trains": "head"}, "needs local-steps = 1"),
+    "a head without noise": ({**STEP, "objective": "task", "trains": "head"}, 'dp-scope = "autoencoder"'),
+    "a start on no images": ({"start": "public", "public-records": 0}, 'use "random", or a file'),
     "two steps": ({"local-steps": 2}, "must be less than or equal to 1"),
 }
 

@@ -105,7 +105,7 @@ def rounds_in_process(config: RunConfig, hospitals: int) -> None:
     with run.phase("starting"):
         session = start_session(simulated_grid(config, hospitals), config, "bench", run)
     with run.phase("training"):
-        train_all_rounds(session, autoencoder_of(config).encoder, evaluate=False)
+        train_all_rounds(session, local_model_of(config), evaluate=False)
     run.update()
 
 

@@ -69,6 +69,7 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     from fl_ppae.hardware import device_of
     from fl_ppae.models.build import check_released, encoding_shape_of
     from fl_ppae.runs.tracking import check_trackers
+    from fl_ppae.server.start import check_start
     from strategies.robust import check_enough
 
     check_trackers(chosen.config)
@@ -79,4 +80,5 @@ def prepare(chosen: Chosen, hospitals: int) -> Prepared:
     encoding_shape_of(chosen.config)
     dataset = resolve(chosen.config)
     check_released(chosen.config, len(dataset.val))
+    check_start(chosen.config)
     return Prepared(chosen, make_deal(dataset, chosen.config, hospital_names(hospitals)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fl_ppae.catalogue import PATH_KEYS
+from fl_ppae.catalogue import keys_of_paths
 from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Prepared, choose, prepare
 from fl_ppae.commands.run_progress import RunProgress
@@ -81,7 +81,7 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
         update={"data_source": prepared.source.kind, "output_dir": path_text(run_directory)}
     )
     given = {"data-source", "output-dir", *chosen.overrides}
-    given |= {key for key in PATH_KEYS if config.to_flat()[key]}
+    given |= set(keys_of_paths(config.to_flat()))
     if not arguments.in_process:
         simulation.check_listed(given)
     console.print(title(simulation.name, prepared.source.label))

@@ -42,7 +42,7 @@ class UpdateFinding:
 
 def noised_shapes(config: RunConfig) -> Shapes:
     """The shapes of the parameters that the scope adds noise to."""
-    noised = local_model_of(config).part(SCOPES[config.dp_scope].noised)
+    noised = local_model_of(config).part(SCOPES[config.dp_scope].noised, config.trains)
     return [tuple(parameter.shape) for parameter in noised.parameters()]
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from fl_ppae.models.autoencoders import Autoencoder, Centred, Shuffled
+from fl_ppae.models.autoencoders import Autoencoder
+from fl_ppae.models.layers import Centred, Shuffled
 from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.residual import Block
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, Autoencoder, LocalModel)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, Autoencoder, LocalModel, Block)
 _LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
 _WITHOUT_PARAMETERS = (
     nn.Identity,

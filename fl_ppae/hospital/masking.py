@@ -23,7 +23,7 @@ from fl_ppae.hospital.site import Hospital
 from fl_ppae.hospital.updates import Update
 from fl_ppae.masked_updates import flat, noise_grid, vector_of
 from fl_ppae.messages import CONSISTENT, KEYS, SHARES, UNMASK, Malformed
-from fl_ppae.models.build import update_shapes_of
+from fl_ppae.models.build import shared_shapes_of, update_shapes_of
 from fl_ppae.privacy.terms import Terms
 from fl_ppae.protection import quorum_of
 from fl_ppae.secagg import hospital as steps
@@ -88,7 +88,7 @@ class Masking:
         step, shapes = read_step(content), update_shapes_of(self.config)
         summand = flat(update.summand, shapes)
         vector = vector_of(summand, plan, step, self.hospital.identity.hospitals)
-        sent = [(name, request.encoder[name].numpy()) for name in shapes]
+        sent = [(name, request.encoder[name].numpy()) for name in shared_shapes_of(self.config)]
         trained_on = training_digest(step, sent)
         state, masked = steps.masked(self._agreed(), request.server_round, vector, trained_on)
         self._save(state)

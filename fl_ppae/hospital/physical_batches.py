@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.privacy.per_sample import Dense, PerSampleGradients, half_precision
@@ -58,6 +58,12 @@ def physical_batches(batch: np.ndarray, sizes: Sequence[int]) -> Iterator[tuple[
     for start in range(0, len(batch), sizes[-1]):
         part = batch[start : start + sizes[-1]]
         yield part, next(size for size in sizes if size >= len(part))
+
+
+def layout_of(model: nn.Module) -> torch.memory_format:
+    """Channels last if the model has convolutions."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolves else torch.contiguous_format
 
 
 def padded(rows: Tensor, size: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.messages import ARRAYS, CONFIG, Malformed
-from fl_ppae.models.build import encoding_shape_of, update_shapes_of
+from fl_ppae.models.build import encoding_shape_of, shared_shapes_of
 from fl_ppae.privacy.encodings import Projection
 from fl_ppae.privacy.events import PARTS
 
@@ -105,15 +105,15 @@ def release_inputs(content: RecordDict, config: RunConfig) -> ReleaseInputs:
 
 
 def encoder_in(content: RecordDict, config: RunConfig) -> Weights:
-    """The weights of this run's encoder.
+    """The weights of this run's encoder (and head, see `shared_of`), also of what doesn't learn.
 
     Raises:
-        Malformed: they are missing, or not those of an encoder of this run.
+        Malformed: they are missing, or not those of this run.
     """
     arrays = content.array_records.get(ARRAYS)
     if arrays is None:
         raise Malformed("it holds no encoder")
-    return message_arrays.from_arrays(arrays, update_shapes_of(config))
+    return message_arrays.from_arrays(arrays, shared_shapes_of(config))
 
 
 def text_in(content: RecordDict, key: str) -> str:

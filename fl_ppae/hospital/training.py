@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
 from fl_ppae.hospital.isolation import check_isolated
-from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
+from fl_ppae.hospital.physical_batches import FULL, layout_of, padded, padded_sizes, physical_batches
 from fl_ppae.hospital.watch import current_watch
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import Rows, clipped_sum
@@ -37,6 +37,7 @@ class TrainingTerms:
         noise_multiplier: ignored if the scope adds no noise.
         sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
         steps: optimiser steps this round; an empty batch is a step too.
+        trains: which layers of the scope's modules learn, as the key; the others are as if frozen.
         bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
         device: where layers run; batches and noise are always drawn on the processor.
     """
@@ -50,6 +51,7 @@ class TrainingTerms:
     learning_rate: float
     bfloat16: bool = False
     device: torch.device = CPU
+    trains: str = "all"
 
 
 Moments = dict[str, Tensor]
@@ -73,6 +75,7 @@ def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
         config.learning_rate,
         uses_bfloat16(config.precision, device),
         device,
+        config.trains,
     )
 
 
@@ -180,12 +183,12 @@ class LocalTrainer:
         scope = terms.scope
         if scope.noised:
             check_isolated(model)
-        model.part(scope.frozen).requires_grad_(False)
-        noised = model.part(scope.noised).requires_grad_(True)
-        plain = model.part(scope.plain).requires_grad_(True)
+        model.requires_grad_(False)
+        noised = model.part(scope.noised, terms.trains).requires_grad_(True)
+        plain = model.part(scope.plain, terms.trains).requires_grad_(True)
         self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if scope.noised else None
         self._model = model
-        self._layout = _layout(model)
+        self._layout = layout_of(model)
         self._noised, self._plain = list(noised.parameters()), list(plain.parameters())
         groups = [group for group in (self._noised, self._plain) if group]
         self._optimisers = [torch.optim.Adam(group, lr=terms.learning_rate, fused=True) for group in groups]
@@ -280,12 +283,6 @@ def noised(sums: list[Tensor], terms: TrainingTerms, stream: Stream) -> list[Ten
 
 def _noise_std(terms: TrainingTerms) -> float:
     return terms.noise_multiplier * terms.max_grad_norm
-
-
-def _layout(model: nn.Module) -> torch.memory_format:
-    """Channels last if the model has convolutions."""
-    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    return torch.channels_last if convolves else torch.contiguous_format
 
 
 def _accumulate(gradients: Sequence[Rows], sums: list[Tensor], max_grad_norm: float, count: int) -> int:

@@ -16,6 +16,7 @@ from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.encodings import check_projection
+from fl_ppae.privacy.scopes import MODULES
 from fl_ppae.protection import COMMON_HEAD, shares_head
 
 
@@ -88,7 +89,22 @@ def shared_of(config: RunConfig, model: LocalModel) -> nn.Module:
 
 
 @lru_cache(maxsize=8)  # every message is checked against them
-def update_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
-    """Name and shape of each array in an update, the only part of a trained model that may leave."""
+def shared_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
+    """Name and shape of each array that the server sends for a round: all of `shared_of`."""
     shared = shared_of(config, local_model_of(config))
     return {name: tuple(value.shape) for name, value in shared.state_dict().items()}
+
+
+@lru_cache(maxsize=8)
+def update_shapes_of(config: RunConfig) -> Mapping[str, Shape]:
+    """Name and shape of each array in an update: of what is shared, those that the key `trains` lets learn.
+
+    Nothing else of a trained model may leave.
+    """
+    model = local_model_of(config)
+    learning = {id(parameter) for parameter in model.part(MODULES, config.trains).parameters()}
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in shared_of(config, model).named_parameters()
+        if id(parameter) in learning
+    }

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from fl_ppae.models.autoencoders import Autoencoder, Shape, build_head
+from fl_ppae.privacy.scopes import ENCODER
 
 
 class LocalModel(nn.Module):
@@ -27,9 +28,27 @@ class LocalModel(nn.Module):
         output: Tensor = self.partner(self.encoder(images))
         return output
 
-    def part(self, names: Sequence[str]) -> nn.ModuleList:
-        """The modules with these names ("encoder", "partner") as one, with parameters in this order."""
-        return nn.ModuleList(self.get_submodule(name) for name in names)
+    def part(self, names: Sequence[str], trains: str = "all") -> nn.ModuleList:
+        """What the key `trains` lets learn of the modules "encoder" and "partner" with these names, as one.
+
+        Its parameters are in this order.
+        """
+        found = []
+        for name in names:
+            module = self.get_submodule(name)
+            if name != ENCODER or trains == "all":
+                found.append(module)
+            elif trains == "last":
+                found.append(_last_layer(module))
+        return nn.ModuleList(found)
+
+
+def _last_layer(module: nn.Module) -> nn.Module:
+    """The last module with parameters of its own."""
+    return [layer for layer in module.modules() if list(layer.parameters(recurse=False))][-1]
+
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Objective:
     """
 
     name: str
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    loss: Loss
     partner: Callable[[Autoencoder, Shape, int, int], nn.Module]
     learns_labels: bool
     in_nats: bool
@@ -75,7 +94,9 @@ OBJECTIVES = MappingProxyType(
             Objective(
                 "task",
                 loss=_cross_entropy,
-                partner=lambda _autoencoder, encoding, classes, seed: build_head(encoding, classes, seed),
+                partner=lambda autoencoder, encoding, classes, seed: build_head(
+                    encoding, classes, seed, scaled=autoencoder.scaled
+                ),
                 learns_labels=True,
                 in_nats=True,
             ),

@@ -1,4 +1,4 @@
-"""Trains the residual network without any privacy, as strongly as a number of steps allows."""
+"""Trains a network without any privacy, as strongly as a number of steps allows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fl_ppae.data.records import Records
 from fl_ppae.hardware import CPU, has_bfloat16
 from fl_ppae.models.augment import augmented, orientations
+from fl_ppae.models.objectives import Loss
 
 _WEIGHT_DECAY = 0.05
 _TEST_BATCH = 512
@@ -42,13 +42,15 @@ def train_plainly(
     records: Records,
     training: PlainTraining,
     seed: int,
+    loss: Loss,
     device: torch.device = CPU,
     told: Callable[[int], None] = lambda done: None,
 ) -> nn.Module:
     """Train `network` in place on labelled images, without any privacy; returns the average of its weights.
 
-    Batches pass through the shuffled records again and again. The result is an exponential moving average of
-    the weights, whose memory grows with the steps done. `told` gets the steps done, before each.
+    Batches of augmented images pass through the shuffled records again and again. The result is an
+    exponential moving average of the weights, whose memory grows with the steps done. `loss`: of an
+    `Objective`. `told` gets the steps done, before each.
 
     Raises:
         ValueError: there are no records.
@@ -66,9 +68,10 @@ def train_plainly(
         told(done)
         images = augmented(records.images(rows), generator, any_way_up=training.any_way_up)
         optimiser.zero_grad()
+        images, labels = images.to(device), records.labels(rows).to(device)
         with _autocast(device):
-            scores = network(images.to(device))
-        F.cross_entropy(scores.float(), records.labels(rows).to(device)).backward()
+            outputs = network(images)
+        loss(outputs.float(), images, labels).mean().backward()
         optimiser.step()
         schedule.step()
         average.update_parameters(network)

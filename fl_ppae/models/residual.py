@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_ppae.models.autoencoders import Centred, Shape
-from fl_ppae.models.seeding import seeded
+from fl_ppae.models.layers import Centred
 
 CODE_SIZE = 16
 _WIDTHS = (32, 64, 128)  # of the stages; each halves the image
@@ -15,8 +14,11 @@ _GROUP_CHANNELS = 8
 _HEAD_WEIGHTS = 2.5
 
 
-class _Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; (N, in, H, W) to (N, out, H / stride, W / stride)."""
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; (N, in, H, W) to (N, out, H / stride, W / stride).
+
+    Whatever is added has been normalised, so that no weights within the bound of messages overflow.
+    """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -28,37 +30,40 @@ class _Block(nn.Module):
         self.shortcut = (
             nn.Identity()
             if stride == 1 and channels_in == channels
-            else nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            else nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), _norm(channels))
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Each image alone."""
         found = F.relu(self.first_norm(self.first(images)))
         return F.relu(self.second_norm(self.second(found)) + self.shortcut(images))
 
 
-def residual_classifier(image_shape: Shape, num_classes: int, seed: int) -> nn.Sequential:
-    """An encoder to `CODE_SIZE` numbers in [-1, 1] and a linear head, 310,000 parameters, drawn from `seed`.
+def residual_encoder(image_shape: tuple[int, int, int], size: int) -> nn.Sequential:
+    """Images (N, C, H, W) in [0, 1] to codes (N, size) in [-1, 1]; 309,000 parameters.
 
-    Takes (N, C, H, W) in [0, 1]; gives class scores (N, num_classes).
+    H and W may differ from those that it was trained on; C may not.
     """
-    channels = image_shape[0]
-    with seeded(seed):
-        head = nn.Linear(CODE_SIZE, num_classes)
-        nn.init.uniform_(head.weight, -_HEAD_WEIGHTS, _HEAD_WEIGHTS)
-        return nn.Sequential(
-            Centred(scale=4.0),
-            nn.Conv2d(channels, _WIDTHS[0], 3, stride=2, padding=1, bias=False),
-            _norm(_WIDTHS[0]),
-            nn.ReLU(),
-            _Block(_WIDTHS[0], _WIDTHS[0], 1),
-            _Block(_WIDTHS[0], _WIDTHS[1], 2),
-            _Block(_WIDTHS[1], _WIDTHS[2], 2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(_WIDTHS[2], CODE_SIZE),
-            nn.Tanh(),
-            head,
-        )
+    return nn.Sequential(
+        Centred(scale=4.0),
+        nn.Conv2d(image_shape[0], _WIDTHS[0], 3, stride=2, padding=1, bias=False),
+        _norm(_WIDTHS[0]),
+        nn.ReLU(),
+        Block(_WIDTHS[0], _WIDTHS[0], 1),
+        Block(_WIDTHS[0], _WIDTHS[1], 2),
+        Block(_WIDTHS[1], _WIDTHS[2], 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(_WIDTHS[2], size),
+        nn.Tanh(),
+    )
+
+
+def residual_head(size: int, num_classes: int) -> nn.Linear:
+    """Codes (N, size) to class scores (N, num_classes)."""
+    head = nn.Linear(size, num_classes)
+    nn.init.uniform_(head.weight, -_HEAD_WEIGHTS, _HEAD_WEIGHTS)
+    return head
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from safetensors.numpy import save_file
-from torch import nn
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.masked_updates import divisor_of, ring_step
 from fl_ppae.messages import Shapes
-from fl_ppae.models.build import local_model_of, shared_of
+from fl_ppae.models.build import shared_of, update_shapes_of
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.paths import path_text
 from fl_ppae.protection import COMMON_HEAD, SECAGG, quorum_of
@@ -27,17 +26,17 @@ from strategies.server_optimiser import ServerAdam
 ROUND_TIMEOUT_SECONDS = 24 * 3600.0
 
 
-def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = True) -> Measured | None:
-    """Train all rounds. Leaves the last common encoder in `encoder`; returns its last measurement, if any.
+def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = True) -> Measured | None:
+    """Train all rounds from `model`. Leaves the last common encoder in it (and head, see `shared_of`).
 
-    `evaluate`: False skips the server's evaluations, to time the rounds alone.
+    Returns the last measurement, if any. `evaluate`: False skips the server's evaluations, to time the
+    rounds alone.
 
     Raises:
         RuntimeError: every hospital failed or was excluded in every round, or no round had as many updates as
             its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
     """
     config, run = session.config, session.run
-    model = LocalModel(encoder, local_model_of(config).partner)
     shared, head = shared_of(config, model), model.partner if config.classifier == COMMON_HEAD else None
     shapes = message_arrays.shapes_of(shared.state_dict())
     round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
@@ -52,7 +51,7 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
             shared.load_state_dict(message_arrays.from_arrays(arrays, shapes))
             with run.phase("evaluating"):
                 split = Labelled(session.dataset.val.images, session.dataset.val.labels)
-                measured.append(measure_encoder(encoder, session.dataset, config, split, head))
+                measured.append(measure_encoder(model.encoder, session.dataset, config, split, head))
             row = measured[-1].as_row()
         round_log.write(reports[-1], row)
         return MetricRecord({key: value for key, value in row.items() if value is not None}) if row else None
@@ -60,13 +59,13 @@ def train_all_rounds(session: Session, encoder: nn.Module, *, evaluate: bool = T
     strategy = PrivateFedAvg(
         session.nodes,
         session.server_ledger,
-        shapes,
+        update_shapes_of(config),
         shares_updates=config.shares_updates,
         diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,
         optimiser=ServerAdam(config.learning_rate) if config.local_steps else None,
-        secure=_secure_rounds(session, shapes) if config.protection == SECAGG else None,
+        secure=_secure_rounds(session, update_shapes_of(config)) if config.protection == SECAGG else None,
     )
     where = ConfigRecord({"run-directory": path_text(run.path)})
     strategy.start(

@@ -10,12 +10,12 @@ from torch import nn
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import Deal
-from fl_ppae.models.build import autoencoder_of
 from fl_ppae.privacy.figures import largest
 from fl_ppae.runs.directory import create_run_directory
 from fl_ppae.server.evaluation import Measured
 from fl_ppae.server.rounds import train_all_rounds
 from fl_ppae.server.session import start_session
+from fl_ppae.server.start import common_start
 from fl_ppae.simulation.in_process import simulated_grid
 
 
@@ -41,13 +41,13 @@ def train_federated(config: RunConfig, deal: Deal) -> FederatedEncoder:
     Raises:
         UserError: there are fewer test records than hospitals. RuntimeError: no hospital trained.
     """
-    encoder = autoencoder_of(config).encoder
+    model = common_start(config, deal.dataset)
     with tempfile.TemporaryDirectory(prefix="fl-ppae-cell-") as folder:
         run = create_run_directory(Path(folder) / "run", "study")
         grid = simulated_grid(config, len(deal.train))
         session = start_session(grid, config, "study", run, deal)
-        measured = train_all_rounds(session, encoder)
+        measured = train_all_rounds(session, model)
     assert measured is not None  # the last round is always evaluated
     figures = session.server_ledger.figures()
     spent = {name: figure.epsilon for name, figure in figures.items() if figure.epsilon is not None}
-    return FederatedEncoder(encoder, spent, largest(figures.values()).basis, measured)
+    return FederatedEncoder(model.encoder, spent, largest(figures.values()).basis, measured)

@@ -13,13 +13,20 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from fl_ppae.errors import UserError
-from fl_ppae.models.autoencoders import NAMES, Shuffled, build_autoencoder, build_head, encoding_shape
+from fl_ppae.models.autoencoders import NAMES, build_autoencoder, build_head, encoding_shape
 from fl_ppae.models.classifiers import as_image_shape, check_fit, resnet18
+from fl_ppae.models.layers import Shuffled
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")  # images need no gradient
 
 GRID = list(itertools.product(NAMES, (1, 3), (28, 32)))
-SMALL = {"fc": 49, "fc-deep": 49, "conv": 0, "conv-image": 0}  # encoding sizes that test quickly
+SMALL = {
+    "fc": 49,
+    "fc-deep": 49,
+    "conv": 0,
+    "conv-image": 0,
+    "residual": 0,
+}  # encoding sizes that test quickly
 
 
 def images(batch: int, channels: int, height: int, width: int | None = None) -> torch.Tensor:
@@ -27,11 +34,19 @@ def images(batch: int, channels: int, height: int, width: int | None = None) -> 
     return torch.rand(batch, channels, height, width or height, generator=generator)
 
 
+def nowhere_zero(model: nn.Module) -> nn.Module:
+    """`model` without weights that are 0, behind which no gradient is seen."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter[parameter == 0] = 0.5
+    return model
+
+
 def assert_per_sample_gradients_are_those_of_single_records(
     model: nn.Module, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor
 ) -> None:
     """In float64, so that nothing but rounding of the last digits is forgiven."""
-    model, x = model.double(), x.double()
+    model, x = nowhere_zero(model).double(), x.double()
     alone = []
     for one in x.split(1):
         model.zero_grad()
@@ -64,7 +79,7 @@ def test_odd_and_oblong_images(name):
 
 @pytest.mark.parametrize(("name", "channels", "size"), GRID)
 def test_per_sample_gradients_are_those_of_single_images(name, channels, size):
-    encoding = encoding_shape(name, 0, (channels, size, size)) if name.startswith("conv") else (49,)
+    encoding = encoding_shape(name, SMALL[name], (channels, size, size))
     model = build_autoencoder(name, SMALL[name], (channels, size, size), seed=1)
     for part in (model, model.encoder, model.decoder, build_head(encoding, 8, seed=1)):
         assert ModuleValidator.validate(part, strict=True) == []
@@ -123,6 +138,8 @@ def test_default_conv_encoder_of_colour_images_is_counted_by_hand():
         ("fc", 0, (784,)),
         ("fc", 10, (10,)),
         ("fc-deep", 98, (98,)),
+        ("residual", 0, (16,)),
+        ("residual", 64, (64,)),
         ("conv", 98, (2, 7, 7)),
         ("conv-image", 2352, (3, 28, 28)),
     ],
@@ -213,3 +230,15 @@ def test_what_fits_a_classifier():
         check_fit("svm", (784,))
     with pytest.raises(UserError, match="takes"):
         check_fit("resnet18", (16, 7))
+
+
+def test_codes_of_the_residual_network_are_scaled_and_scored_as_they_are():
+    """A head that normalised each code would lose how far it is from 0."""
+    model = build_autoencoder("residual", 8, (3, 28, 28), seed=1)
+    assert 250_000 < parameters(model.encoder) < 350_000
+    head = build_head((8,), 5, seed=1, scaled=model.scaled)
+    codes = model.encoder(100 * images(4, 3, 28))
+    assert torch.all(codes.abs() <= 1) and model.scaled
+    assert not torch.allclose(head(codes), head(codes / 2))
+    other = build_head((8,), 5, seed=1)
+    torch.testing.assert_close(other(codes), other(codes / 2), rtol=1e-2, atol=1e-2)

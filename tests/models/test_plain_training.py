@@ -9,10 +9,12 @@ from support import records_of
 
 from fl_ppae.data.records import HospitalRecords, JoinedRecords
 from fl_ppae.models.augment import ORIENTATIONS, augmented, orientations
+from fl_ppae.models.autoencoders import build_autoencoder, build_head
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.models.plain_training import PlainTraining, class_probabilities, train_plainly
-from fl_ppae.models.residual import CODE_SIZE, residual_classifier
 
 CLASSES = 4
+LOSS = OBJECTIVES["task"].loss
 TRAINING = PlainTraining(steps=40, any_way_up=False, batch=32)
 
 
@@ -31,23 +33,24 @@ def accuracy(network: torch.nn.Module, tested: HospitalRecords) -> float:
     return float(np.mean(guesses == tested.labels().numpy()))
 
 
-def fresh() -> torch.nn.Module:
-    return residual_classifier((1, 16, 16), CLASSES, seed=3)
+def fresh(seed: int = 3) -> torch.nn.Module:
+    encoder = build_autoencoder("residual", 0, (1, 16, 16), seed).encoder
+    return LocalModel(encoder, build_head((16,), CLASSES, seed, scaled=True))
 
 
 def test_it_learns_a_small_set_but_not_from_wrong_labels() -> None:
     train, test = stripes(160, 0), stripes(100, 1)
     wrong = (train.split.labels + np.random.default_rng(0).integers(1, CLASSES, len(train))) % CLASSES
     misled = records_of(train.split.images, wrong)
-    assert accuracy(train_plainly(fresh(), train, TRAINING, 0), test) > 0.8
-    assert accuracy(train_plainly(fresh(), misled, TRAINING, 0), test) < 0.3
+    assert accuracy(train_plainly(fresh(), train, TRAINING, 0, LOSS), test) > 0.8
+    assert accuracy(train_plainly(fresh(), misled, TRAINING, 0, LOSS), test) < 0.3
 
 
 def test_a_training_repeats_bit_for_bit_and_depends_on_its_seed_and_start() -> None:
     train, short = stripes(40, 0), PlainTraining(steps=3, any_way_up=True, batch=16)
 
     def weights(network: torch.nn.Module, seed: int) -> torch.Tensor:
-        trained = train_plainly(network, train, short, seed)
+        trained = train_plainly(network, train, short, seed, LOSS)
         return torch.cat([value.flatten() for value in trained.state_dict().values()])
 
     before = torch.get_rng_state()
@@ -56,22 +59,14 @@ def test_a_training_repeats_bit_for_bit_and_depends_on_its_seed_and_start() -> N
     torch.manual_seed(9)
     assert torch.equal(weights(fresh(), 0), first)
     assert not torch.equal(weights(fresh(), 1), first)
-    assert not torch.equal(weights(residual_classifier((1, 16, 16), CLASSES, seed=4), 0), first)
+    assert not torch.equal(weights(fresh(4), 0), first)
 
 
 def test_fewer_records_than_a_batch_are_enough_but_none_are_not() -> None:
     short = PlainTraining(steps=2, any_way_up=False)
-    train_plainly(fresh(), stripes(5, 0), short, 0)
+    train_plainly(fresh(), stripes(5, 0), short, 0, LOSS)
     with pytest.raises(ValueError, match="no records"):
-        train_plainly(fresh(), stripes(0, 0), short, 0)
-
-
-def test_the_network_is_small_and_its_code_has_16_numbers_within_1() -> None:
-    network = residual_classifier((3, 28, 28), 8, seed=0)
-    assert 250_000 < sum(parameter.numel() for parameter in network.parameters()) < 350_000
-    code = network[:-1](torch.rand(2, 3, 28, 28))
-    assert code.shape == (2, CODE_SIZE) and code.abs().max() <= 1
-    assert network(torch.rand(2, 3, 28, 28)).shape == (2, 8)
+        train_plainly(fresh(), stripes(0, 0), short, 0, LOSS)
 
 
 def test_the_orientations_are_the_eight_different_ones() -> None:

@@ -15,9 +15,10 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.privacy.figures import formal_if
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.stored import open_run
-from fl_ppae.server import worth_joining
+from fl_ppae.server import plain_networks, worth_joining
 from fl_ppae.server.evaluation import Recognised
-from fl_ppae.server.worth_joining import Budget, gains, measured_hospitals
+from fl_ppae.server.plain_networks import Budget
+from fl_ppae.server.worth_joining import gains, measured_hospitals
 
 IMAGES = 400
 
@@ -30,15 +31,16 @@ def hits(share: float, seed: int = 0) -> np.ndarray:
 def briefly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trainings of 2 steps; the list gets a line for each."""
     trained = []
-    train = worth_joining.train_plainly
+    train = plain_networks.train_plainly
 
     def counted(network, records, *rest):
         trained.append(f"{len(records)} records")
         return train(network, records, *rest)
 
-    for name in ("_SERVER", "_HOSPITAL", "_POOLED"):
+    monkeypatch.setattr(plain_networks, "SERVER", Budget(1, 2, 2))
+    for name in ("_HOSPITAL", "_POOLED"):
         monkeypatch.setattr(worth_joining, name, Budget(1, 2, 2))
-    monkeypatch.setattr(worth_joining, "train_plainly", counted)
+    monkeypatch.setattr(plain_networks, "train_plainly", counted)
     return trained
 
 

@@ -1,0 +1,78 @@
+"""A hospital's records as the codes of an encoder that doesn't learn, for training that moves the head alone.
+
+A record's code depends on its own image and on the received encoder, and on nothing else, to the last bit:
+images pass through in physical batches of safe sizes (`hospital.physical_batches`). Gradients of the head are
+then those behind the encoder, and clipping bounds what a record adds, whatever weights were received.
+
+Codes are kept in memory for as long as the same encoder comes, so that a hundred rounds encode once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_ppae.data.records import Positions, Records
+from fl_ppae.hardware import CPU
+from fl_ppae.hospital.isolation import check_isolated
+from fl_ppae.hospital.physical_batches import layout_of, padded, padded_sizes, physical_batches
+from fl_ppae.models.objectives import LocalModel, Objective
+from fl_ppae.runs.kept import digest
+
+_MOST_NUMBERS = 2**26  # of all codes in memory: 256 MiB
+_codes: dict[str, Tensor] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Records whose images are codes: `every_code` (N, *encoding) float32 and `every_label` (N,) int64."""
+
+    every_code: Tensor
+    every_label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.every_code)
+
+    def images(self, positions: Positions = slice(None)) -> Tensor:
+        """The codes, (n, *encoding)."""
+        return self.every_code[positions]
+
+    def labels(self, positions: Positions = slice(None)) -> Tensor:
+        """(n,) int64."""
+        return self.every_label[positions]
+
+
+def on_codes(
+    model: LocalModel, records: Records, objective: Objective, device: torch.device = CPU
+) -> tuple[LocalModel, Codes]:
+    """The same head on nothing but codes, and the records as codes of the model's encoder.
+
+    Raises:
+        TypeError: as `check_isolated`.
+    """
+    check_isolated(model)
+    images, labels = records.images(slice(None)), records.labels(slice(None))
+    weights = [value.cpu().numpy() for value in model.encoder.state_dict().values()]
+    key = digest(images.numpy(), *weights) + str(model.encoder)
+    if key not in _codes:
+        found = _encoded(model, images, objective, device)
+        if sum(codes.numel() for codes in (*_codes.values(), found)) > _MOST_NUMBERS:
+            _codes.clear()
+        _codes[key] = found
+    return LocalModel(nn.Identity(), model.partner), Codes(_codes[key], labels)
+
+
+def _encoded(model: LocalModel, images: Tensor, objective: Objective, device: torch.device) -> Tensor:
+    model = model.to(device)
+    layout = layout_of(model)
+    sizes = padded_sizes(model, objective, layout, images.shape[1:], bfloat16=False)
+    codes = []
+    for positions, size in physical_batches(np.arange(len(images)), sizes):
+        batch = padded(images[positions].to(device), size).contiguous(memory_format=layout)
+        with torch.no_grad():
+            codes.append(model.encoder(batch)[: len(positions)].to(CPU))
+    model.to(CPU)
+    return torch.cat(codes)
