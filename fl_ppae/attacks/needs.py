@@ -85,6 +85,13 @@ def white_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | N
     return missing
 
 
+def noise_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Encodings that were noised, and the common encoder that made them."""
+    if audited.release is None:
+        return "encodings have no noise (encoding-noise-epsilon = 0), so their Fisher information is infinite"
+    return None if audited.encoder is not None else "every hospital has its own encoder (share = encodings)"
+
+
 def known_encoder_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:
     """An encoder that some attacker has, and what it encoded."""
     if audited.encoder is not None:

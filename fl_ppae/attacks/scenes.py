@@ -66,11 +66,22 @@ def black_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
 
 def released(audited: AuditedRun, images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:
     """Pairs as a hospital with this encoder releases them: noised or rounded, if the run does that."""
-    own = _encoded(images, labels, encoder, audited.config.encoding_bits)
+    return Pairs(images, released_once(audited, images, encoder), labels)
+
+
+def released_once(audited: AuditedRun, images: Tensor, encoder: nn.Module, seed: int = 0) -> Tensor:
+    """The encodings of `released`; `seed` of the noise that the attacker draws."""
+    encodings = _through(encoder, images, audited.config.encoding_bits)
     if audited.release is None:
-        return own
-    encodings = audited.release.draw(own.encodings.numpy(), seed=0)
-    return Pairs(images, torch.from_numpy(encodings), labels)
+        return encodings
+    return torch.from_numpy(audited.release.draw(encodings.numpy(), seed))
+
+
+def before_noise(audited: AuditedRun, images: Tensor) -> Tensor:
+    """Images as a hospital with the common encoder releases them, but for the noise."""
+    assert audited.encoder is not None
+    encodings = _through(audited.encoder, images, audited.config.encoding_bits)
+    return encodings if audited.release is None else audited.release.without_noise(encodings)
 
 
 def white_box(audited: AuditedRun, threat_model: ThreatModel) -> Scene:
@@ -162,5 +173,9 @@ def _whole(split: Split) -> Records:
     return HospitalRecords(split, np.arange(len(split)))
 
 
-def _encoded(images: Tensor, labels: Tensor, encoder: nn.Module, bits: int = 0) -> Pairs:
-    return Pairs(images, torch.from_numpy(encode(encoder, images, bits=bits)), labels)
+def _encoded(images: Tensor, labels: Tensor, encoder: nn.Module) -> Pairs:
+    return Pairs(images, _through(encoder, images), labels)
+
+
+def _through(encoder: nn.Module, images: Tensor, bits: int = 0) -> Tensor:
+    return torch.from_numpy(encode(encoder, images, bits=bits))

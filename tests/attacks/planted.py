@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fl_ppae.attacks.audited_run import AuditedRun, Effort, frozen
+from fl_ppae.attacks.noised_release import NoisedRelease
 from fl_ppae.attacks.received import ReceivedRound, simulated_updates
 from fl_ppae.attacks.shadows import without_dp
 from fl_ppae.config import RunConfig
@@ -29,6 +30,7 @@ from fl_ppae.hospital.simulated import leave_order_for_audit
 from fl_ppae.leakage.gradients import encoder_gradient
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.privacy.encodings import Projection
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.server.classification import FittedClassifier, fit_and_score
 
@@ -233,6 +235,17 @@ def _encoders(least: float, most: float) -> Case:
     )
 
 
+def _noised(noise_multiplier: float) -> Made:
+    """Noise of so many clipping norms on the cells."""
+    projection = Projection(np.zeros(CELLS, np.float32), np.eye(CELLS, dtype=np.float32), clip_norm=5.0)
+
+    def run(path: Path, ordered: bool) -> AuditedRun:
+        release = NoisedRelease(projection, noise_multiplier)
+        return replace(audited(path, ordered=ordered, encoder=Open()), release=release)
+
+    return run
+
+
 def _origins(partition: str) -> Made:
     keys = {"partition": partition, "classes_per_hospital": 3}
     return lambda path, ordered: audited(path, ordered=ordered, encoder=Open(), **keys)
@@ -300,6 +313,9 @@ CASES: dict[str, Case] = {
     "dependence": _encoders(0.5, 0.2),
     "inversion-black-box": _encoders(0.2, 0.02),
     "inversion-white-box": _encoders(0.2, 0.02),
+    "inversion-bound": Case(_noised(1e-3), _noised(100.0), 0.005, 0.0, falls=True),
+    "retrieval-candidates": _encoders(0.5, 0.1),
+    "linkage": _encoders(0.3, 0.1),
     "hospital-inference": Case(_origins("pathological"), _origins("iid"), 0.3, 0.15),
     "model-extraction": Case(
         _classified(lambda run: fitted(run.dataset, slice(0, CELLS - CLASSES))),
