@@ -47,6 +47,7 @@ class Effort:
         update_rounds: rounds whose updates are attacked, at most.
         simulated: simulated hospitals that property inference learns from.
         searches: optimisation steps of gradient inversion.
+        losses: what convolutional inverters are trained for, one each.
     """
 
     victims: int
@@ -60,9 +61,22 @@ class Effort:
     update_rounds: int = 1
     simulated: int = 12
     searches: int = 60
+    losses: tuple[str, ...] = ("L1",)
 
 
-FULL = Effort(1000, 3000, 800, 200, 3000, 600, shadows=64, update_rounds=5, simulated=60, searches=600)
+FULL = Effort(
+    1000,
+    3000,
+    800,
+    200,
+    3000,
+    600,
+    shadows=64,
+    update_rounds=5,
+    simulated=60,
+    searches=600,
+    losses=("L1", "MSE", "SSIM"),
+)
 QUICK = Effort(300, 1000, 100, 20, 1000, 100)
 
 

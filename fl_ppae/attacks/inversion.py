@@ -58,7 +58,7 @@ def fit_attackers(audited: AuditedRun, scene: Scene) -> Fitted:
     If the victims' encoders are not its own, it chooses by encodings of one that is not its own either.
     """
     known = known_pairs(scene)
-    inverters = fit_inverters(known, audited.effort.network_steps)
+    inverters = fit_inverters(known, audited.effort.network_steps, losses=audited.effort.losses)
     if scene.foreign:
         inverters = measured_on(inverters, _through_another_encoder(audited, known))
     return Fitted(scene, inverters)

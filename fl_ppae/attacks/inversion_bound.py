@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fl_ppae.attacks.attack import MEASUREMENT, Attack, Findings, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.needs import noise_missing
+from fl_ppae.attacks.needs import common_encoder_missing, noise_missing
 from fl_ppae.attacks.scenes import measurement
 from fl_ppae.leakage.fisher import fisher_leakage
 from fl_ppae.leakage.image_quality import image_quality, mean_images
@@ -24,7 +24,7 @@ def run(audited: AuditedRun, _: ThreatModel) -> Findings:
     images = scene.victims.images
     dfil = t_mean(fisher_leakage(scene.encode, images, release.noise_multiplier).numpy())
     guess = image_quality(images, mean_images(images, len(images))).mse.mean()
-    bound = Estimate(*(_inverse(end) for end in (dfil.value, dfil.high, dfil.low)), dfil.n)
+    bound = Estimate(_inverse(dfil.value), _inverse(dfil.high), _inverse(dfil.low), dfil.n)
     return Findings(
         (
             result(NAME, scene.threat, "dfil", dfil),
@@ -44,5 +44,5 @@ ATTACK = Attack(
     "Maeng et al. 2023 (arXiv:2305.04146)",
     run,
     (MEASUREMENT,),
-    (noise_missing,),
+    (noise_missing, common_encoder_missing),
 )

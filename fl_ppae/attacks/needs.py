@@ -86,9 +86,14 @@ def white_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | N
 
 
 def noise_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
-    """Encodings that were noised, and the common encoder that made them."""
+    """Encodings that were noised."""
     if audited.release is None:
         return "encodings have no noise (encoding-noise-epsilon = 0), so their Fisher information is infinite"
+    return None
+
+
+def common_encoder_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """A common encoder."""
     return None if audited.encoder is not None else "every hospital has its own encoder (share = encodings)"
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from fl_ppae.errors import Unmeasurable
 from fl_ppae.leakage.ranges import check_images, check_paired
+from fl_ppae.leakage.ssim import WINDOW
 
 Array = NDArray[Any]
 
 _LEAST_MSE = 1e-10  # PSNR ends at 100 dB
-_WINDOW = 7  # pixels, of SSIM
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def image_quality(originals: Tensor, reconstructed: Tensor) -> ImageQuality:
         raise Unmeasurable(f"images of {tuple(originals.shape)} against {tuple(reconstructed.shape)}")
     check_images(originals=originals, reconstructed=reconstructed)
     height, width = originals.shape[2:]
-    if min(height, width) < _WINDOW:
+    if min(height, width) < WINDOW:
         raise Unmeasurable(
-            f"images of {height}x{width} pixels: SSIM's window needs {_WINDOW}x{_WINDOW} or more"
+            f"images of {height}x{width} pixels: SSIM's window needs {WINDOW}x{WINDOW} or more"
         )
     left, right = (images.double().clamp(0, 1).numpy() for images in (originals, reconstructed))
     mse = ((left - right) ** 2).mean((1, 2, 3))
     ssim = [
-        structural_similarity(one, other, win_size=_WINDOW, channel_axis=0, data_range=1.0)
+        structural_similarity(one, other, win_size=WINDOW, channel_axis=0, data_range=1.0)
         for one, other in zip(left, right, strict=True)
     ]
     return ImageQuality(mse, -10 * np.log10(np.maximum(mse, _LEAST_MSE)), np.array(ssim))

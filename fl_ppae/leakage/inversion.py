@@ -90,8 +90,12 @@ def own_pairs(known: Pairs, seed: int = 0) -> Pairs:
     return split_own(known, seed)[1].rows(slice(TUNED_ON))
 
 
-def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ...]:
+def fit_inverters(
+    known: Pairs, steps: int, seed: int = 0, losses: Sequence[str] = ("L1",)
+) -> tuple[Inverter, ...]:
     """Black-box attackers fitted to `known` pairs, the one with the best SSIM on held-out pairs first.
+
+    One linear map, and a convolutional network for each loss: the best by one metric is not so by another.
 
     The last of equals is the mean image, which needs no encoding.
 
@@ -99,6 +103,7 @@ def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ..
         known: at least 10 pairs; encodings (k,) or (c, h, w), noised or not.
         steps: of the convolutional network, 64 pairs each.
         seed: of its weights and batches.
+        losses: of `inversion_network.LOSSES`.
 
     Raises:
         Unmeasurable: fewer than 10 pairs.
@@ -107,13 +112,26 @@ def fit_inverters(known: Pairs, steps: int, seed: int = 0) -> tuple[Inverter, ..
         raise Unmeasurable(f"an attacker needs 10 pairs or more, got {len(known)}")
     fit, own = split_own(known, seed)
     linear = fit_linear(fit.encodings, fit.images)
-    network = fit_network(fit.encodings, fit.images, linear, steps, seed)
+    networks = {
+        f"convolutional, {loss}": fit_network(fit.encodings, fit.images, linear, steps, seed, loss)
+        for loss in losses
+    }
     decoders: dict[str, Decode] = {
         "linear": linear.decode,
-        "convolutional": network,
+        **networks,
         MEAN_IMAGE: lambda encodings: mean_images(fit.images, len(encodings)),
     }
     return tuple(sorted(_measured(decoders, own), key=lambda inverter: -inverter.own.goodness("ssim")))
+
+
+def mean_guess(known: Pairs, own: Pairs) -> Inverter:
+    """The attacker who looks at no encoding, with its quality on `own` pairs."""
+    return _measured({MEAN_IMAGE: lambda encodings: mean_images(known.images, len(encodings))}, own)[0]
+
+
+def spread_of(known: Pairs) -> float:
+    """The summed variance of the known encodings' numbers; 1 if they are all the same."""
+    return known.encodings.double().var(0).sum().item() or 1.0
 
 
 def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int, seed: int = 0) -> Inverter:
@@ -132,7 +150,7 @@ def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int
         seed: the one `start` was fitted with.
     """
     own = own_pairs(known, seed)
-    spread = known.encodings.double().var(0).sum().item() or 1.0  # of encodings that are all the same
+    spread = spread_of(known)
     begin = start.decode(own.encodings)
     options = [(image_quality(own.images, begin), 0.0, 0)]
     for weight in _TV_WEIGHTS:

@@ -235,6 +235,12 @@ def _encoders(least: float, most: float) -> Case:
     )
 
 
+def _searched(encoder: nn.Module) -> Made:
+    """With few steps of gradient descent."""
+    effort = replace(EFFORT, gradient_steps=4)
+    return lambda path, ordered: replace(audited(path, ordered=ordered, encoder=encoder), effort=effort)
+
+
 def _noised(noise_multiplier: float) -> Made:
     """Noise of so many clipping norms on the cells."""
     projection = Projection(np.zeros(CELLS, np.float32), np.eye(CELLS, dtype=np.float32), clip_norm=5.0)
@@ -313,6 +319,7 @@ CASES: dict[str, Case] = {
     "dependence": _encoders(0.5, 0.2),
     "inversion-black-box": _encoders(0.2, 0.02),
     "inversion-white-box": _encoders(0.2, 0.02),
+    "inversion-generative": Case(_searched(Open()), _searched(Sealed()), 0.2, 0.02),
     "inversion-bound": Case(_noised(1e-3), _noised(100.0), 0.005, 0.0, falls=True),
     "retrieval-candidates": _encoders(0.5, 0.1),
     "linkage": _encoders(0.3, 0.1),
