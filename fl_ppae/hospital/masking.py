@@ -8,7 +8,7 @@ run, whoever sends it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from logging import INFO
 
@@ -39,6 +39,8 @@ from fl_ppae.secure_messages import (
     read_survivors,
     training_digest,
 )
+
+_SILENT_SECONDS = 24 * 3600.0  # twice as long as Flower keeps a message
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Masking:
     def _keys(self, content: RecordDict) -> tuple[State, bytes]:
         terms = BlockTerms.unpack(read_data(content))
         self._check(terms)
+        self._forget_silent_runs()
         with self._signing() as (key, _):
             log(INFO, "the fingerprint of this hospital's signing key: %s", fingerprint(key.public))
             return steps.advertise(self._load(), terms, self.hospital.identity.name, key)
@@ -113,6 +116,12 @@ class Masking:
     def _unmask(self, content: RecordDict) -> tuple[State, bytes]:
         server_round, survivors = integer_in(content, "server-round"), read_survivors(content)
         return steps.unmask(self._agreed(), server_round, survivors, read_named(content))
+
+    def _forget_silent_runs(self) -> None:
+        """Erase the secrets of runs that ended within a round: no server has asked for a day."""
+        for run, kept in self.hospital.state.silent_masking(_SILENT_SECONDS).items():
+            with suppress(Refused):  # a damaged file has nothing that can be used
+                self.hospital.state.save_masking(run, steps.forgotten(State.unpack(kept)).pack())
 
     def _check(self, terms: BlockTerms) -> None:
         """Check that the terms are those that this hospital's own configuration makes."""

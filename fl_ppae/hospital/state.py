@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,6 +225,12 @@ class HospitalState:
         """Replace what `load_masking` returns, atomically. Hold the lock."""
         self._check_locked()
         write_atomically(self._masking_path(run), state, durable=self.durable)
+
+    def silent_masking(self, seconds: float) -> dict[str, bytes]:
+        """What `load_masking` returns, for each run that has not changed it for so long."""
+        paths = {path.stem.removeprefix("secagg-"): path for path in self.directory.glob("secagg-*.state")}
+        latest = time.time() - seconds
+        return {run: path.read_bytes() for run, path in paths.items() if path.stat().st_mtime < latest}
 
     def _masking_path(self, run: str) -> Path:
         return self.directory / f"secagg-{run}.state"

@@ -42,6 +42,12 @@ def secret_at(secrets: bytes, offset: int, kind: Kind) -> bytes:
     return secrets[start : start + KEY]
 
 
+def without_first(secrets: bytes, rounds: int) -> bytes:
+    """The secrets, or shares, of a block with those of its first `rounds` rounds replaced by zeros."""
+    gone = len(Kind) * rounds * KEY
+    return bytes(gone) + secrets[gone:]
+
+
 def share_digest(roster: Roster, owner: str, holder: str, offset: int, kind: Kind, share: bytes) -> bytes:
     """16 bytes that stand for the share of `owner`'s secret that `holder` was dealt."""
     places = (roster.terms.position(owner), roster.terms.position(holder), offset, kind)

@@ -9,7 +9,9 @@ SHA-256 are secure. Sums of several rounds can be subtracted from each other; on
 that.
 
 Each function takes the state, refuses what it must not answer, and returns the new state with the answer. The
-caller writes the state to disk before the answer leaves.
+caller writes the state to disk before the answer leaves. Secrets that no later step needs are not in the new
+state: the channel key once the parcels are open, a round's own secrets once its vector is masked, the shares
+of others once they are revealed or the next round is masked.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fl_ppae.secagg.dealing import Kind, deal, open_parcel, secret_at
+from fl_ppae.secagg.dealing import Kind, deal, open_parcel, secret_at, without_first
 from fl_ppae.secagg.identity import Pins, SigningKey, signed_by
 from fl_ppae.secagg.masks import KEY, mask, pair_mask, private_key, public_key
 from fl_ppae.secagg.revealed import pack_revealed
@@ -108,7 +110,7 @@ def receive(state: State, parcels: Mapping[str, bytes]) -> State:
                 continue  # its absence shows when shares are revealed
     if len(shares) < state.terms.threshold:
         raise Refused(f"only {len(shares) - 1} of {len(senders) - 1} parcels could be opened")
-    return replace(state, sharers=senders, shares=shares)
+    return replace(state, channel=b"", sharers=senders, shares=shares)
 
 
 def check_round(state: State, server_round: int) -> None:
@@ -145,7 +147,7 @@ def masked(
         if other != state.name:
             total += pair_mask(roster, server_round, trained_on, (state.name, other), private, count)
     answered = Answered(server_round, Step.MASKED, trained_on)
-    return replace(state, answered=answered), total
+    return replace(_forget(state, secrets=offset + 1, shares=offset), answered=answered), total
 
 
 def sign(state: State, key: SigningKey, server_round: int, survivors: tuple[str, ...]) -> tuple[State, bytes]:
@@ -195,7 +197,19 @@ def unmask(
         raise Refused(f"only {len(signatures)} hospitals signed; it takes {state.terms.threshold} to unmask")
     offset = state.terms.offset(server_round)
     revealed = pack_revealed(_share_to_reveal(state, owner, offset) for owner in state.sharers)
-    return replace(state, answered=replace(state.answered, step=Step.UNMASKED)), revealed
+    done = replace(state.answered, step=Step.UNMASKED)
+    return replace(_forget(state, secrets=offset + 1, shares=offset + 1), answered=done), revealed
+
+
+def forgotten(state: State) -> State:
+    """The state without any secret: the block is over, and what was answered stays known."""
+    return replace(_forget(state, state.terms.rounds, state.terms.rounds), channel=b"")
+
+
+def _forget(state: State, secrets: int, shares: int) -> State:
+    """The state without its own secrets of the first `secrets` rounds and shares of the first `shares`."""
+    kept = {owner: without_first(share, shares) for owner, share in state.shares.items()}
+    return replace(state, secrets=without_first(state.secrets, secrets), shares=kept)
 
 
 def _share_to_reveal(state: State, owner: str, offset: int) -> bytes | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from masked_federation import Federation, lost
 from fl_ppae import client_app, messages
 from fl_ppae.messages import CLAIM, CONFIG, CONSISTENT, KEYS, SECAGG, SHARES, TRAIN, UNMASK
 from fl_ppae.secagg.identity import load_or_make
+from fl_ppae.secagg.state import State
 from fl_ppae.secagg.terms import Terms
 from fl_ppae.secure_messages import data_record
 
@@ -168,3 +171,35 @@ def test_what_it_keeps_is_for_its_owner_alone_and_lasts_from_message_to_message(
     assert len(kept) == 2
     assert {path.stat().st_mode & 0o077 for path in kept} == {0}
     assert (folder / "pins.json").exists()
+
+
+def kept_state(federation: Federation) -> State:
+    (path,) = federation.directory(ASKED).glob("secagg-*.state")
+    return State.unpack(path.read_bytes())
+
+
+def test_after_the_last_round_no_secret_of_a_run_is_on_the_disk(tmp_path: Path) -> None:
+    federation = Federation(tmp_path / "masked", hospitals=3, num_server_rounds=2)
+    assert federation.round(1)
+    assert any(kept_state(federation).secrets), "the control: round 2 is still to come"
+    assert federation.round(2)
+    state = kept_state(federation)
+    assert not any(state.secrets) and not state.channel
+    assert state.shares and not any(any(share) for share in state.shares.values())
+    assert state.answered.round == 2
+
+
+@pytest.mark.parametrize("silent_hours", [12, 25])
+def test_secrets_of_a_run_that_broke_off_are_erased_when_another_begins_a_day_later(
+    federation: Federation, silent_hours: int
+) -> None:
+    (path,) = federation.directory(ASKED).glob("secagg-*.state")
+    abandoned = path.with_name("secagg-abandoned.state")
+    abandoned.write_bytes(path.read_bytes())
+    (path.parent / "secagg-damaged.state").write_bytes(b"?")
+    for one in path.parent.glob("secagg-*.state"):
+        os.utime(one, (0, time.time() - 3600 * silent_hours))
+    question, _ = federation.sent(KEYS, ASKED)
+    assert set(federation.ask(ASKED, KEYS, question.content).content) == {CLAIM, SECAGG}
+    erased = not any(State.unpack(abandoned.read_bytes()).secrets)
+    assert erased == (silent_hours > 24)

@@ -359,6 +359,7 @@ def two_lists(five: Parties, block: Block, vector: np.ndarray) -> np.ndarray | N
     Returns:
         The victim's vector, if the hospitals reveal enough.
     """
+    secrets = five[VICTIM].state.secrets
     own = five[VICTIM].masked(1, vector)
     for name in OTHERS:
         five[name].masked(1, np.zeros(len(vector), np.uint32))
@@ -376,7 +377,7 @@ def two_lists(five: Parties, block: Block, vector: np.ndarray) -> np.ndarray | N
             shares[block.terms.position(name)] = revealed[VICTIM] or b""
         found[kind] = join(shares)
         shares = {}
-    assert found[Kind.SEED] == secret_at(five[VICTIM].state.secrets, 0, Kind.SEED)
+    assert found[Kind.SEED] == secret_at(secrets, 0, Kind.SEED)
     own = own - mask(found[Kind.SEED], len(own))
     private = private_key(found[Kind.PRIVATE])
     for other in OTHERS:

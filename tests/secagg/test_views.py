@@ -63,9 +63,9 @@ def view(four: Parties, run: str, values: dict[str, int]) -> np.ndarray:
     """
     block = make_block(four, make_terms(4, 3, run=run))
     vectors = {name: np.full(LENGTH, value, np.uint32) for name, value in values.items()}
-    late = four[LATE].masked(1, vectors[LATE])
     # The survivors reveal this key to the server.
     private = private_key(secret_at(four[LATE].state.secrets, 0, Kind.PRIVATE))
+    late = four[LATE].masked(1, vectors[LATE])
     for other in SURVIVORS:
         late -= pair_mask(block.roster, 1, TRAINED_ON, (LATE, other), private, LENGTH)
     states = {name: four[name].state for name in SURVIVORS}

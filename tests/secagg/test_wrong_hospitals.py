@@ -233,12 +233,12 @@ def test_a_hospital_that_gave_most_others_no_shares_is_named_as_the_dealer(
 
 def test_a_share_of_a_wrong_length_cannot_be_opened(five: Parties, terms: Terms) -> None:
     """Sealed as it should be, so its receiver would answer for its length."""
-    block = make_block(five, terms)
+    roster, sent = make_roster(five, terms)
+    dealings, _ = read_dealings(roster, {name: five[name].share(sent) for name in FIVE}.items())
     channel, name = private_key(five[WRONG].state.channel), FIVE[0]
     for size, opens in ((2 * terms.rounds * 32, True), (5, False), (0, False)):
-        parcel = seal(block.roster, WRONG, name, channel, bytes(size))
-        state = replace(five[name].state, sharers=(), shares={})
-        got = receive(state, block.parcels_for(name) | {WRONG: parcel})
+        parcel = seal(roster, WRONG, name, channel, bytes(size))
+        got = receive(five[name].state, Block(roster, dealings).parcels_for(name) | {WRONG: parcel})
         assert (WRONG in got.shares) == opens
 
 
