@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import torch
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.cache import Dataset
 from fl_ppae.data.partition import partition, share_out
-from fl_ppae.data.records import HospitalRecords
+from fl_ppae.data.records import HospitalRecords, JoinedRecords, Records
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +73,7 @@ def hospital_names(count: int) -> list[str]:
     return [f"hospital-{index}" for index in range(count)]
 
 
-def pooled(hospitals: Mapping[str, HospitalRecords]) -> tuple[torch.Tensor, np.ndarray]:
-    """All hospitals' images (N, C, H, W) in [0, 1] and labels (N,), one hospital after the other."""
-    images = [records.images() for records in hospitals.values()]
-    labels = [records.labels().numpy() for records in hospitals.values()]
-    return torch.cat(images), np.concatenate(labels)
+def pooled(hospitals: Mapping[str, HospitalRecords]) -> tuple[Records, np.ndarray]:
+    """All hospitals' records and their labels (N,), one hospital after the other."""
+    records = JoinedRecords(tuple(hospitals.values()))
+    return records, records.labels().numpy()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 _BYTES = 2**24
+_PIXELS = 32 * 32
 
 
 def spans(rows: np.ndarray) -> Iterator[slice]:
@@ -20,6 +21,13 @@ def spans(rows: np.ndarray) -> Iterator[slice]:
 def pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
     """The rows (N, ...) in order, about 16 MB at once, at least one row."""
     return (rows[span] for span in spans(rows))
+
+
+def images_at_once(usual: int, height: int, width: int) -> int:
+    """How many images are worked on at once: `usual` of up to 32 x 32 pixels, fewer of larger ones, so that
+    they take as much memory; at least one.
+    """
+    return max(1, usual * _PIXELS // max(_PIXELS, height * width))
 
 
 def new_file(folder: Path) -> Path:

@@ -39,7 +39,7 @@ def resumed_model(
 def mean_loss(model: LocalModel, records: Records, objective: Objective) -> float:
     """The mean loss over all `records`."""
     total = 0.0
-    for positions in batches(len(records)):
+    for positions in batches(records):
         images, labels = records.images(positions), records.labels(positions)
         total += float(objective.loss(model(images), images, labels).sum())
     return total / len(records)

@@ -17,16 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fl_ppae.data.pieces import images_at_once
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.privacy.per_sample import Dense, PerSampleGradients, half_precision
 
 # Records whose per-sample gradients are in memory at once: as many as a processor's cache holds; on a CUDA
-# device, enough to keep it busy in about a gigabyte.
+# device, enough to keep it busy in about a gigabyte. Of images of more than 32 x 32 pixels fewer.
 FULL = {"cpu": 256, "cuda": 2048}
 _PARTS = (16, 8, 4, 2)  # of a full batch
 _ONE_AT_A_TIME = (1,)
 _SEED = 20_230_517  # of the probe's own weights and images
 _found: dict[object, tuple[int, ...]] = {}
+
+
+def full_batch(device: torch.device, image: torch.Size) -> int:
+    """How many records of images of this shape, (C, H, W), are in a full batch on this device."""
+    return images_at_once(FULL[device.type], *image[1:])
 
 
 def padded_sizes(
@@ -85,7 +91,7 @@ def _probe(
         for parameter in model.parameters():
             scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1.0
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    full = FULL[device.type]
+    full = full_batch(device, image)
     images = torch.rand((full, *image), generator=generator).to(device)
     labels = torch.zeros(full, dtype=torch.int64, device=device)
     gradients = PerSampleGradients(model, bfloat16=bfloat16)
@@ -113,5 +119,5 @@ def _probe(
     elsewhere = torch.randperm(full, generator=generator).to(device)
     if not same(rows(images[elsewhere], full), full, elsewhere):
         return _ONE_AT_A_TIME
-    smaller = [full // part for part in _PARTS]
+    smaller = [full // part for part in _PARTS if part <= full]
     return (*(size for size in smaller if same(rows(images[:size], size), size, slice(None))), full)

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from fl_ppae.data.pieces import images_at_once
 from fl_ppae.data.records import Records
 from fl_ppae.message_arrays import MAX_WEIGHT
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip
 from fl_ppae.privacy.labels import randomised_response
 from fl_ppae.privacy.randomness import Stream
 from fl_ppae.privacy.terms import UploadTerms
+
+_BATCH = 1024  # images encoded at once
 
 
 def encodings_to_release(
@@ -67,13 +70,14 @@ def encode_records(encoder: nn.Module, records: Records, order: np.ndarray) -> n
     Raises:
         ArithmeticError: one is not finite.
     """
-    parts = [encoder(records.images(order[positions])).numpy() for positions in batches(len(order))]
+    parts = [encoder(records.images(order[positions])).numpy() for positions in batches(records)]
     encoded = np.concatenate(parts)
     if not np.isfinite(encoded).all():
         raise ArithmeticError("encodings are not finite")
     return encoded
 
 
-def batches(records: int, size: int = 1024) -> list[np.ndarray]:
-    """Positions of all `records`, in order, `size` at a time."""
-    return np.split(np.arange(records), range(size, records, size))
+def batches(records: Records) -> list[np.ndarray]:
+    """Positions of all `records`, in order, up to 1,024 at a time."""
+    size = images_at_once(_BATCH, *records.images(np.arange(0)).shape[2:])
+    return np.split(np.arange(len(records)), range(size, len(records), size))

@@ -18,7 +18,13 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
 from fl_ppae.hospital.isolation import check_isolated
-from fl_ppae.hospital.physical_batches import FULL, layout_of, padded, padded_sizes, physical_batches
+from fl_ppae.hospital.physical_batches import (
+    full_batch,
+    layout_of,
+    padded,
+    padded_sizes,
+    physical_batches,
+)
 from fl_ppae.hospital.watch import current_watch
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import Rows, clipped_sum
@@ -222,9 +228,9 @@ class LocalTrainer:
     def _sizes(self, records: Records) -> Sequence[int]:
         """Sizes of physical batches. Any size is safe if nothing is clipped."""
         terms = self._terms
-        if self._gradients is None:
-            return range(1, FULL[terms.device.type] + 1)
         image = records.images(np.arange(1)).shape[1:]
+        if self._gradients is None:
+            return range(1, full_batch(terms.device, image) + 1)
         return padded_sizes(self._model, terms.objective, self._layout, image, bfloat16=terms.bfloat16)
 
     def plain_sums(self) -> list[Tensor]:

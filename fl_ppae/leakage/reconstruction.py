@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import prod
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from fl_ppae.leakage.ranges import check_paired
 from fl_ppae.models.encoding import Array, _device, images_to_tensor
 
 _BATCH, _RATE = 64, 4e-3  # not tuned
+_MOST_NUMBERS = 100_000_000  # in the images of a probe: 42,000 of 28 x 28 pixels in colour, 664 of 224 x 224
 
 
 def probe_reconstruction_loss(
@@ -23,7 +25,8 @@ def probe_reconstruction_loss(
     """How much of the image an encoder keeps: the test error of a decoder fitted to its encodings.
 
     No decoder leaves a hospital, so a copy of `decoder` is fitted from its present weights on 4/5 of
-    the pairs, drawn by `seed`, and tested on the other 1/5. Pass the initial weights of the hospitals'
+    the pairs, drawn by `seed`, and tested on the other 1/5; of large images only as many as fit into 400 MB
+    are drawn. Pass the initial weights of the hospitals'
     decoders: an encoder that learned with them is easier to decode from there than from other weights, and
     after so few steps that shows.
 
@@ -37,15 +40,20 @@ def probe_reconstruction_loss(
     check_paired(2, encodings=encodings, images=images)
     with limited_threads(threads):
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(images), generator=generator)
-        tested = max(1, len(images) // 5)
+        most = max(2, _MOST_NUMBERS // prod(images.shape[1:]))
+        order = torch.randperm(len(images), generator=generator)[:most]
+        tested = max(1, len(order) // 5)
         fit, test = order[tested:], order[:tested]
         device = _device(decoder)
-        inputs = torch.from_numpy(np.array(encodings, np.float32)).to(device)
-        targets = images_to_tensor(images).to(device)
-        probe = fit_decoder(decoder, inputs[fit], targets[fit], steps, generator)
+
+        def pairs(rows: Tensor) -> tuple[Tensor, Tensor]:
+            inputs = torch.from_numpy(np.array(encodings[rows.numpy()], np.float32))
+            return inputs.to(device), images_to_tensor(images[rows.numpy()]).to(device)
+
+        probe = fit_decoder(decoder, *pairs(fit), steps, generator)
         with torch.inference_mode():
-            return F.mse_loss(probe(inputs[test]), targets[test]).item()
+            inputs, targets = pairs(test)
+            return F.mse_loss(probe(inputs), targets).item()
 
 
 def fit_decoder(

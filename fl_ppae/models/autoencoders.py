@@ -15,16 +15,14 @@ from math import ceil, prod
 from torch import Tensor, nn
 
 from fl_ppae.errors import UserError
-from fl_ppae.models.layers import Centred, Shuffled
+from fl_ppae.models.layers import Centred, ImageShape, Shape, Shuffled, halved, halvings
 from fl_ppae.models.residual import CODE_SIZE, residual_encoder, residual_head
 from fl_ppae.models.seeding import seeded
-
-Shape = tuple[int, ...]
-ImageShape = tuple[int, int, int]
 
 NAMES = ("fc", "fc-deep", "conv", "conv-image", "residual")
 FC_SIZE = 784  # numbers in a vector encoding: a multiple of 49, so that ResNet18 can view it as (16, 7, 7)
 CONV_CHANNELS = 16
+_MOST_NUMBERS = 2**14  # in an image of a network whose weights or encodings grow with it: 128 x 128 in grey
 
 
 class Autoencoder(nn.Module):
@@ -50,19 +48,26 @@ def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Sh
     """The shape of one encoding: (k,) for `fc`, `fc-deep` and `residual`, (k, h, w) for the others.
 
     `encoding_size` is the number of values in an encoding; 0 takes the architecture's default: 784, 16
-    (`residual`), 16 channels of a quarter of the image's height and width (`conv`), or the image's shape
+    (`residual`), 16 channels of the image halved as `halvings` says (`conv`), or the image's shape
     (`conv-image`).
 
     Raises:
-        UserError: the architecture can't produce that size; names the nearest sizes that fit.
+        UserError: the architecture can't produce that size, and the nearest sizes that fit; or it takes no
+            images as large as these.
     """
     channels, height, width = image_shape
+    if name in ("fc", "fc-deep", "conv-image") and prod(image_shape) > _MOST_NUMBERS:
+        raise UserError(
+            f"autoencoder = {name!r} takes images of at most {_MOST_NUMBERS:,} numbers, but "
+            f"{channels}x{height}x{width} are {prod(image_shape):,}; use 'conv' or 'residual'"
+        )
     if name in ("fc", "fc-deep"):
         return (encoding_size or FC_SIZE,)
     if name == "residual":
         return (encoding_size or CODE_SIZE,)
     if name == "conv":
-        cells = ceil(height / 4) * ceil(width / 4)
+        rows, columns = halved(image_shape, halvings(image_shape))
+        cells = rows * columns
         if encoding_size % cells:
             below, above = encoding_size // cells * cells, ceil(encoding_size / cells) * cells
             nearest = f"{below} or {above}" if below else str(above)
@@ -70,7 +75,7 @@ def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Sh
                 f"encoding-size = {encoding_size} does not fit autoencoder = 'conv' on {height}x{width} "
                 f"images: it must be a multiple of {cells}, such as {nearest}"
             )
-        return (encoding_size // cells or CONV_CHANNELS, ceil(height / 4), ceil(width / 4))
+        return (encoding_size // cells or CONV_CHANNELS, rows, columns)
     if name == "conv-image":
         if encoding_size not in (0, prod(image_shape)):
             raise UserError(
@@ -146,29 +151,20 @@ def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
-    """Halves the image twice, to k feature maps of a quarter of its height and width."""
-    encoder = nn.Sequential(
-        Centred(4),
-        _conv3(image[0], 32, stride=2),
-        nn.ELU(),
-        _conv3(32, 64, stride=2),
-        nn.ELU(),
-        _conv3(64, encoding[0]),
-    )
-    return encoder, nn.Sequential(_conv3(encoding[0], 64), nn.ELU(), *_from_a_quarter(image))
+    """Halves the image to k feature maps of at most 8 x 8 pixels: two stages for 28 pixels, five for 224."""
+    encoder: list[nn.Module] = [Centred(4), _conv3(image[0], 32, stride=2), nn.ELU()]
+    for stage in range(1, halvings(image)):
+        encoder += [_conv3(32 if stage == 1 else 64, 64, stride=2), nn.ELU()]
+    decoder = nn.Sequential(_conv3(encoding[0], 64), nn.ELU(), *_doubled(image))
+    return nn.Sequential(*encoder, _conv3(64, encoding[0])), decoder
 
 
-def _from_a_quarter(image: ImageShape) -> list[nn.Module]:
-    """Doubles 64 feature maps of a quarter of the image's height and width twice, to an image."""
-    channels, height, width = image
-    return [
-        _conv3(64, 16 * 4),
-        Shuffled(ceil(height / 2), ceil(width / 2)),
-        nn.ELU(),
-        _conv3(16, channels * 4),
-        Shuffled(height, width),
-        nn.Sigmoid(),
-    ]
+def _doubled(image: ImageShape) -> list[nn.Module]:
+    """Doubles 64 feature maps of the image's `halved` height and width until they are an image."""
+    layers: list[nn.Module] = []
+    for stage in range(halvings(image) - 1, 0, -1):
+        layers += [_conv3(16 if layers else 64, 16 * 4), Shuffled(*halved(image, stage)), nn.ELU()]
+    return [*layers, _conv3(16, image[0] * 4), Shuffled(*image[1:]), nn.Sigmoid()]
 
 
 def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
@@ -190,8 +186,8 @@ def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Modul
 
 def _residual(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """The residual network to a code of k numbers in [-1, 1], and a small convolutional decoder."""
-    maps = (64, ceil(image[1] / 4), ceil(image[2] / 4))
+    maps = (64, *halved(image, halvings(image)))
     decoder = nn.Sequential(
-        nn.Linear(encoding[0], prod(maps)), nn.ELU(), nn.Unflatten(1, maps), *_from_a_quarter(image)
+        nn.Linear(encoding[0], prod(maps)), nn.ELU(), nn.Unflatten(1, maps), *_doubled(image)
     )
     return residual_encoder(image, encoding[0]), decoder

@@ -10,11 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_ppae.data.records import to_float
+from fl_ppae.data.pieces import images_at_once
+from fl_ppae.data.records import Positions, Records, to_float
 from fl_ppae.hardware import CPU
 from fl_ppae.models.codes import quantised
 
 Array = NDArray[Any]
+Images = Array | Tensor | Records
+"""uint8 (N, H, W, C), float (N, C, H, W) in [0, 1], or records that are read when they are needed."""
+
+
+_BATCH = 1024  # images encoded at once
 
 
 def images_to_tensor(images: Array | Tensor) -> Tensor:
@@ -25,20 +31,16 @@ def images_to_tensor(images: Array | Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(
-    encoder: nn.Module, images: Array | Tensor, batch: int = 1024, *, bits: int = 0
-) -> NDArray[np.float32]:
-    """The encodings (N, *encoding), float32, of uint8 (N, H, W, C) or float (N, C, H, W) images.
+def encode(encoder: nn.Module, images: Images, *, bits: int = 0) -> NDArray[np.float32]:
+    """The encodings (N, *encoding), float32, of images.
 
-    With `bits`, each number is rounded to so many, as `codes.quantised` does. The array may be memory-mapped:
-    only `batch` images are read at a time.
+    With `bits`, each number is rounded to so many, as `codes.quantised` does. An array may be memory-mapped,
+    and records on disk: only up to 1,024 images are read at a time.
     """
     training, device = encoder.training, _device(encoder)
     encoder.eval()
     try:
-        parts = [
-            encoder(images_to_tensor(part).to(device)).float().cpu().numpy() for part in _parts(images, batch)
-        ]
+        parts = [encoder(part.to(device)).float().cpu().numpy() for part in image_batches(images)]
     finally:
         encoder.train(training)
     return quantised(np.concatenate(parts), bits)
@@ -49,5 +51,14 @@ def _device(module: nn.Module) -> torch.device:
     return CPU if first is None else first.device
 
 
-def _parts(items: Any, batch: int) -> Iterator[Any]:
-    return (items[start : start + batch] for start in range(0, len(items), batch))
+def images_at(images: Images, rows: Positions) -> Tensor:
+    """The images at these positions as float32 (N, C, H, W) in [0, 1]."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images_to_tensor(images[rows])
+    return images.images(rows).contiguous()
+
+
+def image_batches(images: Images) -> Iterator[Tensor]:
+    """The images in order as float32 (N, C, H, W) in [0, 1], up to 1,024 at a time."""
+    batch = images_at_once(_BATCH, *images_at(images, slice(0, 1)).shape[2:])
+    return (images_at(images, slice(start, start + batch)) for start in range(0, len(images), batch))

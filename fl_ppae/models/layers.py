@@ -1,8 +1,28 @@
-"""Layers without parameters that the networks share; each maps every image alone."""
+"""What the networks share: shapes, sizes, and layers without parameters that map every image alone."""
 
 from __future__ import annotations
 
+from math import ceil
+
 from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+ImageShape = tuple[int, int, int]
+
+_CELLS = 8  # the largest height and width of the feature maps that an image is halved to
+
+
+def halvings(image: ImageShape) -> int:
+    """How often an image (C, H, W) is halved: until it is at most 8 pixels high and wide, but at least twice.
+
+    28 pixels become 7, 32, 64 and 128 become 8, and 224 become 7.
+    """
+    return max(2, (ceil(max(image[1:]) / _CELLS) - 1).bit_length())
+
+
+def halved(image: ImageShape, times: int) -> tuple[int, int]:
+    """Height and width of an image (C, H, W) halved so many times, rounded up."""
+    return ceil(image[1] / 2**times), ceil(image[2] / 2**times)
 
 
 class Centred(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_ppae.data.pieces import images_at_once
 from fl_ppae.data.records import Records
 from fl_ppae.hardware import CPU, has_bfloat16
 from fl_ppae.models.augment import augmented, orientations
@@ -86,8 +87,9 @@ def class_probabilities(
     """Class probabilities (N, K), averaged over the eight orientations of images that may be `any_way_up`."""
     network = network.to(device).eval()
     found = []
-    for start in range(0, len(records), _TEST_BATCH):
-        images = records.images(slice(start, start + _TEST_BATCH)).to(device)
+    batch = images_at_once(_TEST_BATCH, *records.images(np.arange(0)).shape[2:])
+    for start in range(0, len(records), batch):
+        images = records.images(slice(start, start + batch)).to(device)
         views = orientations(images) if any_way_up else images[None]
         with _autocast(device):
             scores = network(views.flatten(0, 1)).float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_ppae.models.layers import Centred
+from fl_ppae.models.layers import Centred, ImageShape, halvings
 
 CODE_SIZE = 16
 _WIDTHS = (32, 64, 128)  # of the stages; each halves the image
@@ -39,16 +39,19 @@ class Block(nn.Module):
         return F.relu(self.second_norm(self.second(found)) + self.shortcut(images))
 
 
-def residual_encoder(image_shape: tuple[int, int, int], size: int) -> nn.Sequential:
-    """Images (N, C, H, W) in [0, 1] to codes (N, size) in [-1, 1]; 309,000 parameters.
+def residual_encoder(image_shape: ImageShape, size: int) -> nn.Sequential:
+    """Images (N, C, H, W) in [0, 1] to codes (N, size) in [-1, 1]; 309,000 parameters for up to 32 pixels.
 
-    H and W may differ from those that it was trained on; C may not.
+    Larger images are halved more often first. H and W may differ from those that it was trained on, if they
+    are halved as often; C may not.
     """
+    stem: list[nn.Module] = []
+    for channels in (image_shape[0], *(halvings(image_shape) - 2) * (_WIDTHS[0],)):
+        convolution = nn.Conv2d(channels, _WIDTHS[0], 3, stride=2, padding=1, bias=False)
+        stem += [convolution, _norm(_WIDTHS[0]), nn.ReLU()]
     return nn.Sequential(
         Centred(scale=4.0),
-        nn.Conv2d(image_shape[0], _WIDTHS[0], 3, stride=2, padding=1, bias=False),
-        _norm(_WIDTHS[0]),
-        nn.ReLU(),
+        *stem,
         Block(_WIDTHS[0], _WIDTHS[0], 1),
         Block(_WIDTHS[0], _WIDTHS[1], 2),
         Block(_WIDTHS[1], _WIDTHS[2], 2),

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fl_ppae.adversary import BACKDOOR, stamp, success_rate
 from fl_ppae.config import RunConfig
@@ -19,20 +20,21 @@ from fl_ppae.hardware import device_of, server_threads
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
-from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.models.encoding import Images, encode, image_batches, images_at
 from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score, score_head
 from fl_ppae.steps import step
 
 LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
 _LEAKAGE_SEED = 27_182_818  # of their choice
+_LARGEST_PIXELS, _AVERAGED_PIXELS = 32, 28  # a side, of raw pixels that a classifier learns from
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier learns from: images (N, H, W, C) uint8 or (N, C, H, W) in [0, 1]; labels (N,)."""
+    """What a classifier learns from; labels (N,)."""
 
-    images: np.ndarray | Tensor
+    images: Images
     labels: np.ndarray
 
 
@@ -109,9 +111,7 @@ def recognised(
     return Recognised(np.arange(len(hits)) if rows is None else rows, hits)
 
 
-def _all_encoded(
-    encoded: Callable[[np.ndarray | Tensor], np.ndarray], images: np.ndarray | Tensor
-) -> np.ndarray:
+def _all_encoded(encoded: Callable[[Images], np.ndarray], images: Images) -> np.ndarray:
     """The encodings of images, of which there may be none."""
     return encoded(images) if len(images) else np.empty(0, np.float32)
 
@@ -140,12 +140,17 @@ def attack_success(
     """
     if config.adversary != BACKDOOR:
         return {}
-    images, labels = images_to_tensor(dataset.test.images), np.ravel(dataset.test.labels)
+    labels = np.ravel(dataset.test.labels)
 
-    def rate(shown: Tensor) -> float:
-        return success_rate(classifier.scores(encoded(shown)).argmax(1), labels)
+    def rate(shown: Callable[[Tensor], Tensor]) -> float:
+        batches = image_batches(dataset.test.images)
+        guesses = [classifier.scores(encoded(shown(batch))).argmax(1) for batch in batches]
+        return success_rate(np.concatenate(guesses), labels)
 
-    return {"attack_success_rate": rate(stamp(images)), "attack_success_rate_untriggered": rate(images)}
+    return {
+        "attack_success_rate": rate(stamp),
+        "attack_success_rate_untriggered": rate(lambda images: images),
+    }
 
 
 def encoder_leakage(encoder: nn.Module, dataset: Dataset, config: RunConfig) -> dict[str, float]:
@@ -155,9 +160,22 @@ def encoder_leakage(encoder: nn.Module, dataset: Dataset, config: RunConfig) -> 
 
 
 def measure_pixels(dataset: Dataset, config: RunConfig, labelled: Labelled) -> ClassifierScore:
-    """The same classifier on the images themselves: the score without any privacy."""
-    train, test = (images_to_tensor(images).numpy() for images in (labelled.images, dataset.test.images))
+    """The same classifier on the images themselves: the score without any privacy.
+
+    Images of more than 32 pixels a side are averaged down to 28 x 28.
+    """
+    train, test = (_pixels(images) for images in (labelled.images, dataset.test.images))
     return fit(config, train, labelled.labels, test, dataset.test.labels)[1]
+
+
+def _pixels(images: Images) -> np.ndarray:
+    """(N, C, H, W) float32 in [0, 1]."""
+
+    def small(batch: Tensor) -> Tensor:
+        large = max(batch.shape[2:]) > _LARGEST_PIXELS
+        return functional.adaptive_avg_pool2d(batch, _AVERAGED_PIXELS) if large else batch
+
+    return torch.cat([small(batch) for batch in image_batches(images)]).numpy()
 
 
 def fit(
@@ -192,14 +210,13 @@ def fit(
     )
 
 
-def similarity_of(images: np.ndarray | Tensor, encodings: np.ndarray) -> dict[str, float]:
+def similarity_of(images: Images, encodings: np.ndarray) -> dict[str, float]:
     """Similarity of up to 1,000 pairs of images and encodings (N, *encoding).
 
-    Images are (N, C, H, W) in [0, 1] or (N, H, W, C) uint8. Pairs are drawn with a fixed seed: the first ones
-    may all be of one class, or of one hospital.
+    Pairs are drawn with a fixed seed: the first ones may all be of one class, or of one hospital.
     """
     step("comparing encodings with images")
     rows = np.sort(np.random.default_rng(_LEAKAGE_SEED).permutation(len(images))[:LEAKAGE_IMAGES])
-    report = asdict(similarity(images_to_tensor(images[rows]), torch.from_numpy(encodings[rows])))
+    report = asdict(similarity(images_at(images, rows), torch.from_numpy(encodings[rows])))
     del report["records"]
     return report

@@ -15,7 +15,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import pooled
 from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.models.build import public_seed, released_format_of
-from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.models.encoding import Images, encode
 from fl_ppae.paths import path_text
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
@@ -36,14 +36,14 @@ class _Tested:
     """What the classifier is tested on.
 
     Attributes:
-        images: (N, C, H, W) in [0, 1], the originals.
+        images: the originals.
         labels: (N,).
         rows: (N,), their positions in the official test split.
         plain: un-noised encodings, projected if the run projects; None if the server has no encoder.
         released: encodings as they leave a hospital.
     """
 
-    images: torch.Tensor
+    images: Images
     labels: np.ndarray
     rows: np.ndarray
     plain: np.ndarray | None
@@ -151,16 +151,15 @@ def _ask(
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The official test split, encoded by the server, with the noise that a new patient's encoding gets."""
     test = session.dataset.test
-    images = images_to_tensor(test.images)
     encodings = _plain(encoder, test.images, projection, session.config.encoding_bits)
     rows = np.arange(len(test))
     if projection is None:
-        return _Tested(images, test.labels, rows, encodings, encodings)
+        return _Tested(test.images, test.labels, rows, encodings, encodings)
     terms = upload_terms(session.config)
     assert terms is not None and terms.encoding_noise_multiplier is not None  # it has a projection
     stream = seeded_stream("server", public_seed(session.config))
     released = noised(encodings, terms.encoding_noise_multiplier, stream)
-    return _Tested(images, test.labels, rows, encodings.astype(np.float32), released)
+    return _Tested(test.images, test.labels, rows, encodings.astype(np.float32), released)
 
 
 def _plain(

@@ -10,7 +10,7 @@ from torch import nn
 
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital import training
-from fl_ppae.hospital.physical_batches import FULL, padded, padded_sizes, physical_batches
+from fl_ppae.hospital.physical_batches import FULL, full_batch, padded, padded_sizes, physical_batches
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms
 from fl_ppae.models.autoencoders import NAMES, build_autoencoder, encoding_shape
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
@@ -126,3 +126,8 @@ def test_empty_rows_are_zeros_behind_the_records() -> None:
     rows = torch.arange(6.0).view(2, 3)
     assert padded(rows, 2) is rows
     assert torch.equal(padded(rows, 4), torch.cat([rows, torch.zeros(2, 3)]))
+
+
+@pytest.mark.parametrize(("size", "records"), [(28, 256), (32, 256), (64, 64), (128, 16), (224, 5)])
+def test_a_full_batch_holds_fewer_of_larger_images(size: int, records: int) -> None:
+    assert full_batch(torch.device("cpu"), torch.Size((3, size, size))) == records

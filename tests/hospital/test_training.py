@@ -11,7 +11,7 @@ from support import records_of
 from torch import nn
 
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.hospital import training
+from fl_ppae.hospital import physical_batches, training
 from fl_ppae.hospital.training import Diagnostics, TrainingTerms, train_round
 from fl_ppae.models.autoencoders import build_autoencoder
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
@@ -169,7 +169,7 @@ def test_physical_batches_do_not_change_the_gradient(
     terms = terms_of(scope, steps=1, sample_rate=0.5)
     train_round(model_of(), records, terms, streams(1, 0, 1))
     monkeypatch.setattr(training, "padded_sizes", lambda *_, **__: (7,))
-    monkeypatch.setitem(training.FULL, "cpu", 7)
+    monkeypatch.setitem(physical_batches.FULL, "cpu", 7)
     train_round(model_of(), records, terms, streams(1, 0, 1))
     half = len(seen) // 2
     for whole, split in zip(seen[:half], seen[half:], strict=True):

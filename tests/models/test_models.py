@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from math import ceil, prod
+from math import prod
 
 import pytest
 import torch
@@ -67,6 +67,31 @@ def test_shapes_and_ranges(name, channels, size, batch):
     y = model(x)
     assert y.shape == x.shape
     assert torch.all((y >= 0) & (y <= 1))
+
+
+@pytest.mark.parametrize(("size", "cells"), [(28, 7), (32, 8), (64, 8), (128, 8), (224, 7)])
+def test_conv_encodes_images_of_any_size_in_feature_maps_of_7_or_8_pixels(size, cells):
+    image = (1, size, size)
+    model = build_autoencoder("conv", 0, image, seed=1)
+    x = images(1, 1, size)
+    assert model.encoder(x).shape[1:] == encoding_shape("conv", 0, image) == (16, cells, cells)
+    assert model(x).shape == x.shape
+    assert resnet18(16, cells, 3, seed=1)(model.encoder(x)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("size", [28, 64, 224])
+def test_residual_codes_are_of_one_size_whatever_the_images(size):
+    model = build_autoencoder("residual", 0, (3, size, size), seed=1)
+    x = images(2, 3, size)
+    assert model.encoder(x).shape == (2, 16)
+    assert model(x).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["fc", "fc-deep", "conv-image"])
+def test_networks_that_grow_with_the_image_take_no_large_ones(name):
+    assert prod(encoding_shape(name, 0, (3, 64, 64))) <= 3 * 64 * 64
+    with pytest.raises(UserError, match="at most 16,384 numbers, but 3x128x128 are 49,152; use 'conv'"):
+        build_autoencoder(name, 0, (3, 128, 128), seed=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,13 +187,15 @@ def test_a_size_that_does_not_fit_names_the_nearest(name, size, nearest):
     assert nearest in message
 
 
-@pytest.mark.parametrize("image", [(1, 28, 28), (3, 28, 28), (3, 32, 32), (1, 29, 34)])
-@pytest.mark.parametrize("size", [1, 48, 50, 63, 65, 97, 783, 1000])
-def test_the_sizes_a_refusal_names_are_the_nearest_and_fit(image, size):
+@pytest.mark.parametrize(
+    ("image", "cells"), [((1, 28, 28), 49), ((3, 28, 28), 49), ((3, 32, 32), 64), ((1, 29, 34), 4 * 5)]
+)
+@pytest.mark.parametrize("size", [1, 48, 50, 63, 65, 97, 783, 1001])
+def test_the_sizes_a_refusal_names_are_the_nearest_and_fit(image, cells, size):
     with pytest.raises(UserError) as error:
         encoding_shape("conv", size, image)
     named = [int(word) for word in str(error.value).split("such as ")[1].split(" or ")]
-    fits = [k * ceil(image[1] / 4) * ceil(image[2] / 4) for k in range(1, 100)]
+    fits = [k * cells for k in range(1, 100)]
     assert named == [k for k in fits if k < size][-1:] + [k for k in fits if k > size][:1]
     for nearest in named:
         assert prod(encoding_shape("conv", nearest, image)) == nearest

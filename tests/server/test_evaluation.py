@@ -17,7 +17,8 @@ from fl_ppae.errors import UserError
 from fl_ppae.hardware import limited_threads
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
-from fl_ppae.models.autoencoders import build_autoencoder
+from fl_ppae.models import encoding
+from fl_ppae.models.autoencoders import build_autoencoder, encoding_shape
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.server import classification, evaluation
 from fl_ppae.server.classification import (
@@ -216,7 +217,8 @@ def test_measured_similarity_does_not_depend_on_the_order_of_the_file(monkeypatc
     assert ordered["cosine_centred"] > first.cosine_centred + 0.3
 
 
-def test_encode_streams_memory_mapped_images(tmp_path):
+def test_encode_streams_memory_mapped_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "_BATCH", 32)
     images = random_images(70)
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
@@ -224,32 +226,21 @@ def test_encode_streams_memory_mapped_images(tmp_path):
     with torch.no_grad():
         expected = encoder(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).numpy()
     for given in (mapped, images_to_tensor(images)):
-        encodings = encode(encoder, given, batch=32)
+        encodings = encode(encoder, given)
         assert encodings.dtype == np.float32
         np.testing.assert_allclose(encodings, expected, atol=1e-5)
     assert encoder.training  # unchanged, or per-sample gradients would no longer be computed
 
 
-class Recorded:
-    """An array that records how many rows are read at a time."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array, self.reads = array, []
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        part = self.array[rows]
-        self.reads.append(len(part))
-        return part
-
-
-def test_encode_reads_one_batch_at_a_time_and_restores_the_mode():
-    encoder = build_autoencoder("conv", 0, (3, 28, 28), 1).encoder.eval()
-    images = Recorded(random_images(70))
-    assert encode(encoder, images, batch=32).shape == (70, 16, 7, 7)
-    assert images.reads == [32, 32, 6]
+@pytest.mark.parametrize(("size", "reads"), [(28, [32, 32, 6]), (64, [8] * 8 + [6])])
+def test_encode_reads_one_batch_at_a_time_and_restores_the_mode(size, reads, monkeypatch):
+    monkeypatch.setattr(encoding, "_BATCH", 32)
+    encoder = build_autoencoder("conv", 0, (3, size, size), 1).encoder.eval()
+    images = torch.rand(70, 3, size, size)
+    seen = []
+    encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    assert encode(encoder, images).shape == (70, 16, *encoding_shape("conv", 0, (3, size, size))[1:])
+    assert seen == reads
     assert not encoder.training
 
 
