@@ -123,6 +123,9 @@ ROUND_COLUMNS = (
     "cosine_centred",
     "cosine_mismatched",
     "retrieval_top1",
+    "balanced_accuracy",
+    "worst_recall",
+    "ece",
 )
 HOSPITAL_COLUMNS = (
     "round",

@@ -16,6 +16,7 @@ from fl_ppae.files import read_json
 from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import session
+from fl_ppae.server.metrics import ClassifierScore
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SMALL: dict[str, Any] = {
@@ -30,6 +31,7 @@ SMALL: dict[str, Any] = {
     "noise-multiplier": 1.5,
     "evaluate-every": 0,
 }
+NO_SCORE = ClassifierScore(0, 0, 0, 0, (0,), 0)
 
 
 def real_data(name: str) -> Path:

@@ -25,7 +25,8 @@ from fl_ppae.privacy.calibration import calibrate_encoding_noise
 from fl_ppae.privacy.encodings import noised, project_and_clip, public_projection
 from fl_ppae.privacy.randomness import seeded_stream
 from fl_ppae.runs.stored import find_run
-from fl_ppae.server.classification import fit_and_score, score
+from fl_ppae.server.classification import fit_and_score
+from fl_ppae.server.metrics import score
 from fl_ppae.server.noised_classifier import classifier_of, moments
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

@@ -36,6 +36,8 @@ def _results(runs: Sequence[StoredRun], names: Sequence[str]) -> Table:
     row("data", _marked)
     row("accuracy", lambda run: _number(run.summary.get("accuracy")))
     row("AUC", lambda run: _number(run.summary.get("auc")))
+    row("balanced accuracy", lambda run: _number(run.summary.get("balanced_accuracy")))
+    row("calibration error (ECE)", lambda run: _number(run.summary.get("ece")))
     row(EPSILON, lambda run: epsilon_cell(run.epsilon))
     row("everything that left has a guarantee", lambda run: "yes" if run.summary.get("formal") else "NO")
     row("reconstruction loss (MSE)", lambda run: _number(run.summary.get("reconstruction_loss")))

@@ -93,6 +93,7 @@ def _facts(run: StoredRun) -> list[tuple[str, str, str]]:
     return [
         ("accuracy", number("accuracy", 3), "of the central classifier, official test split"),
         ("AUC", number("auc", 3), "one versus the rest, mean over classes"),
+        ("balanced accuracy", number("balanced_accuracy", 3), "mean recall of the classes"),
         (EPSILON, written(run.epsilon.epsilon, run.epsilon.basis, alone=run.epsilon.alone), private),
         ("reconstruction loss", number("reconstruction_loss", 4), "mean squared error, pixels 0 to 1"),
         (

@@ -39,6 +39,9 @@ _WHOLE = {"run", "hospital", EPSILON}  # never wrapped, however narrow the termi
 _METRICS = {
     "accuracy": "accuracy",
     "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "ece": "calibration error (ECE)",
+    "class_distance": "mean distance of the class",
     "accuracy_noised": "accuracy, new encodings noised too",
     "reconstruction_loss": "reconstruction loss (MSE)",
     "attack_success_rate": "backdoor: trigger gives the target class",
@@ -208,6 +211,8 @@ def _quality_table(name: str, run: StoredRun) -> Table:
         if key not in _ALWAYS and key not in run.summary:
             continue
         table.add_row(label, *(_number(column.get(key)) for column in columns))
+    for of_class, value in (run.summary.get("recall") or {}).items():
+        table.add_row(f"recall: {of_class}", _number(value), "", "")
     for key in leakage:
         table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))
     findings = "; ".join((run.summary.get("data_findings") or {}).get("in_words") or ())

@@ -66,6 +66,11 @@ class SummaryShape(Shape):
     accuracy: Number = None
     accuracy_noised: Number = None
     auc: Number = None
+    balanced_accuracy: Number = None
+    worst_recall: Number = None
+    ece: Number = None
+    recall: Numbers | None = None
+    class_distance: Number = None
     reconstruction_loss: Number = None
     attack_success_rate: Number = None
     attack_success_rate_untriggered: Number = None

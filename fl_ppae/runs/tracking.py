@@ -21,7 +21,7 @@ from fl_ppae.privacy.figures import NONE, metric_name
 _LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_LIMITS": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _EPSILON, _ALONE = "epsilon_max", "epsilon_max_if_all_others_collude"
 _BUDGET = {"hospitals_trained", "hospitals_declined", "hospitals_excluded"}
-_QUALITY = {"accuracy", "auc", "reconstruction_loss"}
+_QUALITY = {"accuracy", "auc", "reconstruction_loss", "balanced_accuracy", "worst_recall", "ece"}
 
 
 class Tracker(Protocol):

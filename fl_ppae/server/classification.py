@@ -22,11 +22,10 @@ from torch.nn import functional as F
 
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, SKLEARN, limited_threads
-from fl_ppae.leakage.finite import check_finite
 from fl_ppae.models.autoencoders import build_head
 from fl_ppae.models.classifiers import NAMES, as_image_shape, mlp, resnet18
-from fl_ppae.models.log_odds import log_odds
 from fl_ppae.protection import COMMON_HEAD
+from fl_ppae.server.metrics import NEVER, ClassifierScore, score
 from fl_ppae.steps import step
 
 Array = NDArray[Any]
@@ -38,16 +37,6 @@ RESNET_STEPS = 450  # fixed, so that the time does not grow with the number of r
 RESNET_BATCH = 128
 RESNET_RATE = 3e-3
 _TOLD_EVERY = 50
-
-_NEVER = -1e4  # the score of a class without train records: probability 0
-
-
-@dataclass(frozen=True)
-class ClassifierScore:
-    """The score of a classifier: `accuracy` in [0, 1], `auc` as `macro_auc`."""
-
-    accuracy: float
-    auc: float
 
 
 @dataclass(frozen=True)
@@ -129,37 +118,6 @@ def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes
     return FittedClassifier(network.eval(), mean, scale)
 
 
-def macro_auc(labels: Array, ranking: Array) -> float:
-    """The mean over classes of one-vs-rest areas under the ROC curve, as in MedMNIST (arXiv:2110.14795).
-
-    labels (N,); ranking (N, num_classes), higher the likelier, ties counted half. A class that none or all of
-    the records have is left out, because it has no curve. If no class is left, the result is NaN.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    areas = [
-        roc_auc_score(labels == label, ranking[:, label])
-        for label in range(ranking.shape[1])
-        if 0 < np.count_nonzero(labels == label) < len(labels)
-    ]
-    return float(np.mean(areas)) if areas else float("nan")
-
-
-def score(labels: Array, scores: Array) -> ClassifierScore:
-    """Accuracy and AUC of class scores (N, num_classes) against labels (N,).
-
-    The AUC ranks by log-odds, which order records as exact probabilities do. A class that the classifier
-    never saw has the same probability for all, 0.
-
-    Raises:
-        ValueError: a score is not finite.
-    """
-    check_finite(scores=scores)
-    accuracy = float(np.mean(scores.argmax(1) == labels))
-    ranking = np.where(scores == _NEVER, _NEVER, log_odds(torch.from_numpy(scores)).numpy())
-    return ClassifierScore(accuracy, macro_auc(labels, ranking))
-
-
 def fit_and_score(
     classifier: str,
     train_x: Array,
@@ -234,7 +192,7 @@ def _fit_logistic(
         )
     with torch.no_grad():
         linear.weight.zero_()
-        linear.bias.fill_(_NEVER)
+        linear.bias.fill_(NEVER)
         present = np.unique(labels)
         if len(present) == 1:
             linear.bias[present] = 0

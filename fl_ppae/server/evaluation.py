@@ -22,7 +22,8 @@ from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
 from fl_ppae.models.encoding import Images, encode, image_batches, images_at
 from fl_ppae.protection import COMMON_HEAD
-from fl_ppae.server.classification import ClassifierScore, FittedClassifier, fit_and_score, score_head
+from fl_ppae.server.classification import FittedClassifier, fit_and_score, score_head
+from fl_ppae.server.metrics import ClassifierScore
 from fl_ppae.steps import step
 
 LEAKAGE_IMAGES = 1000  # fixed, because retrieval gets harder with every further image
@@ -70,7 +71,7 @@ class Measured:
 
     def as_row(self) -> dict[str, float | None]:
         """The measured columns of `rounds.csv`."""
-        return {**asdict(self.score), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
+        return {**self.score.as_row(), "reconstruction_loss": self.reconstruction_loss, **self.leakage}
 
 
 def measure_encoder(

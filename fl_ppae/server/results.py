@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from safetensors.torch import save_file
@@ -34,7 +33,7 @@ def measure_baselines(session: Session) -> dict[str, Any]:
     pixels = measure_pixels(session.dataset, config, labelled)
     return {
         "trained_on": trained_on,
-        "raw_pixels": asdict(pixels),
+        "raw_pixels": pixels.as_row(),
         "random_encoder": {**random.as_row(), **random.attack_success},
     }
 
@@ -51,11 +50,12 @@ def write_results(session: Session, encoder: nn.Module, result: Measured) -> Non
         save_file(encoder.state_dict(), run.path / "encoder.safetensors")
     together = largest(one.updates for one in spent.values())
     promised = guarantees(config, spent)
-    noised = result.noised_score
+    noised, spec = result.noised_score, session.dataset.spec
     run.update(
         rounds=config.num_server_rounds,
-        accuracy=result.score.accuracy,
-        auc=result.score.auc,
+        **result.score.as_row(),
+        recall=dict(zip(spec.class_names, result.score.recall, strict=True)),
+        **({"class_distance": result.score.class_distance} if spec.task == "ordinal-regression" else {}),
         **({} if noised is None else {"accuracy_noised": noised.accuracy, "auc_noised": noised.auc}),
         reconstruction_loss=result.reconstruction_loss,
         **result.attack_success,

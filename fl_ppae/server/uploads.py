@@ -22,8 +22,8 @@ from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.privacy.labels import transition
 from fl_ppae.privacy.plan import upload_terms
 from fl_ppae.privacy.randomness import seeded_stream
-from fl_ppae.server.classification import score
 from fl_ppae.server.evaluation import Measured, attack_success, fit, recognised, similarity_of
+from fl_ppae.server.metrics import score
 from fl_ppae.server.noised_classifier import classifier_of, moments
 from fl_ppae.server.session import Session
 from fl_ppae.steps import step

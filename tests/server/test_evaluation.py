@@ -26,8 +26,6 @@ from fl_ppae.server.classification import (
     NetworkTraining,
     classifier_state,
     fit_and_score,
-    macro_auc,
-    score,
 )
 
 BLOOD = REAL_DATA / "bloodmnist.npz"
@@ -150,55 +148,12 @@ def test_an_unknown_classifier_is_named():
         fit_and_score("svm", x, y, x, y, 2, 0, 1)
 
 
-def test_auc_is_that_of_scikit_learn():
-    rng = np.random.default_rng(0)
-    labels, probabilities = rng.integers(0, 6, 300), rng.dirichlet(np.ones(6), 300)
-    expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
-    assert macro_auc(labels, probabilities) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("scale", [1.0, 15.0, 50.0, 1000.0])
-def test_auc_keeps_the_order_of_scores_whose_probabilities_saturate(scale):
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 400)
-    margins = rng.normal(size=400) + 1.5 * labels
-    scores = np.stack([0 * margins, scale * margins], 1).astype(np.float32)
-    exact = roc_auc_score(labels, margins)  # of two classes, whatever the scale
-    assert score(labels, scores).auc == pytest.approx(exact, abs=1e-4)
-    rounded = macro_auc(labels, torch.from_numpy(scores).softmax(1).numpy())  # the control
-    assert (rounded < exact - 1e-3) == (scale >= 15)
-
-
-@pytest.mark.parametrize("classes", [3, 8])
-def test_auc_is_that_of_exact_probabilities_where_they_do_not_saturate(classes):
-    rng = np.random.default_rng(classes)
-    labels, scores = rng.integers(0, classes, 300), rng.normal(size=(300, classes)).astype(np.float32)
-    exact = torch.from_numpy(scores).double().softmax(1).numpy()
-    assert score(labels, scores).auc == pytest.approx(macro_auc(labels, exact))
-
-
 def test_a_class_that_the_classifier_never_saw_ranks_nobody():
     x, y = blobs(300, (20,), 4, 1)
     fitted, found = fit_and_score("lr", x[y < 3], y[y < 3], x, y, 4, 0, 1)
     probabilities = fitted.probabilities(x)
     seen = [roc_auc_score(y == label, probabilities[:, label]) for label in range(3)]
     assert found.auc == pytest.approx(np.mean([*seen, 0.5]))
-
-
-def test_scores_that_are_not_finite_have_no_accuracy():
-    scores = np.zeros((4, 2), np.float32)
-    score(np.array([0, 1, 0, 1]), scores)
-    scores[1, 1] = np.nan
-    with pytest.raises(ValueError, match="nothing can be measured"):
-        score(np.array([0, 1, 0, 1]), scores)
-
-
-def test_auc_leaves_out_a_class_that_is_missing():
-    rng = np.random.default_rng(0)
-    labels, probabilities = rng.integers(0, 3, 300), rng.dirichlet(np.ones(4), 300)
-    seen = [roc_auc_score(labels == label, probabilities[:, label]) for label in range(3)]
-    assert macro_auc(labels, probabilities) == pytest.approx(np.mean(seen))
-    assert np.isnan(macro_auc(np.zeros(5, int), probabilities[:5]))
 
 
 def test_measured_similarity_does_not_depend_on_the_order_of_the_file(monkeypatch):

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import REAL_DATA, Run, quick_runs, real_data, simulated_nodes, without_pages
+from support import NO_SCORE, REAL_DATA, Run, quick_runs, real_data, simulated_nodes, without_pages
 
 from fl_ppae import client_app, server_app
 from fl_ppae.config import RunConfig
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import results
 from fl_ppae.simulation.in_process import InProcessGrid
 
@@ -54,7 +53,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         config = RunConfig.from_flat({**values, **kebab, "output-dir": str(folder / name)})
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FL_PPAE_HOME", str(folder / "home"))
-            patch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
+            patch.setattr(results, "measure_pixels", lambda *_: NO_SCORE)
             quick_runs(patch)
             without_pages(patch)
             grid = InProcessGrid(client_app.app, config.to_flat(), simulated_nodes(5))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden import POISONS_RECORDS, POISONS_UPDATES
 from safetensors.torch import load_file
-from support import Run, simulated_nodes
+from support import NO_SCORE, Run, simulated_nodes
 
 from fl_ppae import server_app
 from fl_ppae.adversary import BOOST
@@ -23,7 +23,6 @@ from fl_ppae.hospital.state import HospitalState
 from fl_ppae.models.build import autoencoder_of
 from fl_ppae.reporting import figures
 from fl_ppae.runs.stored import open_run
-from fl_ppae.server import evaluation as server_evaluation
 from fl_ppae.server import results, session
 
 
@@ -36,7 +35,7 @@ def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("plot_rounds", "plot_epsilon"):
         monkeypatch.setattr(figures, name, lambda run, _: said.append(run.data_label))
     monkeypatch.setattr(server_app, "_write_report", lambda *_: None)
-    monkeypatch.setattr(results, "measure_pixels", lambda *_: server_evaluation.ClassifierScore(0, 0))
+    monkeypatch.setattr(results, "measure_pixels", lambda *_: NO_SCORE)
     return said
 
 
