@@ -212,7 +212,7 @@ def _quality_table(name: str, run: StoredRun) -> Table:
             continue
         table.add_row(label, *(_number(column.get(key)) for column in columns))
     for of_class, value in (run.summary.get("recall") or {}).items():
-        table.add_row(f"recall: {of_class}", _number(value), "", "")
+        table.add_row(f"recall: {of_class}", *map(_number, (value, None, None)))
     for key in leakage:
         table.add_row(f"leakage: {key}", *(_number(column.get(key)) for column in columns))
     findings = "; ".join((run.summary.get("data_findings") or {}).get("in_words") or ())
