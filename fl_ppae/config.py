@@ -135,6 +135,11 @@ def _check_what_learns(config: RunConfig) -> None:
             'trains = "head" trains the head that the server learns too: it needs local-steps = 1, '
             'objective = "task" and dp-scope = "autoencoder"'
         )
+    if config.trains == "head" and config.augmentations:
+        raise ValueError(
+            f'augmentations = {config.augmentations} with trains = "head": a record is encoded once, as '
+            "it is; use 0"
+        )
     if config.start == PUBLIC and not config.public_records:
         raise ValueError(
             'start = "public" needs labelled images at the server, but public-records = 0; '

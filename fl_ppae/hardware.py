@@ -42,10 +42,21 @@ def device_of(choice: str) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 faster than float32."""
+    """Whether `device` multiplies bfloat16 faster than float32: a rule by kind, so that all processes agree.
+
+    A processor with AMX does, and an AMD EPYC with AVX512-bf16. On a Xeon with AVX512-bf16 alone, a DP step
+    took 1.24 times as long in bfloat16 as in float32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return bool(torch.cpu._is_avx512_bf16_supported()) and processor_name().startswith("AMD")
+
+
+def uses_bfloat16(precision: str, device: torch.device = CPU) -> bool:
+    """What the key `precision` means on `device`."""
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 def exact_float32(device: torch.device) -> None:

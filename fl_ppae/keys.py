@@ -138,6 +138,14 @@ class Keys(BaseModel):
         "decoder or head; head: the shared task head alone",
     )
 
+    augmentations: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="0: a record is trained on as it is; otherwise its gradient is the mean over so many "
+        "shifted and brightened copies (mirrored and turned, where a set has no right way up)",
+    )
+
     # Privacy
     dp_scope: Literal["none", "encoder", "frozen-decoder", "autoencoder"] = Field(
         "autoencoder", description="which gradients are clipped and noised"
@@ -239,7 +247,7 @@ class Keys(BaseModel):
     checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="precision of layers in training; auto: bfloat16 if the processor supports it. Clipped "
+        description="precision of layers in training; auto: bfloat16 where it is the faster. Clipped "
         "sums and noise are always float64, weights float32",
     )
     threads_per_hospital: int = Field(1, ge=1, le=256, description="CPU threads per training hospital")

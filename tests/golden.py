@@ -25,6 +25,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "encoding-bits": 0,
     "start": "random",
     "trains": "all",
+    "augmentations": 0,
     "dp-scope": "autoencoder",
     "target-epsilon": 8.0,
     "target-delta": 1e-05,

@@ -12,11 +12,12 @@ import torch
 from support import records_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fl_ppae import hardware
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.records import HospitalRecords, ResidentRecords, resident
-from fl_ppae.hardware import CPU, device_of, exact_float32, usable_cores
+from fl_ppae.hardware import CPU, device_of, exact_float32, usable_cores, uses_bfloat16
 from fl_ppae.hospital.ceilings import limits_of, refusal
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.training import TrainingTerms, train_round
@@ -75,6 +76,25 @@ def test_a_missing_device_is_reported_in_one_line_before_work_starts(
         'fl-ppae: device = "cuda": no CUDA device is visible here; use "auto" or "cpu"'
     )
     assert not where.exists()
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "processor", "faster"),
+    [
+        (True, True, "Intel(R) Xeon(R) Platinum 8481C", True),
+        (False, True, "Intel(R) Xeon(R) Platinum 8481C", False),
+        (False, True, "AMD EPYC 9B14", True),
+        (False, False, "AMD EPYC 7B13", False),
+    ],
+)
+def test_auto_is_bfloat16_only_where_it_is_the_faster(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, processor: str, faster: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(hardware, "processor_name", lambda: processor)
+    assert uses_bfloat16("auto") == faster
+    assert uses_bfloat16("bfloat16") and not uses_bfloat16("float32")
 
 
 @pytest.mark.usefixtures("no_cuda")

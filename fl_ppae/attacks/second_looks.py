@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.models.augment import augmented
+from fl_ppae.models.augment import DRAWS, augmented
 
 _SEED = 0
 
@@ -14,4 +14,6 @@ _SEED = 0
 def second_look(audited: AuditedRun, images: Tensor) -> Tensor:
     """Images (N, C, H, W) in [0, 1], each augmented once, the same each time."""
     turned = audited.dataset.spec.any_way_up and images.shape[2] == images.shape[3]
-    return augmented(images, torch.Generator().manual_seed(_SEED), any_way_up=turned)
+    generator = torch.Generator().manual_seed(_SEED)
+    draws = torch.rand(len(images), DRAWS, generator=generator, dtype=torch.float64)
+    return augmented(images, draws, any_way_up=turned)

@@ -10,8 +10,8 @@ from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.hardware import device_name, device_of
-from fl_ppae.hospital.training import TrainingTerms, train_round, uses_bfloat16
+from fl_ppae.hardware import device_name, device_of, uses_bfloat16
+from fl_ppae.hospital.training import TrainingTerms, train_round
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.randomness import streams

@@ -20,7 +20,8 @@ from fl_ppae.benchmarks.results import Aim, Line, Measurement, Size
 from fl_ppae.config import RunConfig
 from fl_ppae.data.cache import Split
 from fl_ppae.data.records import HospitalRecords
-from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised, uses_bfloat16
+from fl_ppae.hardware import uses_bfloat16
+from fl_ppae.hospital.training import LocalTrainer, TrainingTerms, noised
 from fl_ppae.models.build import local_model_of
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.privacy.randomness import seeded_stream

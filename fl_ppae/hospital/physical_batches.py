@@ -30,13 +30,23 @@ _SEED = 20_230_517  # of the probe's own weights and images
 _found: dict[object, tuple[int, ...]] = {}
 
 
-def full_batch(device: torch.device, image: torch.Size) -> int:
-    """How many records of images of this shape, (C, H, W), are in a full batch on this device."""
-    return images_at_once(FULL[device.type], *image[1:])
+def full_batch(device: torch.device, image: torch.Size, copies: int = 1) -> int:
+    """How many records are in a full batch on this device, each `copies` images of this shape, (C, H, W).
+
+    The shape of a code may have other dimensions.
+    """
+    most = FULL[device.type]
+    return max(1, (images_at_once(most, *image[1:]) if len(image) == 3 else most) // copies)
 
 
 def padded_sizes(
-    model: LocalModel, objective: Objective, layout: torch.memory_format, image: torch.Size, *, bfloat16: bool
+    model: LocalModel,
+    objective: Objective,
+    layout: torch.memory_format,
+    image: torch.Size,
+    *,
+    bfloat16: bool,
+    copies: int = 1,
 ) -> tuple[int, ...]:
     """Safe sizes of physical batches for networks like `model`, in ascending order; the last is a full batch.
 
@@ -48,14 +58,15 @@ def padded_sizes(
         layout: memory layout of the images.
         image: shape of an image, (C, H, W).
         bfloat16: whether the layers run in bfloat16.
+        copies: rows of each record, see `PerSampleGradients`; a full batch has that many fewer records.
 
     Raises:
         TypeError: a record's gradient depends on other records.
     """
     device = next(model.parameters()).device
-    key = (str(model), objective.name, layout, image, bfloat16, device, torch.get_num_threads())
+    key = (str(model), objective.name, layout, image, bfloat16, copies, device, torch.get_num_threads())
     if key not in _found:
-        _found[key] = _probe(copy.deepcopy(model), objective, layout, image, bfloat16=bfloat16)
+        _found[key] = _probe(copy.deepcopy(model), objective, layout, image, bfloat16=bfloat16, copies=copies)
     return _found[key]
 
 
@@ -80,7 +91,13 @@ def padded(rows: Tensor, size: int) -> Tensor:
 
 
 def _probe(
-    model: LocalModel, objective: Objective, layout: torch.memory_format, image: torch.Size, *, bfloat16: bool
+    model: LocalModel,
+    objective: Objective,
+    layout: torch.memory_format,
+    image: torch.Size,
+    *,
+    bfloat16: bool,
+    copies: int,
 ) -> tuple[int, ...]:
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(_SEED)
@@ -91,15 +108,16 @@ def _probe(
         for parameter in model.parameters():
             scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 1.0
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    full = full_batch(device, image)
-    images = torch.rand((full, *image), generator=generator).to(device)
-    labels = torch.zeros(full, dtype=torch.int64, device=device)
-    gradients = PerSampleGradients(model, bfloat16=bfloat16)
+    full = full_batch(device, image, copies)
+    images = torch.rand((full, copies, *image), generator=generator).to(device)
+    labels = torch.zeros(full * copies, dtype=torch.int64, device=device)
+    gradients = PerSampleGradients(model, bfloat16=bfloat16, copies=copies)
 
-    def rows(shown: Tensor, size: int) -> list[Tensor]:
+    def rows(records: Tensor, size: int) -> list[Tensor]:
+        shown = records.flatten(0, 1)
         with half_precision(bfloat16, device):
             outputs = model(shown.contiguous(memory_format=layout))
-        objective.loss(outputs.float(), shown, labels[:size]).sum().backward()
+        objective.loss(outputs.float(), shown, labels[: size * copies]).sum().backward()
         parts = [
             (each.values,) if isinstance(each, Dense) else (each.left, each.right)
             for each in gradients.take()

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
-from fl_ppae.hardware import CPU, device_of, exact_float32, has_bfloat16
+from fl_ppae.data.registry import spec_of
+from fl_ppae.hardware import CPU, device_of, exact_float32, uses_bfloat16
 from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import (
     full_batch,
@@ -26,6 +27,7 @@ from fl_ppae.hospital.physical_batches import (
     physical_batches,
 )
 from fl_ppae.hospital.watch import current_watch
+from fl_ppae.models.augment import DRAWS, augmented
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import Rows, clipped_sum
 from fl_ppae.privacy.noise import add_noise
@@ -43,6 +45,9 @@ class TrainingTerms:
         noise_multiplier: ignored if the scope adds no noise.
         sample_rate: Poisson; the mean gradient divides by the *expected* batch, records * sample_rate.
         steps: optimiser steps this round; an empty batch is a step too.
+        augmentations: 0, or how many augmented copies of a record its gradient is the mean of
+            (arXiv:2204.13650). It is clipped afterwards, so that nothing else changes.
+        any_way_up: a copy may be mirrored and turned.
         trains: which layers of the scope's modules learn, as the key; the others are as if frozen.
         bfloat16: run the layers, and form per-sample gradients, in bfloat16; clipping and sums stay float32.
         device: where layers run; batches and noise are always drawn on the processor.
@@ -58,6 +63,8 @@ class TrainingTerms:
     bfloat16: bool = False
     device: torch.device = CPU
     trains: str = "all"
+    augmentations: int = 0
+    any_way_up: bool = False
 
 
 Moments = dict[str, Tensor]
@@ -82,12 +89,9 @@ def round_terms(terms: Terms, config: RunConfig) -> TrainingTerms:
         uses_bfloat16(config.precision, device),
         device,
         config.trains,
+        config.augmentations,
+        spec_of(config).any_way_up,
     )
-
-
-def uses_bfloat16(precision: str, device: torch.device = CPU) -> bool:
-    """What the key `precision` means on `device`."""
-    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def noised_batch(
     watch = current_watch()
     candidates = len(records) + (watch.slots if watch is not None else 0)
     batch = poisson_batch(streams.sampling, candidates, terms.sample_rate)
-    sums = trainer.clipped_sums(records, batch[batch < len(records)])
+    sums = trainer.clipped_sums(records, batch[batch < len(records)], _draws(len(records), terms, streams))
     if watch is not None:
         drawn = batch[batch >= len(records)] - len(records)
         _accumulate(watch.gradients(drawn), sums, terms.max_grad_norm, 0)
@@ -165,6 +169,14 @@ def noised_batch(
     if watch is not None:
         watch.observe(sums, released)
     return NoisedBatch(released, _signal_to_noise(sums, terms))
+
+
+def _draws(records: int, terms: TrainingTerms, streams: Streams) -> Tensor | None:
+    """(records, augmentations, DRAWS) for one step: a record's own, whoever else is in the batch."""
+    if not terms.augmentations:
+        return None
+    uniform = streams.augmentation.uniform(records * terms.augmentations * DRAWS)
+    return torch.from_numpy(uniform).view(records, terms.augmentations, DRAWS)
 
 
 class LocalTrainer:
@@ -192,7 +204,11 @@ class LocalTrainer:
         model.requires_grad_(False)
         noised = model.part(scope.noised, terms.trains).requires_grad_(True)
         plain = model.part(scope.plain, terms.trains).requires_grad_(True)
-        self._gradients = PerSampleGradients(noised, bfloat16=terms.bfloat16) if scope.noised else None
+        self._gradients = (
+            PerSampleGradients(noised, bfloat16=terms.bfloat16, copies=_copies(terms))
+            if scope.noised
+            else None
+        )
         self._model = model
         self._layout = layout_of(model)
         self._noised, self._plain = list(noised.parameters()), list(plain.parameters())
@@ -203,21 +219,25 @@ class LocalTrainer:
         self._expected_batch = expected_batch
         self.totals = np.zeros(3)
 
-    def clipped_sums(self, records: Records, batch: np.ndarray) -> list[Tensor]:
+    def clipped_sums(self, records: Records, batch: np.ndarray, draws: Tensor | None = None) -> list[Tensor]:
         """The clipped gradient sum over the positions `batch`: one tensor per parameter to be noised.
 
-        Gradients of modules that learn without noise are kept for `step`.
+        Gradients of modules that learn without noise are kept for `step`. `draws`: (len(records),
+        augmentations, DRAWS), for `augmented`; None if the terms augment nothing.
         """
         sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in self._noised]
         device = self._terms.device
         for positions, size in physical_batches(batch, self._sizes(records)):
             present = records.images(positions).to(device)
             count = len(present)  # fewer than positions, if some slots are empty
-            images = padded(present, size).contiguous(memory_format=self._layout)
-            labels = padded(records.labels(positions).to(device), size)
+            images, labels = padded(present, size), padded(records.labels(positions).to(device), size)
+            if draws is not None:
+                images, labels = self._copied(images, labels, padded(draws[positions], size))
+            images = images.contiguous(memory_format=self._layout)
             with half_precision(self._terms.bfloat16, device):
                 outputs = self._model(images)
-            losses = self._terms.objective.loss(outputs.float(), images, labels)[:count]
+            losses = self._terms.objective.loss(outputs.float(), images, labels)
+            losses = losses.view(size, -1).mean(1)[:count]
             losses.sum().backward()
             clipped = 0
             if self._gradients is not None:
@@ -225,13 +245,22 @@ class LocalTrainer:
             self.totals += (float(losses.detach().sum()), clipped, count)
         return sums
 
+    def _copied(self, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Each record's augmented copies, one after another, with its label."""
+        copies = _copies(self._terms)
+        images = images.repeat_interleave(copies, 0)
+        images = augmented(images, draws.flatten(0, 1), any_way_up=self._terms.any_way_up)
+        return images, labels.repeat_interleave(copies, 0)
+
     def _sizes(self, records: Records) -> Sequence[int]:
         """Sizes of physical batches. Any size is safe if nothing is clipped."""
         terms = self._terms
-        image = records.images(np.arange(1)).shape[1:]
+        image, copies = records.images(np.arange(1)).shape[1:], _copies(terms)
         if self._gradients is None:
-            return range(1, full_batch(terms.device, image) + 1)
-        return padded_sizes(self._model, terms.objective, self._layout, image, bfloat16=terms.bfloat16)
+            return range(1, full_batch(terms.device, image, copies) + 1)
+        return padded_sizes(
+            self._model, terms.objective, self._layout, image, bfloat16=terms.bfloat16, copies=copies
+        )
 
     def plain_sums(self) -> list[Tensor]:
         """The last batch's gradient sums for modules that learn without noise; zeros for an empty batch."""
@@ -285,6 +314,11 @@ def _restore(optimisers: list[torch.optim.Adam], moments: Moments) -> None:
 def noised(sums: list[Tensor], terms: TrainingTerms, stream: Stream) -> list[Tensor]:
     """One step's release: clipped sums with Gaussian noise of std noise_multiplier * max_grad_norm."""
     return add_noise(sums, _noise_std(terms), stream) if sums else []
+
+
+def _copies(terms: TrainingTerms) -> int:
+    """Rows of a physical batch that are one record's."""
+    return max(1, terms.augmentations)
 
 
 def _noise_std(terms: TrainingTerms) -> float:

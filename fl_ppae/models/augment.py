@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 
 ORIENTATIONS = 8
+DRAWS = 6  # random numbers for one image
 _LARGEST_SHIFT = 1  # pixels, in each direction
 _LARGEST_GAIN = 0.1  # brightness is multiplied by 1 plus or minus this
 
 
-def augmented(images: Tensor, generator: torch.Generator, *, any_way_up: bool) -> Tensor:
+def augmented(images: Tensor, draws: Tensor, *, any_way_up: bool) -> Tensor:
     """Images (N, C, H, W) in [0, 1], each shifted and brightened at random, and in a random orientation if
     they may be `any_way_up`.
 
-    A shift repeats the pixels of the edge. Draws are made on the CPU, the same for every device.
+    `draws`: (N, DRAWS) float64 on the CPU, uniform on [0, 1). What becomes of an image depends on its own row
+    alone. A shift repeats the pixels of the edge.
 
     Raises:
         ValueError: images that are not square can't be turned.
@@ -22,20 +24,21 @@ def augmented(images: Tensor, generator: torch.Generator, *, any_way_up: bool) -
     count, channels, height, width = images.shape
     if any_way_up and height != width:
         raise ValueError(f"{height} x {width} images can't be turned by 90 degrees")
+    down, right, upside_down, mirrored, turned, gain = draws.view(count, DRAWS, 1, 1).unbind(1)
 
-    def drawn(largest: int) -> Tensor:
-        """(N, 1, 1) integers from -largest to largest."""
-        return torch.randint(-largest, largest + 1, (count, 1, 1), generator=generator)
+    def shifted(size: int, uniform: Tensor) -> Tensor:
+        """Places in a row or column of so many pixels, (N, size), moved and kept inside."""
+        shift = ((2 * _LARGEST_SHIFT + 1) * uniform).long().view(-1, 1) - _LARGEST_SHIFT
+        return (torch.arange(size) + shift).clamp(0, size - 1)
 
-    rows = (torch.arange(height).view(1, -1, 1) + drawn(_LARGEST_SHIFT)).clamp(0, height - 1)
-    columns = (torch.arange(width).view(1, 1, -1) + drawn(_LARGEST_SHIFT)).clamp(0, width - 1)
+    rows, columns = shifted(height, down)[:, :, None], shifted(width, right)[:, None, :]
     if any_way_up:
-        upside_down, mirrored, turned = (torch.rand(3, count, 1, 1, generator=generator) < 0.5).unbind()
-        rows = torch.where(upside_down, height - 1 - rows, rows)
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-        rows, columns = torch.where(turned, columns.mT, rows), torch.where(turned, rows.mT, columns)
+        rows = torch.where(upside_down < 0.5, height - 1 - rows, rows)
+        columns = torch.where(mirrored < 0.5, width - 1 - columns, columns)
+        swapped = turned < 0.5
+        rows, columns = torch.where(swapped, columns.mT, rows), torch.where(swapped, rows.mT, columns)
     pixels = (rows * width + columns).view(count, 1, -1).expand(-1, channels, -1).to(images.device)
-    gains = 1 + _LARGEST_GAIN * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
+    gains = (1 + _LARGEST_GAIN * (2 * gain - 1)).float().view(-1, 1, 1, 1)
     moved = images.flatten(2).gather(2, pixels).view_as(images)
     return (moved * gains.to(images.device)).clamp(0, 1)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fl_ppae.data.pieces import images_at_once
 from fl_ppae.data.records import Records
 from fl_ppae.hardware import CPU, has_bfloat16
-from fl_ppae.models.augment import augmented, orientations
+from fl_ppae.models.augment import DRAWS, augmented, orientations
 from fl_ppae.models.objectives import Loss
 
 _WEIGHT_DECAY = 0.05
@@ -67,7 +67,8 @@ def train_plainly(
     generator = torch.Generator().manual_seed(seed)
     for done, rows in enumerate(_batches(len(records), training, seed)):
         told(done)
-        images = augmented(records.images(rows), generator, any_way_up=training.any_way_up)
+        draws = torch.rand(len(rows), DRAWS, generator=generator, dtype=torch.float64)
+        images = augmented(records.images(rows), draws, any_way_up=training.any_way_up)
         optimiser.zero_grad()
         images, labels = images.to(device), records.labels(rows).to(device)
         with _autocast(device):

@@ -88,8 +88,9 @@ Gradients = Dense | Outer
 class PerSampleGradients:
     """Hooks on a module's layers that keep what per-sample gradients are computed from.
 
-    The next `take` overwrites what `take` returned. The module's parameters stop requiring gradients, so
-    that a backward pass computes no others. The loss must be the *sum* over records.
+    A record is `copies` rows of a batch, one after another, and its gradient is the sum of theirs. The next
+    `take` overwrites what `take` returned. The module's parameters stop requiring gradients, so that a
+    backward pass computes no others. The loss must be the *sum* over records.
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
@@ -97,7 +98,7 @@ class PerSampleGradients:
             is used twice, or a Linear on other inputs than (N, d).
     """
 
-    def __init__(self, module: nn.Module, *, bfloat16: bool) -> None:
+    def __init__(self, module: nn.Module, *, bfloat16: bool, copies: int = 1) -> None:
         self._layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
         for layer in self._layers:
             _check(layer)
@@ -105,6 +106,7 @@ class PerSampleGradients:
         self._module = module.requires_grad_(False)
         self._order = [id(parameter) for parameter in module.parameters()]
         self._type = torch.bfloat16 if bfloat16 else torch.float32
+        self._copies = copies
         self._used: set[nn.Module] = set()
         self._seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._scratch = Scratch()
@@ -117,7 +119,7 @@ class PerSampleGradients:
         for layer in self._layers:
             inputs, outputs = self._seen.pop(layer)
             for parameter, gradients in _gradients(layer, inputs, outputs, self._type, self._scratch):
-                found[id(parameter)] = gradients
+                found[id(parameter)] = gradients if self._copies == 1 else _summed(gradients, self._copies)
         return [found[key] for key in self._order]
 
     def remove(self) -> None:
@@ -138,6 +140,14 @@ class PerSampleGradients:
             output.requires_grad_()  # nothing before it does: the backward pass ends here
         activations = inputs[0].detach()
         output.register_hook(lambda gradient: self._seen.__setitem__(layer, (activations, gradient)))
+
+
+def _summed(gradients: Gradients, copies: int) -> Dense:
+    """The gradients of records that are `copies` rows each, (N / copies, ...) of (N, ...)."""
+    if isinstance(gradients, Dense):
+        return Dense(gradients.values.unflatten(0, (-1, copies)).sum(1), gradients.arrange)
+    left, right = (part.unflatten(0, (-1, copies)) for part in (gradients.left, gradients.right))
+    return Dense(torch.bmm(left.mT, right))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """All secret randomness of a hospital: one ChaCha20 keystream per draw and purpose.
 
-Noise, Poisson sampling, permutations and randomised response draw from these streams alone, in a simulation
-as in a deployment; only the key differs. Deployed, it comes from the operating system. In a simulation it
-is derived from the run's seed, so that the run can be repeated.
+Noise, Poisson sampling, permutations, augmentation and randomised response draw from these streams alone,
+in a simulation as in a deployment; only the key differs. Deployed, it comes from the operating system. In a
+simulation it is derived from the run's seed, so that the run can be repeated.
 
 Guarantees that use a stream hold against adversaries that can't tell ChaCha20 (RFC 8439) from random bits.
 """
@@ -46,6 +46,10 @@ class Stream:
         words = self.words(count)
         return words < np.uint64(threshold) if threshold < 2**64 else np.ones(count, bool)
 
+    def uniform(self, count: int) -> np.ndarray:
+        """(count,) float64, uniform on the multiples of 2**-53 in [0, 1)."""
+        return (self.words(count) >> np.uint64(11)) * 2.0**-53
+
     def integers(self, count: int, below: int) -> np.ndarray:
         """(count,) int64, uniform on [0, below), with a bias of at most below / 2**64."""
         return (self.words(count) % np.uint64(below)).astype(np.int64)
@@ -62,9 +66,10 @@ class Streams:
     sampling: Stream
     noise: Stream
     order: Stream
+    augmentation: Stream
 
 
-_PURPOSES = ("sampling", "noise", "order")
+_PURPOSES = ("sampling", "noise", "order", "augmentation")
 
 
 def streams(seed: int, hospital: int, draw: int) -> Streams:

@@ -18,7 +18,7 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.environment import used
 from fl_ppae.errors import UserError
 from fl_ppae.files import write_json
-from fl_ppae.hardware import server_threads
+from fl_ppae.hardware import device_of, server_threads, uses_bfloat16
 from fl_ppae.hospital.simulated import write_deal
 from fl_ppae.models.build import check_released
 from fl_ppae.paths import path_text
@@ -110,7 +110,7 @@ def start_session(
         "deployed": deal is None,
         "seed": config.seed,
         "versions": versions(),
-        "environment": {**used(), "server_threads": server_threads()},
+        "environment": {**used(), "server_threads": server_threads(), "precision": _precision(config)},
     }
     write_json(run.path / "config.json", document)
     seen = {
@@ -152,6 +152,11 @@ def _draw_label_distributions(deal: Deal, run: RunDirectory) -> None:
     labels = {name: records.labels().tolist() for name, records in deal.train.items()}
     figure = run.path / "figures" / "label_distributions.png"
     plot_label_distributions(labels, deal.dataset.spec.class_names, data_label(run.summary), figure)
+
+
+def _precision(config: RunConfig) -> str:
+    """What `precision` means on this machine; a deployed hospital resolves it on its own."""
+    return "bfloat16" if uses_bfloat16(config.precision, device_of(config.device)) else "float32"
 
 
 def _warn(text: str) -> None:

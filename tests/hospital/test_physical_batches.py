@@ -12,6 +12,7 @@ from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital import training
 from fl_ppae.hospital.physical_batches import FULL, full_batch, padded, padded_sizes, physical_batches
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms
+from fl_ppae.models.augment import DRAWS
 from fl_ppae.models.autoencoders import NAMES, build_autoencoder, encoding_shape
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.privacy.scopes import SCOPES
@@ -61,10 +62,13 @@ def farthest(model: LocalModel, records: HospitalRecords, terms: TrainingTerms) 
     """The largest distance of the clipped sums of all records and of all but one, in clipping norms."""
     trainer = LocalTrainer(model, terms, expected_batch=4.0)
     whole = np.arange(len(records))
-    larger = trainer.clipped_sums(records, whole)
+    draws = None
+    if terms.augmentations:
+        draws = torch.rand(len(records), terms.augmentations, DRAWS, dtype=torch.float64)
+    larger = trainer.clipped_sums(records, whole, draws)
     distances = []
     for removed in (0, len(records) // 2, len(records) - 1):
-        smaller = trainer.clipped_sums(records, np.delete(whole, removed))
+        smaller = trainer.clipped_sums(records, np.delete(whole, removed), draws)
         squares = [(a - b).double().square().sum() for a, b in zip(larger, smaller, strict=True)]
         distances.append(float(torch.stack(squares).sum().sqrt()))
     trainer.close()

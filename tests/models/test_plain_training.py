@@ -8,7 +8,7 @@ import torch
 from support import records_of
 
 from fl_ppae.data.records import HospitalRecords, JoinedRecords
-from fl_ppae.models.augment import ORIENTATIONS, augmented, orientations
+from fl_ppae.models.augment import DRAWS, ORIENTATIONS, augmented, orientations
 from fl_ppae.models.autoencoders import build_autoencoder, build_head
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 from fl_ppae.models.plain_training import PlainTraining, class_probabilities, train_plainly
@@ -69,6 +69,10 @@ def test_fewer_records_than_a_batch_are_enough_but_none_are_not() -> None:
         train_plainly(fresh(), stripes(0, 0), short, 0, LOSS)
 
 
+def drawn(count: int) -> torch.Tensor:
+    return torch.rand(count, DRAWS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def test_the_orientations_are_the_eight_different_ones() -> None:
     image = torch.arange(9.0).view(1, 1, 3, 3)
     views = orientations(image)
@@ -81,7 +85,7 @@ def test_the_orientations_are_the_eight_different_ones() -> None:
 def test_augmented_images_are_turned_only_if_they_may_be(any_way_up: bool) -> None:
     corner = torch.zeros(200, 1, 16, 16)
     corner[:, :, :5, :5] = 0.5  # no shift moves it out of its quarter
-    found = augmented(corner, torch.Generator().manual_seed(0), any_way_up=any_way_up)
+    found = augmented(corner, drawn(200), any_way_up=any_way_up)
     assert found.shape == corner.shape and found.min() >= 0 and found.max() <= 1
     quarters = found.unflatten(2, (2, 8)).unflatten(4, (2, 8)).sum((1, 3, 5)).flatten(1)
     places = set(quarters.argmax(1).tolist())
@@ -92,7 +96,7 @@ def test_augmented_images_are_turned_only_if_they_may_be(any_way_up: bool) -> No
 def test_every_orientation_is_drawn() -> None:
     image = torch.arange(256.0).view(1, 1, 16, 16).div(512)
     wanted = [view[0, 0, 6:10, 6:10].argsort() for view in orientations(image)]
-    found = augmented(image.expand(300, -1, -1, -1), torch.Generator().manual_seed(0), any_way_up=True)
+    found = augmented(image.expand(300, -1, -1, -1), drawn(300), any_way_up=True)
     seen = {
         number
         for one in found[:, 0]
@@ -103,10 +107,9 @@ def test_every_orientation_is_drawn() -> None:
 
 
 def test_images_that_are_not_square_are_not_turned() -> None:
-    generator = torch.Generator().manual_seed(0)
     with pytest.raises(ValueError, match="4 x 6 images can't be turned"):
-        augmented(torch.zeros(1, 1, 4, 6), generator, any_way_up=True)
-    assert augmented(torch.zeros(1, 1, 4, 6), generator, any_way_up=False).shape == (1, 1, 4, 6)
+        augmented(torch.zeros(1, 1, 4, 6), drawn(1), any_way_up=True)
+    assert augmented(torch.zeros(1, 1, 4, 6), drawn(1), any_way_up=False).shape == (1, 1, 4, 6)
 
 
 def test_joined_records_are_those_of_all_holders_in_order() -> None:
@@ -119,3 +122,13 @@ def test_joined_records_are_those_of_all_holders_in_order() -> None:
     assert torch.equal(joined.images(), everything) and torch.equal(joined.labels(), labels)
     assert torch.equal(joined.images(rows), everything[rows])
     assert torch.equal(joined.labels(rows), labels[rows])
+
+
+def test_what_becomes_of_an_image_depends_on_its_own_draws_alone() -> None:
+    images, draws = torch.rand(20, 3, 12, 12), drawn(20)
+    together = augmented(images, draws, any_way_up=True)
+    for number in range(20):
+        own = slice(number, number + 1)
+        assert torch.equal(together[own], augmented(images[own], draws[own], any_way_up=True))
+    largest = torch.full((20, DRAWS), 1 - 2.0**-53, dtype=torch.float64)
+    assert torch.isfinite(augmented(images, largest, any_way_up=True)).all()
