@@ -220,7 +220,7 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
     study: argparse.ArgumentParser = commands.add_parser(
-        "study", help="run a grid: the paper's comparison, or ways to split data between hospitals"
+        "study", help="run a grid: the paper's comparison, splits of the data, or codes of few bits"
     )
     studies = study.add_subparsers(title="studies", metavar="STUDY", required=True)
     paper = _add(
@@ -231,7 +231,9 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
     split = _add(
         studies, "partitions", "study:partitions", "measure what non-IID hospitals cost, and which ones pay"
     )
-    for one in (paper, split):
+    codes = _add(studies, "frontier", "study:frontier", "measure how far codes of few bits hide their images")
+    codes.add_argument("--scale", choices=("small", "full"), default="small", help="(default small)")
+    for one in (paper, split, codes):
         one.add_argument(
             "--data",
             action="append",

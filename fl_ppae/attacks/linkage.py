@@ -13,14 +13,14 @@ from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.inversion import known_pairs
 from fl_ppae.attacks.needs import black_box_missing
 from fl_ppae.attacks.scenes import Scene, black_box, released_once
-from fl_ppae.attacks.second_looks import second_look
 from fl_ppae.leakage.matching import fit_matcher, linkage_scores
 from fl_ppae.leakage.membership import membership_auc
+from fl_ppae.leakage.recapture import recaptured
 from fl_ppae.models.encoding import encode
 
 NAME = "linkage"
 Again = Callable[[Tensor], Tensor]
-"""From images to the encodings of a second look at them."""
+"""From images to the encodings of another capture of them."""
 
 
 def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
@@ -30,14 +30,17 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     """
     scene, encoder, initial = black_box(audited, threat_model), audited.encoder, audited.initial_encoder
     assert encoder is not None
+    any_way_up = audited.dataset.spec.any_way_up
 
     def again(images: Tensor) -> Tensor:
-        return released_once(audited, second_look(audited, images), encoder, seed=1)  # with other noise
+        return released_once(
+            audited, recaptured(images, any_way_up=any_way_up), encoder, seed=1
+        )  # with other noise
 
     same, different, others = _scores(scene, again)
     undefended = _scores(
         scene.through(initial),
-        lambda images: torch.from_numpy(encode(initial, second_look(audited, images))),
+        lambda images: torch.from_numpy(encode(initial, recaptured(images, any_way_up=any_way_up))),
     )
     labels = scene.victims.labels.numpy()
     one_class = (labels == labels[others]).astype(float)
@@ -54,7 +57,7 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 
 def _scores(scene: Scene, again: Again) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `linkage_scores`, for the victims' encodings and those of a second look at their images."""
+    """As `linkage_scores`, for the victims' encodings and those of another capture of their images."""
     known, victims = known_pairs(scene), scene.victims
     matcher = fit_matcher(known.encodings, again(known.images))
     same, different, others = linkage_scores(matcher, victims.encodings, again(victims.images))

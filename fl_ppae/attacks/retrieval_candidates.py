@@ -18,9 +18,9 @@ from fl_ppae.attacks.groups import overall_and_by_class
 from fl_ppae.attacks.inversion import Fitted, fitted_black_box, known_pairs
 from fl_ppae.attacks.needs import black_box_missing
 from fl_ppae.attacks.scenes import before_noise
-from fl_ppae.attacks.second_looks import second_look
 from fl_ppae.leakage.intervals import share
 from fl_ppae.leakage.matching import fit_matcher, nearest, top1
+from fl_ppae.leakage.recapture import recaptured
 from fl_ppae.models.encoding import encode
 
 NAME = "retrieval-candidates"
@@ -55,7 +55,7 @@ def _found(
 ) -> Mapping[str, Tensor]:
     """Hits (N,) by kind of candidates, which `encoded` encodes."""
     known, victims = known_pairs(attackers.scene), attackers.scene.victims
-    again = partial(second_look, audited)
+    again = partial(recaptured, any_way_up=audited.dataset.spec.any_way_up)
 
     def matched(own: Tensor, candidates: Tensor) -> Tensor:
         return top1(fit_matcher(known.encodings, encoded(own)), victims.encodings, encoded(candidates))

@@ -1,4 +1,4 @@
-"""`fl-ppae study paper` and `fl-ppae study partitions`: resumable grids of runs and their results."""
+"""`fl-ppae study`: resumable grids of runs and their results."""
 
 from __future__ import annotations
 
@@ -57,6 +57,21 @@ def partitions(arguments: argparse.Namespace) -> int:
     return _run(arguments, study, cells, CellWork(measure, data))
 
 
+def frontier(arguments: argparse.Namespace) -> int:
+    """Run the study of small codes; 0 if every requested cell succeeded."""
+    from fl_ppae.studies.cells import CellWork
+    from fl_ppae.studies.frontier_grid import SCALES, frontier_cells
+    from fl_ppae.studies.kinds import FRONTIER
+
+    scale = SCALES[arguments.scale]
+    cells = _chosen(frontier_cells("bloodmnist", _seeds(arguments.seeds)), arguments.only)
+    everything = dict.fromkeys(("train", "val", "test"), 0)
+    study, data = _open(arguments, FRONTIER, cells, everything, {"scale": asdict(scale)})
+    from fl_ppae.studies.frontier_cell import measure  # slow to import, so arguments are checked first
+
+    return _run(arguments, study, cells, CellWork(partial(measure, scale=scale), data))
+
+
 def _open(
     arguments: argparse.Namespace,
     kind: Kind,
@@ -85,7 +100,7 @@ def _open(
 def _command(arguments: argparse.Namespace, name: str) -> str:
     """The command line that runs the study again, without the folders of its files."""
     words = ["fl-ppae", "study", name]
-    words += ["--scale", arguments.scale] if name == "paper" else []
+    words += ["--scale", arguments.scale] if name != "partitions" else []
     words += [word for one in arguments.data for word in ("--data", one.split("=")[0] + "=" + Path(one).name)]
     for option in ("datasets", "data_source", "seeds", "only"):
         value = getattr(arguments, option, None)

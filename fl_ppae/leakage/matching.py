@@ -21,8 +21,10 @@ _CLOSEST = 1 - 1e-6  # of correlations, below 1
 _SEED = 0
 _TIE = 1e-9  # of the scores' spread
 _MOST_NUMBERS = 4096  # in an encoding whose covariance is estimated
+_MOST_DIRECTIONS = 256
 
 Scores = Callable[[Tensor, Tensor], Tensor]
+Whitened = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,8 @@ def fit_matcher(left: Tensor, right: Tensor) -> Matcher:
     fit, held = order[len(order) // 2 :], order[: len(order) // 2]
     options = [nearest(right[fit])]
     if left.shape[1] <= _MOST_NUMBERS:
-        options += [
-            Matcher("canonical correlations", _likelihood_ratios(left[fit], right[fit], ridge))
-            for ridge in _RIDGES
-        ]
+        ratios = _likelihood_ratios(left[fit], right[fit])
+        options += [Matcher("canonical correlations", scores) for scores in ratios]
     return max(options, key=lambda option: top1(option, left[held], right[held]).mean().item())
 
 
@@ -83,29 +83,41 @@ def linkage_scores(matcher: Matcher, left: Tensor, right: Tensor) -> tuple[Tenso
     return scores.diagonal(), scores.gather(1, others[:, None]).squeeze(1), others
 
 
-def _likelihood_ratios(left: Tensor, right: Tensor, ridge: float) -> Scores:
-    """log p(x, y of one image) / p(x) p(y), both jointly Gaussian with the moments of these pairs.
+def _likelihood_ratios(left: Tensor, right: Tensor) -> list[Scores]:
+    """log p(x, y of one image) / p(x) p(y), both jointly Gaussian with the moments of these pairs; by ridge.
 
     In canonical coordinates u, v (Hotelling 1936) it is a sum over their correlations r of
     (r u v - r^2 (u^2 + v^2) / 2) / (1 - r^2), up to a constant.
     """
-    (x_mean, x_white), (y_mean, y_white) = _whitening(left, ridge), _whitening(right, ridge)
-    x, y = (left - x_mean) @ x_white, (right - y_mean) @ y_white
-    first, correlations, second = torch.linalg.svd(x.T @ y / (len(x) - 1))
+    x, y = _Directions(left), _Directions(right)
+    return [_ratio(x.whitened(ridge), y.whitened(ridge), left, right) for ridge in _RIDGES]
+
+
+def _ratio(x: Whitened, y: Whitened, left: Tensor, right: Tensor) -> Scores:
+    first, correlations, second = torch.linalg.svd(
+        x(left).T @ y(right) / (len(left) - 1), full_matrices=False
+    )
     r = correlations.clamp(max=_CLOSEST)
     cross, own = r / (1 - r**2), r**2 / (1 - r**2) / 2
 
     def scores(queries: Tensor, candidates: Tensor) -> Tensor:
-        u = (queries - x_mean) @ x_white @ first
-        v = (candidates - y_mean) @ y_white @ second.T
+        u, v = x(queries) @ first, y(candidates) @ second.T
         return (u * cross) @ v.T - (u**2 @ own)[:, None] - v**2 @ own
 
     return scores
 
 
-def _whitening(rows: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """The mean (d,), and a map (d, d) to coordinates with covariance about 1."""
-    mean = rows.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], -1))
-    floor = ridge * values.clamp(min=0).mean() or 1.0
-    return mean, vectors * (values.clamp(min=0) + floor).rsqrt()
+class _Directions:
+    """The principal directions of rows (N, d), at most `_MOST_DIRECTIONS`."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.mean = rows.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(rows.T).reshape(rows.shape[1], -1))
+        kept = min(_MOST_DIRECTIONS, len(rows) - 1)
+        self.values, self.vectors = values[-kept:].clamp(min=0), vectors[:, -kept:]
+
+    def whitened(self, ridge: float) -> Whitened:
+        """A map to coordinates of variance about 1; `ridge` as in `_RIDGES`."""
+        floor = ridge * self.values.mean() or 1.0
+        directions = self.vectors * (self.values + floor).rsqrt()
+        return lambda rows: (rows - self.mean) @ directions

@@ -85,9 +85,40 @@ PARTITIONS = (
     Column("records_max", "records of the largest hospital", "metric"),
     *_END,
 )
+FRONTIER = (
+    Column("cell", "the cell's name: dataset/autoencoder/code/s<seed>"),
+    *_DATA,
+    Column("public_records", "labelled images of the server", "key"),
+    Column("hospitals", "number of hospitals", "key"),
+    Column("classifier", "`head`, trained together; `lr` or `mlp`, on the uploads of all train parts", "key"),
+    Column("objective", "of the encoder", "key"),
+    Column("autoencoder", "`conv`, the paper's, or `residual`", "key"),
+    Column("code_numbers", "numbers in an encoding", "key"),
+    Column("code_bits", "bits of an encoding, all numbers together", "key"),
+    Column("encoder_formal", "`true` if the epsilon of what hospitals train is a guarantee", "key"),
+    Column("run_formal", "`true` if everything that leaves a hospital has a guarantee", "key"),
+    Column("seed", "of the split, initial weights, noise and sampling"),
+    Column("encoder_epsilon", "largest over hospitals, of the updates alone, at delta 1e-5", "metric"),
+    Column("accuracy", "on the test split, 0 to 1", "metric"),
+    Column("gain_over_alone", "over the better of a hospital and the server alone; `--scale full`", "metric"),
+    Column("inversion_ssim", "mean SSIM of the attacker that is best by SSIM on its own pairs", "metric"),
+    Column("ssim_attacker", "its name"),
+    Column("inversion_psnr", "mean PSNR, dB, of the one that is best by PSNR", "metric"),
+    Column("psnr_attacker", "its name"),
+    Column("ssim_mean_image", "floor: of an attacker who sees nothing", "metric"),
+    Column("ssim_class_mean", "floor: of an attacker who sees only the label", "metric"),
+    Column("psnr_mean_image", "the same, dB", "metric"),
+    Column("psnr_class_mean", "the same, dB", "metric"),
+    Column("retrieval_known_top1", "own image first of all test images attacked, by the encoder", "metric"),
+    Column("retrieval_augmented_top1", "the same with another capture of each image", "metric"),
+    Column("linkage_auc", "two captures of one image told from two images", "metric"),
+    Column("seconds", "of the whole cell", "metric"),
+    Column("error", "what went wrong, in one line"),
+)
 
-KEYS = frozenset(column.name for column in (*PAPER, *PARTITIONS) if column.role == "key")
-METRICS = frozenset(column.name for column in (*PAPER, *PARTITIONS) if column.role == "metric")
+_ALL = (*PAPER, *PARTITIONS, *FRONTIER)
+KEYS = frozenset(column.name for column in _ALL if column.role == "key")
+METRICS = frozenset(column.name for column in _ALL if column.role == "metric")
 TITLES = {
     "auc": "AUC",
     "epsilon": "epsilon (encoder updates)",

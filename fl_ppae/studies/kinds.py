@@ -1,4 +1,4 @@
-"""The two kinds of study: the contents of their tables and how results are derived from them."""
+"""The kinds of study: the contents of their tables and how results are derived from them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from fl_ppae.studies import columns
 from fl_ppae.studies.columns import Column
+from fl_ppae.studies.frontier_figures import draw_frontier_figures
 from fl_ppae.studies.paper_claims import NOTE as PAPER_NOTE
 from fl_ppae.studies.paper_claims import paper_verdicts
 from fl_ppae.studies.paper_figures import draw_paper_figures
@@ -95,4 +96,18 @@ PARTITIONS = Kind(
     verdicts=partition_verdicts,
     note=PARTITION_NOTE,
     draw=draw_partition_figures,
+)
+
+_FRONTIER_KEYS = ("autoencoder", "code_numbers", "code_bits", "classifier", "run_formal")
+FRONTIER = Kind(
+    name="frontier",
+    title="Frontier study",
+    columns=columns.FRONTIER,
+    keys=_FRONTIER_KEYS,
+    metrics=("accuracy", "inversion_ssim", "inversion_psnr", "retrieval_augmented_top1", "linkage_auc"),
+    labels=lambda group: {columns.titled(name): group.keys[name] for name in _FRONTIER_KEYS},
+    order=None,
+    verdicts=lambda _: [],
+    note="No claim is tested.",
+    draw=draw_frontier_figures,
 )

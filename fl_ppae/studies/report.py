@@ -34,7 +34,10 @@ _KEYS = (
     "partition",
     "setting",
     "noise",
+    "code_numbers",
+    "code_bits",
     "hospitals",
+    "run_formal",
     "epsilon_status",
 )
 _METRICS = (
@@ -46,6 +49,9 @@ _METRICS = (
     "epsilon_min",
     "epsilon_max",
     "inversion_ssim",
+    "inversion_psnr",
+    "retrieval_augmented_top1",
+    "linkage_auc",
     "ssim_class_mean",
     "ssim_mean_image",
     "cosine",
@@ -56,6 +62,9 @@ _METRICS = (
 _TITLES = {
     **TITLES,
     "epsilon_status": "epsilon is",
+    "code_bits": "bits of an encoding",
+    "inversion_psnr": "inversion PSNR (dB)",
+    "linkage_auc": "linkage AUC",
     "ssim_class_mean": "SSIM of class-mean image",
     "ssim_mean_image": "SSIM of mean image",
     "accuracy_hospitals": "mean hospital's accuracy",
