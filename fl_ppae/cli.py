@@ -186,6 +186,12 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="what is audited (default updates)",
     )
     audit.add_argument(
+        "--figure",
+        choices=("joint", "alone"),
+        help="with joint noise, which epsilon: of the sum of the honest hospitals (default), or of this "
+        "hospital's own share, if all others collude",
+    )
+    audit.add_argument(
         "--confidence", type=float, default=0.95, metavar="P", help="of the bound, one-sided (default 0.95)"
     )
     audit.add_argument(

@@ -13,6 +13,7 @@ from rich.text import Text
 from fl_ppae.commands.output import notes, show, warn
 from fl_ppae.commands.prepared import Chosen, choose
 from fl_ppae.errors import UserError
+from fl_ppae.privacy.figures import formal_if, mark
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.protection import JOINT, SECAGG
 from fl_ppae.reporting.tables import audit_table, title
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fl_ppae.epsilon_audit.verdicts import Finding
 
 FEWEST_CANARIES = 20
+JOINT_FIGURE, ALONE_FIGURE, OWN_FIGURE = "joint", "alone", "own"
 UPDATES, ENCODINGS, LABELS = ARTEFACTS = ("updates", "encodings", "labels")
 NOTES = {
     UPDATES: (
@@ -51,6 +53,8 @@ def command(arguments: argparse.Namespace) -> int:
     finding, document = audit(arguments, chosen)
     refuted = finding.verdict == "refuted"
     formal = document["formal"]
+    figure = _figure(arguments, chosen.config)
+    assumes = _assumption(chosen.config, figure)
     document |= {
         "claimed": finding.claimed,
         "claimed_by": "ledger" if arguments.claim is None else "--claim",
@@ -61,8 +65,10 @@ def command(arguments: argparse.Namespace) -> int:
         "controls": finding.control_verdicts,
         "control_bounds": dict(finding.controls),
         "verdict": finding.verdict,
-        "explanation": _explanation(finding, formal=formal, confidence=arguments.confidence),
-        "notes": [*NOTES[arguments.artefact], *_of_masked(chosen.config)],
+        "figure": figure,
+        "assumes": assumes.removeprefix(" if "),
+        "explanation": _explanation(finding, assumes, formal=formal, confidence=arguments.confidence),
+        "notes": _notes(chosen.config, arguments.artefact, figure),
     }
     heading = title(f"Audit of {document['hospital']} in {chosen.simulation.name}", document["data_source"])
     verdict = Text(document["explanation"], style="bold red" if refuted else "")
@@ -71,21 +77,41 @@ def command(arguments: argparse.Namespace) -> int:
     return 1 if refuted else 0
 
 
-def _of_masked(config: RunConfig) -> list[str]:
-    """What the audit of a run with masked updates is about."""
-    if config.protection != SECAGG:
-        return []
-    audited = "The updates of this run are masked; the audit reads what the hospital masks."
-    if config.noise == JOINT:
-        audited += " That has its own share of the noise alone: the claim is for all others colluding."
-    return [audited]
+def _notes(config: RunConfig, artefact: str, figure: str) -> list[str]:
+    """What was audited, and what it costs."""
+    adversary, cost = NOTES[artefact]
+    if figure == JOINT_FIGURE:
+        adversary = (
+            f"The adversary is a malicious server that unmasks the sum of {config.honest_hospitals} honest "
+            "hospitals, with which all others collude. It knows everything but the batches, the noise and "
+            "which canaries are in. In the last control, one of two hospitals leaves its noise away."
+        )
+    elif figure == ALONE_FIGURE:
+        adversary += " All other hospitals collude, so that it sees this one's own share of the noise alone."
+    elif config.protection == SECAGG:
+        adversary += " The updates of this run are masked; the audit reads what the hospital masks."
+    return [adversary, cost]
+
+
+def _assumption(config: RunConfig, figure: str) -> str:
+    """What the audited epsilon assumes of the other hospitals, as it follows the number; mostly nothing."""
+    if figure == ALONE_FIGURE:
+        return " if all others collude"
+    return mark(formal_if(config.honest_hospitals)) if figure == JOINT_FIGURE else ""
+
+
+def _figure(arguments: argparse.Namespace, config: RunConfig) -> str:
+    """Which epsilon is audited: of a joint sum, of the hospital's own share, or that of all its own noise."""
+    if config.noise != JOINT:
+        return OWN_FIGURE
+    return arguments.figure or JOINT_FIGURE
 
 
 def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Finding, dict[str, Any]]:
     # Imported here: these take seconds, and a mistake should be reported at once.
     from fl_ppae.data.deal import Deal, hospital_names, make_deal
     from fl_ppae.data.sources import resolve
-    from fl_ppae.epsilon_audit.in_the_clear import in_the_clear
+    from fl_ppae.epsilon_audit.in_the_clear import in_the_clear, joint_sum
     from fl_ppae.epsilon_audit.trainings import Subject
     from fl_ppae.epsilon_audit.updates import audit_updates
     from fl_ppae.models.build import encoding_shape_of
@@ -99,15 +125,16 @@ def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findi
     name = names[arguments.hospital]
     deal = make_deal(dataset, config, names)
     own = deal.train[name]
-    config, plan = in_the_clear(config, plan_hospital(name, len(own), config))
+    planned = plan_hospital(name, len(own), config)
+    joint = joint_sum(config, planned) if _figure(arguments, config) == JOINT_FIGURE else None
+    config, plan = in_the_clear(config, planned)
     if plan.rounds == 0:
         raise UserError(f"target-epsilon = {config.target_epsilon:g} does not last one round of {name}")
     console = notes()
     for warning in plan.warnings:
         warn(console, warning)
-    subject = Subject(
-        arguments.hospital, arguments.hospitals, Deal(dataset, {name: own}, deal.seed, deal.shift_seed), plan
-    )
+    alone = Deal(dataset, {name: own}, deal.seed, deal.shift_seed)
+    subject = Subject(arguments.hospital, arguments.hospitals, alone, plan, joint)
     with warnings.catch_warnings():
         # torch warns of every module whose input needs no gradient, such as images.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
@@ -128,7 +155,7 @@ def _audit_updates(arguments: argparse.Namespace, chosen: Chosen) -> tuple[Findi
         "rounds": plan.rounds,
         "steps": plan.rounds * plan.steps_per_round,
         "sample_rate": plan.sample_rate,
-        "noise_multiplier": plan.noise_multiplier,
+        "noise_multiplier": plan.noise_multiplier if joint is None else planned.noise_multiplier,
         "lower_bound_from_weights": found.weights,
         "checks": found.checks,
     }
@@ -193,6 +220,8 @@ def _check(arguments: argparse.Namespace, chosen: Chosen) -> None:
     if arguments.claim is not None and not (math.isfinite(arguments.claim) and arguments.claim >= 0):
         raise UserError(f"--claim {arguments.claim:g}: must be an epsilon of at least 0")
     config = chosen.config
+    if arguments.figure and (config.noise != JOINT or arguments.artefact != UPDATES):
+        raise UserError(f'--figure {arguments.figure} is for the updates of a run with noise = "joint"')
     if config.adversary != "none":
         raise UserError('the audit covers an honest hospital\'s training; use adversary = "none"')
     if arguments.artefact == UPDATES and config.dp_scope == "none":
@@ -230,15 +259,15 @@ def _canaries(arguments: argparse.Namespace, most: int, what: str) -> int:
     return int(arguments.canaries)
 
 
-def _explanation(finding: Finding, *, formal: bool, confidence: float) -> str:
+def _explanation(finding: Finding, assumes: str, *, formal: bool, confidence: float) -> str:
     kind = "" if formal else "nominal "
     found = f"epsilon is at least {finding.lower_bound:.2f} at {100 * confidence:.4g} % confidence"
     if finding.lower_bound > finding.claimed:
         end = "which is a bug" if formal else "which was never a guarantee"
-        return f"Refuted: {found}, above the {kind}{finding.claimed:.2f} that is claimed, {end}."
+        return f"Refuted: {found}, above the {kind}{finding.claimed:.2f} that is claimed{assumes}, {end}."
     if finding.failed:
         return f"Refuted: {'; '.join(finding.failed)}."
-    claimed = f"the {kind}claim is {finding.claimed:.2f}"
+    claimed = f"the {kind}claim is {finding.claimed:.2f}{assumes}"
     if finding.verdict == "consistent":
         return f"Consistent: {found}; {claimed}. That proves nothing, but each planted fault was found."
     missed = [name for name, verdict in finding.control_verdicts.items() if verdict != "refuted"]

@@ -1,16 +1,22 @@
 """The same training in the clear, for audits of a run whose updates are masked.
 
 What a hospital masks is a release of its own. The server sees less of it, so what an audit finds there bounds
-what it could find behind the masks.
+what it could find behind the masks. The sum of joint noise is made of it, see `joint_sum`.
 """
 
 from __future__ import annotations
 
 from fl_ppae.config import RunConfig
+from fl_ppae.epsilon_audit.joint_sum import JointSum
 from fl_ppae.privacy.plan import HospitalPlan, plan_hospital, planned_terms
 from fl_ppae.protection import JOINT, SECAGG
 
 _LARGEST_TARGET = 1e3
+
+
+def joint_sum(config: RunConfig, plan: HospitalPlan) -> JointSum:
+    """The sum that a run with joint noise claims an epsilon for, given a hospital's plan in that run."""
+    return JointSum(plan, planned_terms(plan, config, run="audit"))
 
 
 def in_the_clear(config: RunConfig, plan: HospitalPlan) -> tuple[RunConfig, HospitalPlan]:

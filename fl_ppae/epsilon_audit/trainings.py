@@ -22,6 +22,7 @@ from fl_ppae.data.deal import Deal
 from fl_ppae.epsilon_audit.canaries import CanaryRows, Layout, gradients
 from fl_ppae.epsilon_audit.checks import Checks
 from fl_ppae.epsilon_audit.hostile_server import hostile_server
+from fl_ppae.epsilon_audit.joint_sum import JointSum
 from fl_ppae.epsilon_audit.scores import SumScores, WeightScores, flattened
 from fl_ppae.hospital.watch import Watch, watched
 from fl_ppae.models.build import local_model_of, shared_of
@@ -41,12 +42,15 @@ class Subject:
         index, hospitals: its number, from 0, and how many there are.
         deal: its records alone, by its name.
         plan: for its own records.
+        joint: if the sum of joint noise is audited, what else is in it; otherwise the hospital's own noised
+            sums are.
     """
 
     index: int
     hospitals: int
     deal: Deal
     plan: HospitalPlan
+    joint: JointSum | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Training:
     Attributes:
         included: (m,) bool, the coins.
         scores: by release: `REAL`, and each control's sums with its noise in place of the real one.
-        weights: scores from the returned encoders; None if the run shares no updates.
+        weights: scores from the returned encoders; None if the run shares no updates, or only their sum.
         events: the ledger's, at the end.
     """
 
@@ -87,11 +91,12 @@ def train_with_canaries(
     """
     coins, own_seed = draw_coins(config, subject.index, number, len(layout.coordinates))
     scratch = config.model_copy(update={"seed": own_seed, "device": "cpu"})  # canaries are made there
-    plan = subject.plan
+    plan, joint = subject.plan, subject.joint
     releases = {REAL: 1.0, **controls}
     scores = {name: SumScores(layout, config.max_grad_norm, plan.sample_rate) for name in releases}
-    weights = WeightScores(layout) if config.shares_updates else None
+    weights = WeightScores(layout) if config.shares_updates and joint is None else None
     checks = Checks(layout)
+    shares = [] if joint is None else joint.streams(config.seed, number)
 
     def canaries(drawn: np.ndarray) -> list[CanaryRows]:
         checks.drew(drawn)
@@ -99,6 +104,8 @@ def train_with_canaries(
 
     def observe(sums: Sequence[Tensor], released: Sequence[Tensor]) -> None:
         clean, noisy = flattened(sums), flattened(released)
+        if joint is not None:
+            noisy = joint.seen(noisy, shares)
         checks.released(noisy)
         for name, share in releases.items():
             scores[name].add(clean + share * (noisy - clean))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,13 +11,16 @@ from fl_ppae.config import RunConfig
 from fl_ppae.epsilon_audit.bounds import guess
 from fl_ppae.epsilon_audit.canaries import Shapes, lay_out
 from fl_ppae.epsilon_audit.checks import PASSED
+from fl_ppae.epsilon_audit.joint_sum import ALL_BUT_ONE
 from fl_ppae.epsilon_audit.trainings import REAL, Subject, Training, train_with_canaries
 from fl_ppae.epsilon_audit.verdicts import Family, Finding, find
 from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.accounting import epsilon, losses_of_updates
 from fl_ppae.privacy.calibration import calibrate_noise_multiplier
-from fl_ppae.privacy.events import PoissonGaussian
+from fl_ppae.privacy.events import Training as Noised
+from fl_ppae.privacy.honest import shares_of_noise
 from fl_ppae.privacy.noise import SAMPLER_EPSILON
+from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.privacy.scopes import SCOPES
 from fl_ppae.privacy.trade_offs import INTERVAL, Curve, curve_of
 
@@ -31,7 +34,8 @@ class UpdateFinding:
 
     Attributes:
         sums: by an adversary who sees every noised sum. weights: by one who sees only what each round sends
-            and returns, a lower bound; None if the run shares no updates. Both hold together.
+            and returns, a lower bound; None if the run shares no updates, or only their sum. Both hold
+            together.
         checks: the outcome of each other test.
     """
 
@@ -73,11 +77,11 @@ def audit_updates(
         train_with_canaries(subject, config, layout, planted, number, after_round)
         for number in range(trainings)
     ]
-    events = seen[0].events
+    events: Sequence[Noised] = seen[0].events if subject.joint is None else subject.joint.events
     delta = subject.plan.delta
     family = family_of(events, delta)
     claimed = epsilon(events, delta).spent if claim is None else claim
-    checks = _checked(seen, config.max_grad_norm)
+    checks = _checked(seen, _of_claim(subject).noise_multiplier or 0.0, config.max_grad_norm)
     guesses = {name: [guess(each.scores[name], each.included) for each in seen] for name in (REAL, *planted)}
     error = 1 - confidence
     sums = find(
@@ -89,29 +93,32 @@ def audit_updates(
         1 - _SUMS * error,
     )
     weights = None
-    if config.shares_updates:
-        released = [guess(each.weights, each.included) for each in seen if each.weights is not None]
+    released = [guess(each.weights, each.included) for each in seen if each.weights is not None]
+    if released:
         weights = family.lower_bound(released, 1 - _WEIGHTS * error)
     return UpdateFinding(sums, weights, checks)
 
 
-def family_of(events: tuple[PoissonGaussian, ...], delta: float) -> Family:
+def family_of(events: Sequence[Noised], delta: float) -> Family:
     """The ledger's claim and those with other noise, by the accountants."""
+    samplers = shares_of_noise(events) * SAMPLER_EPSILON
 
-    def scaled(scale: float) -> list[PoissonGaussian]:
+    def scaled(scale: float) -> list[Noised]:
         return [replace(event, noise_multiplier=event.noise_multiplier * scale) for event in events]
 
     @cache  # bounds are searched on common scales
     def curve(scale: float) -> Curve:
-        return curve_of(losses_of_updates(scaled(scale), INTERVAL), SAMPLER_EPSILON)
+        return curve_of(losses_of_updates(scaled(scale), INTERVAL), samplers)
 
     return Family(curve, lambda scale: 0.0 if math.isinf(scale) else epsilon(scaled(scale), delta).spent)
 
 
 def _controls(subject: Subject, config: RunConfig) -> dict[str, float]:
     """The noise of each control as a share of the plan's."""
-    plan = subject.plan
+    plan = _of_claim(subject)
     controls = {NO_NOISE: 0.0, HALF: 0.5}
+    if subject.joint is not None:  # then half of the sum's variance is missing
+        controls[ALL_BUT_ONE] = math.sqrt(0.5)
     if plan.rounds > 1 and plan.noise_multiplier is not None and plan.epsilon_total is not None:
         alone = calibrate_noise_multiplier(
             plan.sample_rate, plan.steps_per_round, plan.epsilon_total, plan.delta
@@ -120,7 +127,12 @@ def _controls(subject: Subject, config: RunConfig) -> dict[str, float]:
     return controls
 
 
-def _checked(seen: list[Training], max_grad_norm: float) -> dict[str, str]:
+def _of_claim(subject: Subject) -> HospitalPlan:
+    """The plan whose epsilon is audited."""
+    return subject.plan if subject.joint is None else subject.joint.plan
+
+
+def _checked(seen: list[Training], noise_multiplier: float, max_grad_norm: float) -> dict[str, str]:
     """Each test's outcome over all trainings: the first failure, or `PASSED`."""
     outcomes: dict[str, str] = {}
     for each in seen:
@@ -128,7 +140,7 @@ def _checked(seen: list[Training], max_grad_norm: float) -> dict[str, str]:
         for name, outcome in (
             ("steps paid", each.checks.steps(sum(event.steps for event in each.events))),
             ("Poisson sampling", each.checks.sampling(event.sample_rate)),
-            ("fresh noise", each.checks.noise(event.noise_multiplier * max_grad_norm)),
+            ("fresh noise", each.checks.noise(noise_multiplier * max_grad_norm)),
         ):
             if outcomes.get(name, PASSED) == PASSED:
                 outcomes[name] = outcome

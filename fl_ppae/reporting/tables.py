@@ -47,6 +47,11 @@ _METRICS = {
     "attack_success_rate": "backdoor: trigger gives the target class",
     "attack_success_rate_untriggered": "backdoor: the same images without it",
 }
+_AUDITED = {
+    "own": "the hospital's noised sums",
+    "joint": "the sum of the honest hospitals",
+    "alone": "the hospital's own share",
+}
 _ALWAYS = {"accuracy", "auc", "reconstruction_loss"}
 
 
@@ -129,7 +134,8 @@ def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
     """What an epsilon audit found, one line each, from the output of `fl-ppae audit-epsilon --json`."""
     table = _table(heading, "", "value")
     stands = audit["formal"] or audit["claimed_by"] != "ledger"
-    claimed = written(audit["claimed"], FORMAL if stands else NOMINAL)
+    assumes = f" if {audit['assumes']}" if audit.get("assumes") else ""
+    claimed = written(audit["claimed"], FORMAL if stands else NOMINAL) + assumes
     trained = "rounds" in audit
     rows = {
         "hospital": audit["hospital"],
@@ -141,6 +147,7 @@ def audit_table(audit: Mapping[str, Any], heading: Text) -> Table:
     }
     if trained:
         rows |= {
+            "audited": _AUDITED[audit.get("figure", "own")],
             "noise multiplier": _number(audit["noise_multiplier"]),
             "steps observed in each": f"{audit['steps']} in {audit['rounds']} rounds",
         }

@@ -9,6 +9,7 @@ from commands.command_line import run
 
 from fl_ppae import cli
 from fl_ppae.epsilon_audit import updates
+from fl_ppae.epsilon_audit.joint_sum import ALL_BUT_ONE
 from fl_ppae.hospital import training
 
 
@@ -156,20 +157,45 @@ def test_encodings_and_labels_are_audited_by_name(
     assert "now the bounds" in err
 
 
-def test_of_joint_noise_a_hospitals_own_share_is_audited(
+JOINT = {
+    "dp-scope": "frozen-decoder",
+    "local-steps": "1",
+    "protection": "secagg",
+    "noise": "joint",
+    "sample-rate": "1.0",
+    "honest-hospitals": "2",
+}
+
+
+def test_of_joint_noise_the_sum_of_the_honest_hospitals_is_audited(
     data_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = {
-        "dp-scope": "frozen-decoder",
-        "local-steps": "1",
-        "protection": "secagg",
-        "noise": "joint",
-        "sample-rate": "1.0",
-        "honest-hospitals": "2",
-    }
-    assert run(*arguments(data_file, **keys), "--hospitals", "3", "--json") == cli.OK
+    assert run(*arguments(data_file, **JOINT), "--hospitals", "3", "--json") == cli.OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["claimed"] == pytest.approx(4, rel=0.01), "target-epsilon"
+    assert document["lower_bound"] < document["claimed"]
+    assert document["controls"]["no noise"] == document["controls"][ALL_BUT_ONE] == "refuted"
+    assert (document["figure"], document["lower_bound_from_weights"]) == ("joint", None)
+    assert document["assumes"] == "at least 2 hospitals in a round are honest"
+    assert f"the claim is 4.00 if {document['assumes']}" in document["explanation"]
+    assert "unmasks the sum of 2 honest hospitals" in " ".join(document["notes"])
+
+
+def test_of_joint_noise_a_hospitals_own_share_is_audited_on_request(
+    data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--hospitals", "3", "--figure", "alone"]
+    assert run(*arguments(data_file, **JOINT), *asked, "--json") == cli.OK
     document = json.loads(capsys.readouterr().out)
     assert document["claimed"] > 4.5, "the epsilon if all others collude, not target-epsilon"
     assert document["lower_bound"] < document["claimed"]
-    assert document["controls"]["no noise"] == "refuted"
-    assert "all others colluding" in " ".join(document["notes"])
+    assert document["controls"]["no noise"] == "refuted" and ALL_BUT_ONE not in document["controls"]
+    assert (document["figure"], document["assumes"]) == ("alone", "all others collude")
+    assert "All other hospitals collude" in " ".join(document["notes"])
+
+
+def test_which_figure_is_asked_for_joint_noise_alone(
+    data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments(data_file), "--figure", "joint") == cli.USER_MISTAKE
+    assert 'is for the updates of a run with noise = "joint"' in capsys.readouterr().err
