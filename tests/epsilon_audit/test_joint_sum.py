@@ -99,12 +99,12 @@ def no_share(sums: list[Tensor], _std: float, _stream: object) -> list[Tensor]:
 def test_a_federation_of_two_is_consistent_and_is_refuted_if_one_leaves_its_noise_away(
     small: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small(**JOINT)
-    honest = audit(config, hospitals=2, canaries=3000, trainings=5).sums
+    config = small(**JOINT, encoding_size=64)  # room for more canaries
+    honest = audit(config, hospitals=2, canaries=12_000, trainings=5).sums
     assert honest.verdict == CONSISTENT
     assert honest.control_verdicts[ALL_BUT_ONE] == REFUTED
     monkeypatch.setattr(joint_sums, "add_noise", no_share)
-    found = audit(config, hospitals=2, canaries=3000, trainings=5)
+    found = audit(config, hospitals=2, canaries=12_000, trainings=5)
     assert found.sums.lower_bound > found.sums.claimed
     assert found.sums.lower_bound == pytest.approx(honest.controls[ALL_BUT_ONE], rel=0.1)
     assert found.sums.verdict == REFUTED and "fresh noise" in " ".join(found.sums.failed)
