@@ -140,6 +140,11 @@ def _check_what_learns(config: RunConfig) -> None:
             f'augmentations = {config.augmentations} with trains = "head": a record is encoded once, as '
             "it is; use 0"
         )
+    if config.autoencoder == "scatter" and config.trains != "head":
+        raise ValueError(
+            f'autoencoder = "scatter" has nothing to learn, so trains = "{config.trains}" can\'t be done; '
+            'use trains = "head"'
+        )
     if config.start == PUBLIC and not config.public_records:
         raise ValueError(
             'start = "public" needs labelled images at the server, but public-records = 0; '

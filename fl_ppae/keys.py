@@ -109,7 +109,7 @@ class Keys(BaseModel):
     objective: Literal["reconstruction", "task"] = Field(
         "reconstruction", description="what the encoder learns to predict: the image or the label"
     )
-    autoencoder: Literal["fc", "fc-deep", "conv", "conv-image", "residual"] = Field(
+    autoencoder: Literal["fc", "fc-deep", "conv", "conv-image", "residual", "scatter"] = Field(
         "conv", description="architecture of the encoder and decoder"
     )
     encoding_size: int = Field(
@@ -117,7 +117,7 @@ class Keys(BaseModel):
         ge=0,
         le=65_536,
         description="numbers in an encoding; 0: the architecture's default (fc, fc-deep: 784; "
-        "conv: 16 channels; conv-image: the image's shape; residual: 16)",
+        "conv: 16 channels; conv-image: the image's shape; residual: 16; scatter: 80 a channel)",
     )
     encoding_bits: int = Field(
         0,

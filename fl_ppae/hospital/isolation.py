@@ -13,6 +13,7 @@ from fl_ppae.models.autoencoders import Autoencoder
 from fl_ppae.models.layers import Centred, Shuffled
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.models.residual import Block
+from fl_ppae.models.scattering import Scattering
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, Autoencoder, LocalModel, Block)
 _LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
@@ -31,6 +32,7 @@ _WITHOUT_PARAMETERS = (
     nn.AdaptiveAvgPool2d,
     Centred,
     Shuffled,
+    Scattering,
 )
 _KNOWN = frozenset((*_CONTAINERS, *_LAYERS, *_WITHOUT_PARAMETERS))
 

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from fl_ppae.errors import UserError
 from fl_ppae.models.layers import Centred, ImageShape, Shape, Shuffled, halved, halvings
 from fl_ppae.models.residual import CODE_SIZE, residual_encoder, residual_head
+from fl_ppae.models.scattering import FEATURES, SMALLEST, Scattering
 from fl_ppae.models.seeding import seeded
 
-NAMES = ("fc", "fc-deep", "conv", "conv-image", "residual")
+NAMES = ("fc", "fc-deep", "conv", "conv-image", "residual")  # of encoders that learn
+SCATTER = "scatter"
 FC_SIZE = 784  # numbers in a vector encoding: a multiple of 49, so that ResNet18 can view it as (16, 7, 7)
 CONV_CHANNELS = 16
 _MOST_NUMBERS = 2**14  # in an image of a network whose weights or encodings grow with it: 128 x 128 in grey
@@ -45,11 +47,11 @@ class Autoencoder(nn.Module):
 
 
 def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Shape:
-    """The shape of one encoding: (k,) for `fc`, `fc-deep` and `residual`, (k, h, w) for the others.
+    """The shape of one encoding: (k, h, w) for `conv` and `conv-image`, (k,) for the others.
 
     `encoding_size` is the number of values in an encoding; 0 takes the architecture's default: 784, 16
-    (`residual`), 16 channels of the image halved as `halvings` says (`conv`), or the image's shape
-    (`conv-image`).
+    (`residual`), 80 a channel (`scatter`), 16 channels of the image halved as `halvings` says (`conv`), or
+    the image's shape (`conv-image`).
 
     Raises:
         UserError: the architecture can't produce that size, and the nearest sizes that fit; or it takes no
@@ -65,6 +67,13 @@ def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Sh
         return (encoding_size or FC_SIZE,)
     if name == "residual":
         return (encoding_size or CODE_SIZE,)
+    if name == SCATTER:
+        if encoding_size not in (0, FEATURES * channels) or min(height, width) < SMALLEST:
+            raise UserError(
+                f"autoencoder = 'scatter' makes {FEATURES * channels} numbers of images of at least "
+                f"{SMALLEST} pixels a side: encoding-size = {encoding_size} and {height}x{width} don't fit"
+            )
+        return (FEATURES * channels,)
     if name == "conv":
         rows, columns = halved(image_shape, halvings(image_shape))
         cells = rows * columns
@@ -83,7 +92,7 @@ def encoding_shape(name: str, encoding_size: int, image_shape: ImageShape) -> Sh
                 f"{channels}x{height}x{width} images: it must be 0 or {prod(image_shape)}"
             )
         return image_shape
-    raise UserError(f"autoencoder = {name!r} is unknown; valid: {', '.join(NAMES)}")
+    raise UserError(f"autoencoder = {name!r} is unknown; valid: {', '.join((*NAMES, SCATTER))}")
 
 
 def build_autoencoder(name: str, encoding_size: int, image_shape: ImageShape, seed: int) -> Autoencoder:
@@ -104,9 +113,10 @@ def _drawn(name: str, encoding_size: int, image_shape: ImageShape, seed: int) ->
         "conv": _conv,
         "conv-image": _conv_image,
         "residual": _residual,
+        SCATTER: _scatter,
     }[name]
     with seeded(seed):
-        return Autoencoder(*build(image_shape, shape), scaled=name == "residual")
+        return Autoencoder(*build(image_shape, shape), scaled=name in ("residual", SCATTER))
 
 
 def build_head(shape: Shape, num_classes: int, seed: int, *, scaled: bool = False) -> nn.Module:
@@ -186,8 +196,16 @@ def _conv_image(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Modul
 
 def _residual(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """The residual network to a code of k numbers in [-1, 1], and a small convolutional decoder."""
+    return residual_encoder(image, encoding[0]), _from_vector(image, encoding)
+
+
+def _scatter(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
+    """Fixed features of an image, and the same decoder."""
+    return Scattering(image[0]), _from_vector(image, encoding)
+
+
+def _from_vector(image: ImageShape, encoding: Shape) -> nn.Module:
     maps = (64, *halved(image, halvings(image)))
-    decoder = nn.Sequential(
+    return nn.Sequential(
         nn.Linear(encoding[0], prod(maps)), nn.ELU(), nn.Unflatten(1, maps), *_doubled(image)
     )
-    return residual_encoder(image, encoding[0]), decoder

@@ -110,9 +110,11 @@ def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes
     mean, scale = state["mean"], state["scale"]
     weights = {name.removeprefix("network."): value for name, value in state.items() if "network." in name}
     network: nn.Module = nn.utils.skip_init(nn.Linear, mean.numel(), num_classes)
-    if build := _NETWORKS.get(classifier):
+    if "weight" in weights:  # of encodings that are vectors
+        pass
+    elif build := _NETWORKS.get(classifier):
         network = build(tuple(mean.shape), num_classes, 0)
-    elif "weight" not in weights:  # noised encodings are already vectors
+    else:
         network = nn.Sequential(nn.Flatten(), network)
     network.load_state_dict(weights)
     return FittedClassifier(network.eval(), mean, scale)
