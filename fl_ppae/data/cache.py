@@ -207,8 +207,7 @@ def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any) -> Split:
     right = (count, spec.height, spec.width, spec.channels)
     if images.shape != right or images.dtype != np.uint8:
         raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
-    sets = (spec.num_classes,) if spec.multi_label else ()
-    return Split(images, _map_integers(path, split, "labels", (count, *sets)))
+    return Split(images, _map_integers(path, split, "labels", (count, *spec.label.shape)))
 
 
 def _map_integers(path: Path, split: str, what: str, shape: tuple[Any, ...]) -> np.ndarray:

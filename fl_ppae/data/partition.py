@@ -24,7 +24,7 @@ def partition(labels: np.ndarray, config: RunConfig, num_hospitals: int) -> list
     - `quantity-skew`: hospital h has h + 1 shares, with classes mixed as in the whole split.
 
     Args:
-        labels: (N,) integers.
+        labels: (N,) integers; (N, K) of a multi-label set, which has no partition by classes.
         config: of the run; a seed of -1 counts as 0 here.
         num_hospitals: at least 1.
 
@@ -89,7 +89,8 @@ def _deal(labels: np.ndarray, order: np.ndarray, partitioner: Any, num_hospitals
     """Run the partitioner on the labels in `order`: not every partitioner shuffles."""
     from datasets import Dataset
 
-    rows = Dataset.from_dict({"label": labels[order], "row": order})
+    classes = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)  # the partition reads none
+    rows = Dataset.from_dict({"label": classes[order], "row": order})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         partitioner.dataset = rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fl_ppae.config import RunConfig
 from fl_ppae.data.medmnist_sets import MEDMNIST
 from fl_ppae.data.spec import DatasetSpec, OfficialFile
+from fl_ppae.errors import UserError
 
 _TORCHVISION = (
     DatasetSpec(
@@ -67,6 +68,29 @@ def spec_of(config: RunConfig) -> DatasetSpec:
     """The dataset of this run, in its image size.
 
     Raises:
-        UserError: the dataset is not published in that size.
+        UserError: the dataset is not published in that size, or its records have several labels each and a
+            key needs them to have one class.
     """
-    return DATASETS[config.dataset].sized(config.image_size)
+    spec = DATASETS[config.dataset].sized(config.image_size)
+    if spec.multi_label:
+        _check_label_sets(config, spec)
+    return spec
+
+
+def _check_label_sets(config: RunConfig, spec: DatasetSpec) -> None:
+    """Refuse what is only defined for records of one class each."""
+    needs_a_class = {
+        "partition": (config.partition in ("dirichlet", "pathological"), "iid or quantity-skew"),
+        "label-epsilon": (config.label_epsilon > 0, "0"),
+        "encoding-noise-epsilon": (config.encoding_noise_epsilon > 0, "0"),
+        "adversary": (config.adversary in ("label-flip", "backdoor"), "none"),
+        "worth-joining": (config.worth_joining != "none", "none"),
+        "start": (config.start == "public", "random"),
+    }
+    values = config.to_flat()
+    for key, (asked, valid) in needs_a_class.items():
+        if asked:
+            raise UserError(
+                f"{key} = {values[key]}: needs records of one class each, but those of {spec.title} have "
+                f"several labels; use {valid}"
+            )
