@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_recommend(commands)
     _add_ledger(commands)
-    _add(commands, "data", "stored:data", "list the official data files on this machine")
+    _add_data(commands)
     _add_bench(commands)
     return parser
 
@@ -266,8 +266,11 @@ def _add_ledger(commands: argparse._SubParsersAction[_Parser]) -> None:
     seen.add_argument("--delta", type=float, default=1e-5, metavar="D", help="of the total (default 1e-5)")
     opened = _add(ledgers, "open", "ledger:open_ledger", "open a further ledger, for records in no other one")
     opened.add_argument("ledger", metavar="NAME", help="lower-case letters, digits and dashes")
-    opened.add_argument("--data-file", required=True, metavar="FILE", help="the records, an .npz file")
+    opened.add_argument(
+        "--data-file", required=True, metavar="FILE", help="the records, as in the node config"
+    )
     opened.add_argument("--dataset", required=True, metavar="NAME", help="the data set whose layout it has")
+    _add_overrides(opened, "for your own images: a key of the node config that says how they are read")
     lost = _add(
         ledgers,
         "accept-loss",
@@ -288,6 +291,16 @@ def _add_ledger(commands: argparse._SubParsersAction[_Parser]) -> None:
     for one in (seen, opened, lost):
         one.add_argument("--state-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/hospital)")
         one.add_argument("--site-dir", default="", metavar="DIR", help="(default ~/.fl_ppae/site)")
+
+
+def _add_data(commands: argparse._SubParsersAction[_Parser]) -> None:
+    data = _add(commands, "data", "stored:data", "list the official data files, or check your own images")
+    actions = data.add_subparsers(title="actions", metavar="ACTION")
+    check = _add(actions, "check", "data:check", "say what your own images hold and what is wrong with them")
+    check.add_argument("path", metavar="PATH", help="an .npz, a folder, or a manifest (.csv or .parquet)")
+    _add_overrides(check, "a key that says how they are read, such as resize=64")
+    example = _add(actions, "make-example", "data:make_example", "write a small data set of every kind")
+    example.add_argument("folder", metavar="FOLDER", help="a new folder")
 
 
 def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -314,13 +327,17 @@ def _add_simulation(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--hospitals", type=int, default=5, metavar="N", help="number of hospitals (default 5)"
     )
+    _add_overrides(command, "override a key of the simulation")
+
+
+def _add_overrides(command: argparse.ArgumentParser, meaning: str) -> None:
     command.add_argument(
         "-c",
         action="append",
         default=[],
         dest="overrides",
         metavar="KEY=VALUE",
-        help="override a key of the simulation; repeatable",
+        help=f"{meaning}; repeatable",
     )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from fl_ppae.declared import DECLARING_KEYS, OWN_DATA, Declared, declared
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.keys import Keys, kebab
 from fl_ppae.protection import check_protection, shares_head
@@ -27,6 +28,7 @@ class RunConfig(Keys):
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:
+        _check_own_data(self)
         if self.data_source == "file" and not self.data_file:
             raise ValueError('data-source = "file" needs data-file, the path of an .npz file')
         if self.data_source != "file" and self.data_file:
@@ -70,6 +72,8 @@ class RunConfig(Keys):
         for key in values:
             if key not in known:
                 raise UserError(f"unknown key {key!r}{did_you_mean(key, known)}")
+        if values.get("dataset") == OWN_DATA and values.get("data-source", "auto") == "auto":
+            values = {**values, "data-source": "file"}  # nobody publishes it
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -97,6 +101,45 @@ class RunConfig(Keys):
 def shared_artefacts(share: str) -> tuple[str, ...]:
     """What this value of the key `share` lets leave a hospital: "updates", "encodings" or both."""
     return tuple(share.split("+"))
+
+
+def declared_in(config: RunConfig) -> Declared:
+    """What the configuration declares of a user's own images.
+
+    Raises:
+        UserError: a value can't be read, or contradicts another.
+    """
+    return declared(
+        config.image_shape, config.class_names, config.intensity_range, config.resize, config.max_unreadable
+    )
+
+
+def _check_own_data(config: RunConfig) -> None:
+    """Refuse keys of a user's own images with another data set, and their wrong values."""
+    if config.dataset == OWN_DATA:
+        if config.data_source != "file":
+            raise ValueError(
+                f'dataset = "{OWN_DATA}" is your own data-file; data-source must be "file", '
+                f'not "{config.data_source}"'
+            )
+        if config.image_size:
+            raise ValueError(
+                f"image-size = {config.image_size} is for published data sets; with dataset = "
+                f'"{OWN_DATA}", use resize'
+            )
+        if not config.data_file:
+            raise ValueError(
+                f'dataset = "{OWN_DATA}" needs data-file, the path of an .npz, a folder or a manifest'
+            )
+        declared_in(config)
+        return
+    for key in (*DECLARING_KEYS, "any-way-up"):
+        if value := getattr(config, key.replace("-", "_")):
+            raise ValueError(f'{key} = {value!r} is only used with dataset = "{OWN_DATA}"')
+    if config.partition == "natural":
+        raise ValueError(
+            f'partition = "natural" needs dataset = "{OWN_DATA}" and a manifest with the column hospital'
+        )
 
 
 def _check_noised_upload(config: RunConfig) -> None:

@@ -39,7 +39,8 @@ class Keys(BaseModel):
         "organsmnist",
         "mnist",
         "cifar10",
-    ] = Field("pathmnist", description="image data set; images are (H, W, C) uint8")
+        "custom",
+    ] = Field("pathmnist", description="image data set; custom: your own images, in data-file")
     image_size: int = Field(
         0,
         ge=0,
@@ -57,9 +58,48 @@ class Keys(BaseModel):
         description="directory of the official files; empty: ~/.medmnist (MedMNIST) or "
         "~/.fl_ppae/torchvision (MNIST, CIFAR-10)",
     )
-    data_file: str = Field("", description="the .npz file to read if data-source = file")
-    partition: Literal["iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift"] = Field(
-        "iid", description="how the train split is divided among the hospitals"
+    data_file: str = Field(
+        "",
+        description="with data-source = file, the .npz to read; with dataset = custom, your own images: an "
+        ".npz, a folder, or a manifest (.csv or .parquet)",
+    )
+    image_shape: str = Field(
+        "",
+        description='with dataset = custom, channels, height and width of every image, such as "3,28,28"; '
+        "empty: fl-ppae run writes here what the file has",
+    )
+    class_names: str = Field(
+        "",
+        description="with dataset = custom, all classes in the order of their labels, with commas between "
+        "them; empty: fl-ppae run writes here those of the file",
+    )
+    any_way_up: bool = Field(
+        False,
+        description="with dataset = custom: a mirrored or turned image is as likely as the image itself",
+    )
+    intensity_range: str = Field(
+        "",
+        description='with dataset = custom, the pixel values that become black and white, such as "0,4095"; '
+        "public constants; empty: those of the type (8 or 16 bits), or a DICOM image's own window",
+    )
+    resize: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="with dataset = custom, the side in pixels to which images are scaled, in proportion and "
+        "on black; 0: all images must have one size",
+    )
+    max_unreadable: int = Field(
+        0,
+        ge=0,
+        description="with dataset = custom, how many files may be left out because they can't be read",
+    )
+    partition: Literal[
+        "iid", "dirichlet", "pathological", "quantity-skew", "acquisition-shift", "natural"
+    ] = Field(
+        "iid",
+        description="how the train split is divided among the hospitals; natural: as the column hospital of "
+        "a manifest says",
     )
     dirichlet_alpha: float = Field(
         0.5,

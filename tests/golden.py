@@ -8,6 +8,12 @@ KEY_DEFAULTS: dict[str, Any] = {
     "data-source": "auto",
     "data-root": "",
     "data-file": "",
+    "image-shape": "",
+    "class-names": "",
+    "any-way-up": False,
+    "intensity-range": "",
+    "resize": 0,
+    "max-unreadable": 0,
     "partition": "iid",
     "dirichlet-alpha": 0.5,
     "classes-per-hospital": 3,
@@ -94,6 +100,7 @@ SIMULATION_CHANGES: dict[str, dict[str, Any]] = {
     },
     "mnist_iid": {"dataset": "mnist", "worth-joining": "quick"},
     "cifar10_iid": {"dataset": "cifar10", "worth-joining": "quick"},
+    "own_data": {"dataset": "custom", "data-source": "file", "worth-joining": "quick"},
 }
 """The keys in which each simulation differs from the defaults."""
 

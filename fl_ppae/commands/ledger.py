@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fl_ppae.catalogue import parse_overrides
 from fl_ppae.commands.output import notes, show
 from fl_ppae.config import RunConfig
 from fl_ppae.data.sources import resolve
@@ -29,7 +30,8 @@ def show_ledgers(arguments: argparse.Namespace) -> int:
 def open_ledger(arguments: argparse.Namespace) -> int:
     """Open a further ledger for the records of a file, which the operator declares to be in no other."""
     site, name = _site(arguments), arguments.ledger
-    given = {"dataset": arguments.dataset, "data-source": "file", "data-file": arguments.data_file}
+    source = {"dataset": arguments.dataset, "data-source": "file", "data-file": arguments.data_file}
+    given = {**parse_overrides(arguments.overrides), **source}
     site.open(name, resolve(RunConfig.from_flat(given)))
     records = len(site.records(name))
     lines = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fl_ppae.catalogue import Simulation, find, parse_overrides
 from fl_ppae.config import RunConfig, Scalar
+from fl_ppae.declared import OWN_DATA, names_text, shape_text
 from fl_ppae.errors import UserError
 from fl_ppae.protection import check_quorum
 
@@ -44,14 +45,24 @@ class Prepared:
 
 
 def choose(name: str, pairs: Sequence[str]) -> Chosen:
-    """Find a simulation and apply `-c` pairs to it.
+    """Find a simulation and apply `-c` pairs to it; fill in what a user's own images decide.
 
     Raises:
         UserError: the first mistake found.
     """
     simulation = find(name)
     overrides = parse_overrides(pairs)
-    return Chosen(simulation, overrides, simulation.config(overrides))
+    config = simulation.config(overrides)
+    if config.dataset == OWN_DATA and not (config.image_shape and config.class_names):
+        from fl_ppae.data.sources import resolve  # as below
+
+        spec = resolve(config).spec
+        overrides |= {
+            "image-shape": shape_text(spec.image_shape),
+            "class-names": names_text(spec.class_names),
+        }
+        config = simulation.config(overrides)
+    return Chosen(simulation, overrides, config)
 
 
 def prepare(chosen: Chosen, hospitals: int) -> Prepared:

@@ -76,6 +76,20 @@ def read_members(path: Path, wanted: Set[str], scratch: Path) -> dict[str, objec
     return stored
 
 
+def member_header(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array in the archive `path`, which `read_members` has named; reads no more of it.
+
+    Raises:
+        UserError: as `read_members`.
+    """
+    where = f"{path}: {name}"
+    with _explained(where, "is damaged or cut short"), zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{name}.npy")
+        _check_can_be_unpacked(member, where)
+        with archive.open(member) as file:
+            return _header(file, where)
+
+
 @contextmanager
 def enough_memory(where: str, size: int) -> Iterator[None]:
     """Say so if memory runs out in this block, which needs `size` bytes.
@@ -89,11 +103,15 @@ def enough_memory(where: str, size: int) -> Iterator[None]:
         raise UserError(f"{where}: not enough memory, needs {math.ceil(size / 1e6)} MB") from None
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, scratch: Path) -> np.ndarray:
+def _check_can_be_unpacked(member: zipfile.ZipInfo, where: str) -> None:
     if member.flag_bits & _ENCRYPTED:
         raise UserError(f"{where} is encrypted; {_AGAIN}")
     if member.compress_type not in _METHODS:
         raise UserError(f"{where} has compression method {member.compress_type}; {_AGAIN}")
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, scratch: Path) -> np.ndarray:
+    _check_can_be_unpacked(member, where)
     with _explained(where, "is damaged or cut short"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about headers that Python 2 wrote
         with archive.open(member) as file:

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,14 +24,15 @@ from fl_ppae.data.identities import identities
 from fl_ppae.data.npz import SPLITS, Arrays
 from fl_ppae.data.pieces import pieces
 from fl_ppae.data.registry import DATASETS
-from fl_ppae.data.spec import DatasetSpec
+from fl_ppae.data.spec import DatasetSpec, own_spec
+from fl_ppae.declared import OWN_DATA
 from fl_ppae.errors import UserError
 from fl_ppae.files import home, read_json, write_json
 from fl_ppae.paths import os_reason
 from fl_ppae.steps import step
 
 # Part of every digest: raise it when the layout of the files or the choice of a validation split changes.
-_FORMAT = 3
+_FORMAT = 4
 
 Kind = Literal["medmnist", "torchvision", "file", "stand-in"]
 
@@ -65,10 +66,16 @@ class Split:
     """Images (N, H, W, C) uint8 and labels (N,) int64, both memory-mapped and read-only.
 
     The labels of a multi-label set are (N, K), each 0 or 1.
+
+    Attributes:
+        patients: (N,) int64, equal for records of the same patient; None if the data name no patients.
+        hospitals: (N,) int64, the hospital that a record is from, negative if none is named; None likewise.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    patients: np.ndarray | None = None
+    hospitals: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,6 +169,7 @@ def _write(path: Path, spec: DatasetSpec, source: DataSource, arrays: Arrays) ->
             "format": _FORMAT,
             "dataset": spec.name,
             "image_size": spec.height,
+            "own": _own_meta(spec) if spec.name == OWN_DATA else None,
             "source": asdict(source),
             "counts": {split: len(arrays[f"{split}_labels"]) for split in SPLITS},
             "crc32": {name: _crc32(partial / f"{name}.npy") for name in arrays},
@@ -186,12 +194,12 @@ def _save(path: Path, array: np.ndarray) -> None:
 def _open(path: Path, checksums: bool) -> Dataset:
     try:
         meta = read_json(path / "meta.json")
-        spec = DATASETS[meta["dataset"]].sized(meta["image_size"])
+        spec = _spec_in(meta)
         source = DataSource(**meta["source"])
         counts, crc32 = dict(meta["counts"]), dict(meta["crc32"])
         if meta["format"] != _FORMAT:
             raise _DamagedError(f"format {meta['format']}, not {_FORMAT}")
-        splits = {split: _map_split(path, split, spec, counts[split]) for split in SPLITS}
+        splits = {split: _map_split(path, split, spec, counts[split], crc32) for split in SPLITS}
         numbers = {split: _map_integers(path, split, "identities", (counts[split],)) for split in SPLITS}
     except (*_GONE, EOFError, ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{type(error).__name__}: {error}") from None
@@ -202,12 +210,30 @@ def _open(path: Path, checksums: bool) -> Dataset:
     return Dataset(spec=spec, source=source, path=path, identities=numbers, **splits)
 
 
-def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any) -> Split:
+def _own_meta(spec: DatasetSpec) -> dict[str, Any]:
+    return {"shape": spec.image_shape, "class_names": spec.class_names, "any_way_up": spec.any_way_up}
+
+
+def _spec_in(meta: Mapping[str, Any]) -> DatasetSpec:
+    if own := meta["own"]:
+        channels, height, width = own["shape"]
+        return own_spec((channels, height, width), tuple(own["class_names"]), bool(own["any_way_up"]))
+    return DATASETS[meta["dataset"]].sized(meta["image_size"])
+
+
+def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any, files: Container[str]) -> Split:
     images = np.load(path / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
     right = (count, spec.height, spec.width, spec.channels)
     if images.shape != right or images.dtype != np.uint8:
         raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
-    return Split(images, _map_integers(path, split, "labels", (count, *spec.label.shape)))
+    sets = (spec.num_classes,) if spec.multi_label else ()
+    labels = _map_integers(path, split, "labels", (count, *sets))
+    groups = {
+        what: _map_integers(path, split, what, (count,))
+        for what in ("patients", "hospitals")
+        if f"{split}_{what}" in files
+    }
+    return Split(images, labels, **groups)
 
 
 def _map_integers(path: Path, split: str, what: str, shape: tuple[Any, ...]) -> np.ndarray:

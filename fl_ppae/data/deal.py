@@ -12,7 +12,7 @@ import numpy as np
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.cache import Dataset
-from fl_ppae.data.partition import partition, share_out
+from fl_ppae.data.partition import natural_shares, partition, share_out
 from fl_ppae.data.records import HospitalRecords, JoinedRecords, Records
 
 
@@ -36,11 +36,12 @@ class Deal:
         """Each hospital's equal share of the official test split, by name.
 
         Raises:
-            UserError: there are fewer test records than hospitals.
+            UserError: there are fewer test records, or patients, than hospitals.
         """
-        shares = share_out(len(self.dataset.test), len(self.train), self.seed)
+        test = self.dataset.test
+        shares = share_out(len(test), len(self.train), self.seed, test.patients)
         return {
-            name: HospitalRecords(self.dataset.test, indices, train.shift)
+            name: HospitalRecords(test, indices, train.shift)
             for (name, train), indices in zip(self.train.items(), shares, strict=True)
         }
 
@@ -53,12 +54,15 @@ def make_deal(dataset: Dataset, config: RunConfig, names: Sequence[str]) -> Deal
     """
     seed = max(config.seed, 0)
     shift_seed = seed if config.partition == "acquisition-shift" else None
+    split = dataset.train
+    if config.partition == "natural":
+        shares = natural_shares(split.hospitals, split.patients, config, len(names))
+    else:
+        shares = partition(split.labels, config, len(names), split.patients)
     train = {}
-    for index, (name, indices) in enumerate(
-        zip(names, partition(dataset.train.labels, config, len(names)), strict=True)
-    ):
+    for index, (name, indices) in enumerate(zip(names, shares, strict=True)):
         shift = NO_SHIFT if shift_seed is None else hospital_shift(index, len(names), shift_seed)
-        train[name] = HospitalRecords(dataset.train, indices, shift)
+        train[name] = HospitalRecords(split, indices, shift)
     return Deal(dataset, train, seed, shift_seed)
 
 

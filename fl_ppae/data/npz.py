@@ -7,7 +7,7 @@ train: always the same records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,10 @@ _XY_KEYS = {
     "test_labels": "y_test",
 }
 
+KEYS = frozenset((*_MEDMNIST_KEYS, *_XY_KEYS.values()))
+LABEL_KEYS = frozenset(key for key in KEYS if key.endswith("_labels") or key.startswith("y_"))
+"""The names that arrays may have, and those of labels."""
+
 _NAMED = 8  # keys of a file that are named when they are the wrong ones
 
 # For a dataset without a validation split, the server's split is as fixed as an official one: it must not
@@ -44,21 +48,28 @@ def read_npz(path: Path, spec: DatasetSpec, scratch: Path) -> Arrays:
         UserError: one line naming the file, what is wrong and what would be right.
         OSError: `scratch` can't be written.
     """
-    stored = read_members(path, {*_MEDMNIST_KEYS, *_XY_KEYS.values()}, scratch)
-    if all(key in stored for key in _MEDMNIST_KEYS):
-        names = {key: key for key in _MEDMNIST_KEYS}
-    elif all(key in stored for key in _XY_KEYS.values()):
-        names = _XY_KEYS
-    else:
-        more = [f"and {len(stored) - _NAMED} more"] if len(stored) > _NAMED else []
-        found = ", ".join([*sorted(stored)[:_NAMED], *more]) or "none"
-        raise UserError(
-            f"{path}: its keys are {found}; expected {' '.join(_MEDMNIST_KEYS)}, "
-            f"or {' '.join(_XY_KEYS.values())}"
-        )
+    stored = read_members(path, KEYS, scratch)
+    names = layout(path, stored)
     size = sum(array.nbytes for array in stored.values() if isinstance(array, np.ndarray))
     with enough_memory(str(path), 2 * size):
         return _checked(path, stored, names, spec, scratch)
+
+
+def layout(path: Path, stored: Collection[str]) -> Mapping[str, str]:
+    """What the six arrays, by MedMNIST's names, are called among the members `stored` of the file.
+
+    Raises:
+        UserError: they are neither of the two layouts.
+    """
+    if all(key in stored for key in _MEDMNIST_KEYS):
+        return {key: key for key in _MEDMNIST_KEYS}
+    if all(key in stored for key in _XY_KEYS.values()):
+        return _XY_KEYS
+    more = [f"and {len(stored) - _NAMED} more"] if len(stored) > _NAMED else []
+    found = ", ".join([*sorted(stored)[:_NAMED], *more]) or "none"
+    raise UserError(
+        f"{path}: its keys are {found}; expected {' '.join(_MEDMNIST_KEYS)}, or {' '.join(_XY_KEYS.values())}"
+    )
 
 
 def _checked(
@@ -104,7 +115,7 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
     if labels.dtype.kind not in "iu":
         raise UserError(f"{where} is {labels.dtype}; expected integers")
     if spec.multi_label:
-        if labels.shape[1:] != spec.label.shape:
+        if labels.shape[1:] != (spec.num_classes,):
             raise UserError(f"{where} has shape {labels.shape}; expected (N, {spec.num_classes})")
     elif labels.ndim != 1 and labels.shape[1:] != (1,):
         raise UserError(f"{where} has shape {labels.shape}; expected (N,) or (N, 1)")
@@ -113,9 +124,10 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
     if len(labels) != count:
         raise UserError(f"{where} has {len(labels)} labels for {count} images; expected as many")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > spec.label.highest:
+    highest = 1 if spec.multi_label else spec.num_classes - 1
+    if low < 0 or high > highest:
         wrong = low if low < 0 else high
-        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {spec.label.highest}")
+        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {highest}")
     return labels.astype(np.int64)
 
 
@@ -128,13 +140,8 @@ def carve_val(arrays: Arrays, where: str, scratch: Path) -> Arrays:
         UserError: train has fewer than 2 records.
     """
     count = len(arrays["train_labels"])
-    if count < 2:
-        raise UserError(
-            f"{where}: {count} train record; at least 2 are needed to set some aside for the server"
-        )
-    order = np.random.default_rng(_CARVE_SEED).permutation(count)
-    cut = max(1, count // 10)
-    val, train = np.sort(order[:cut]), np.sort(order[cut:])
+    val = carved_positions(count, where)
+    train = np.setdiff1d(np.arange(count), val)
     return {
         "train_images": taken(arrays["train_images"], train, scratch),
         "train_labels": arrays["train_labels"][train],
@@ -143,3 +150,16 @@ def carve_val(arrays: Arrays, where: str, scratch: Path) -> Arrays:
         "test_images": arrays["test_images"],
         "test_labels": arrays["test_labels"],
     }
+
+
+def carved_positions(count: int, where: str) -> np.ndarray:
+    """Sorted positions of the tenth of `count` records, at least one, that is the server's.
+
+    Raises:
+        UserError: there are fewer than 2. The message begins with `where`.
+    """
+    if count < 2:
+        raise UserError(
+            f"{where}: {count} train record; at least 2 are needed to set some aside for the server"
+        )
+    return np.sort(np.random.default_rng(_CARVE_SEED).permutation(count)[: max(1, count // 10)])

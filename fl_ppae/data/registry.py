@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fl_ppae.config import RunConfig
+from fl_ppae.config import RunConfig, declared_in
 from fl_ppae.data.medmnist_sets import MEDMNIST
-from fl_ppae.data.spec import DatasetSpec, OfficialFile
+from fl_ppae.data.spec import DatasetSpec, OfficialFile, own_spec
+from fl_ppae.declared import OWN_DATA
 from fl_ppae.errors import UserError
 
 _TORCHVISION = (
@@ -65,32 +66,17 @@ DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (*MEDMNIST, *_TO
 
 
 def spec_of(config: RunConfig) -> DatasetSpec:
-    """The dataset of this run, in its image size.
+    """The dataset of this run, in its image size; of a user's own images, what the configuration declares.
 
     Raises:
-        UserError: the dataset is not published in that size, or its records have several labels each and a
-            key needs them to have one class.
+        UserError: the dataset is not published in that size, or shape and classes are not declared.
     """
-    spec = DATASETS[config.dataset].sized(config.image_size)
-    if spec.multi_label:
-        _check_label_sets(config, spec)
-    return spec
-
-
-def _check_label_sets(config: RunConfig, spec: DatasetSpec) -> None:
-    """Refuse what is only defined for records of one class each."""
-    needs_a_class = {
-        "partition": (config.partition in ("dirichlet", "pathological"), "iid or quantity-skew"),
-        "label-epsilon": (config.label_epsilon > 0, "0"),
-        "encoding-noise-epsilon": (config.encoding_noise_epsilon > 0, "0"),
-        "adversary": (config.adversary in ("label-flip", "backdoor"), "none"),
-        "worth-joining": (config.worth_joining != "none", "none"),
-        "start": (config.start == "public", "random"),
-    }
-    values = config.to_flat()
-    for key, (asked, valid) in needs_a_class.items():
-        if asked:
+    if config.dataset == OWN_DATA:
+        asked = declared_in(config)
+        if asked.shape is None or asked.class_names is None:
             raise UserError(
-                f"{key} = {values[key]}: needs records of one class each, but those of {spec.title} have "
-                f"several labels; use {valid}"
+                f'dataset = "{OWN_DATA}" needs image-shape and class-names, the same for all hospitals; '
+                "`fl-ppae data check` prints those of a file, and `fl-ppae run` finds them itself"
             )
+        return own_spec(asked.shape, asked.class_names, config.any_way_up)
+    return DATASETS[config.dataset].sized(config.image_size)

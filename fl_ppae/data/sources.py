@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from fl_ppae.config import RunConfig
+from fl_ppae.config import RunConfig, declared_in
 from fl_ppae.data import standin
 from fl_ppae.data.cache import Dataset, DataSource, obtain
 from fl_ppae.data.checksums import file_md5, md5_of
@@ -21,9 +21,11 @@ from fl_ppae.data.official import (
     inspect_files,
     read_official,
 )
+from fl_ppae.data.own_data import look_at, own_dataset
 from fl_ppae.data.public import with_public_records
 from fl_ppae.data.registry import spec_of
 from fl_ppae.data.spec import DatasetSpec
+from fl_ppae.declared import OWN_DATA
 from fl_ppae.errors import UserError, printable
 from fl_ppae.paths import file_problem, os_reason, path_of
 from fl_ppae.steps import step
@@ -52,6 +54,9 @@ def resolve(
 
 
 def _found(config: RunConfig, warn: Callable[[str], None], limits: Limits) -> Dataset:
+    if config.dataset == OWN_DATA:
+        own = look_at(path_of(config.data_file, "data-file"), declared_in(config))
+        return own_dataset(own, config.any_way_up, warn)
     spec = spec_of(config)
     if config.data_source in PUBLISHERS and config.data_source != spec.publisher:
         raise UserError(

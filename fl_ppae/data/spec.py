@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-import numpy as np
-
+from fl_ppae.declared import OWN_DATA
 from fl_ppae.errors import UserError
 
 Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label"]
@@ -20,14 +19,6 @@ class OfficialFile:
 
     name: str
     md5: str
-
-
-@dataclass(frozen=True)
-class LabelFormat:
-    """What a record's label is: an array of `shape`, () for a class, of integers from 0 to `highest`."""
-
-    shape: tuple[int, ...]
-    highest: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class DatasetSpec:
     height: int
     width: int
     class_names: tuple[str, ...]
-    publisher: Literal["medmnist", "torchvision"]
+    publisher: Literal["medmnist", "torchvision", "file"]
     urls: tuple[str, ...]
     files: tuple[OfficialFile, ...]
     task: Task = "multi-class"
@@ -78,17 +69,6 @@ class DatasetSpec:
         return self.task == "multi-label"
 
     @property
-    def label(self) -> LabelFormat:
-        """What a record's label is: its class, or whether it has each of the labels."""
-        return (
-            LabelFormat((self.num_classes,), 1) if self.multi_label else LabelFormat((), self.num_classes - 1)
-        )
-
-    def class_counts(self, labels: np.ndarray) -> np.ndarray:
-        """(K,) int64: how many of the records with these labels are of each class, or have each label."""
-        return labels.sum(0) if self.multi_label else np.bincount(labels, minlength=self.num_classes)
-
-    @property
     def md5(self) -> str | None:
         """Of the official MedMNIST file; None for a dataset of several files."""
         return self.files[0].md5 if len(self.files) == 1 else None
@@ -106,3 +86,20 @@ class DatasetSpec:
             valid = f"{', '.join(map(str, others))} or {last}"
             raise UserError(f"image-size = {pixels}: must be {valid} for {self.title}")
         return self.larger[pixels]
+
+
+def own_spec(shape: tuple[int, int, int], class_names: tuple[str, ...], any_way_up: bool) -> DatasetSpec:
+    """A user's own images, `shape` (C, H, W), each of one class."""
+    channels, height, width = shape
+    return DatasetSpec(
+        name=OWN_DATA,
+        title="own images",
+        channels=channels,
+        height=height,
+        width=width,
+        class_names=class_names,
+        publisher="file",
+        urls=(),
+        files=(),
+        any_way_up=any_way_up,
+    )

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fl_ppae.declared import DECLARING_KEYS, declared
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.hospital.ledgers import MAIN
 from fl_ppae.keys import kebab
@@ -38,7 +39,20 @@ class NodeKeys(BaseModel):
     num_partitions: int = _key(..., "a whole number from 1", "how many hospitals there are", ge=1)
     hospital: str | None = _key(None, _TEXT, "the hospital's name", min_length=1)
     data_file: str | None = _key(
-        None, _TEXT, "its records, an `.npz` file; a node that has one is deployed", min_length=1
+        None,
+        _TEXT,
+        'its records: an `.npz`, or for `dataset = "custom"` a folder or manifest; a node that has one is '
+        "deployed",
+        min_length=1,
+    )
+    image_shape: str = _key(
+        "", _TEXT, "of [its own images](own_data.md), as the run's key; empty: as in its data file"
+    )
+    class_names: str = _key("", _TEXT, "the classes of its own images, as the run's key; likewise")
+    intensity_range: str = _key("", _TEXT, "its own images' values of black and white, as the run's key")
+    resize: int = _key(0, "a whole number from 0", "the side of its own images, as the run's key", ge=0)
+    max_unreadable: int = _key(
+        0, "a whole number from 0", "how many of its own files may be left out, as the run's key", ge=0
     )
     state_dir: str | None = _key(None, _TEXT, "where a deployed node keeps its ledgers", min_length=1)
     site_dir: str | None = _key(
@@ -100,6 +114,10 @@ class NodeKeys(BaseModel):
                 raise ValueError(
                     f"{key} is only used with data-file; a simulation keeps the state in the run"
                 )
+        for key in DECLARING_KEYS:
+            if getattr(self, key.replace("-", "_")) and not self.deployed:
+                raise ValueError(f"{key} is only used with data-file; in a simulation it is a key of the run")
+        declared(self.image_shape, self.class_names, self.intensity_range, self.resize, self.max_unreadable)
         for key, ceiling in Ceilings(self.max_epsilon, self.max_epsilon_alone).set_ones().items():
             if self.allow_unlimited_epsilon:
                 raise ValueError(f"allow-unlimited-epsilon = true contradicts {key} = {ceiling:g}; keep one")

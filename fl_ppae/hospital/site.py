@@ -7,16 +7,21 @@ deployment, the node's own configuration names the data file, the directories an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 
 import numpy as np
+from flwr.common.logger import log
 
 from fl_ppae.adversary import used_records
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT
 from fl_ppae.data.public import EVERY_RECORD
 from fl_ppae.data.records import HospitalRecords, Records
+from fl_ppae.data.registry import spec_of
 from fl_ppae.data.sources import resolve
+from fl_ppae.declared import DECLARING_KEYS, names_text, shape_text
+from fl_ppae.errors import PublicMistake
 from fl_ppae.hospital.ceilings import Limits, limits_of
 from fl_ppae.hospital.identity import Identity
 from fl_ppae.hospital.ledgers import site_of
@@ -67,10 +72,14 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
 
 
 def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
-    # Every image counts in the ledger, however few the run's server has.
-    everything = {"data_source": "file", "data_file": node.data_file, "public_records": EVERY_RECORD}
-    own = config.model_copy(update=everything)
-    dataset = resolve(own)
+    dataset = resolve(config.model_copy(update=_own_keys(node)))
+    if dataset.spec != spec_of(config):
+        shape, names = shape_text(dataset.spec.image_shape), names_text(dataset.spec.class_names)
+        log(ERROR, '%s has image-shape = "%s" and class-names = "%s"', node.data_file, shape, names)
+        raise PublicMistake(
+            f"{identity.name}'s own images are not of the run's image-shape = {config.image_shape!r} and "
+            f"class-names = {config.class_names!r}"
+        )
     site = site_of(node.state_dir, node.site_dir)
     state = site.state_of(node.ledger, dataset)
     train, test = (
@@ -78,3 +87,14 @@ def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hos
         for split in (dataset.train, dataset.test)
     )
     return Hospital(identity, train, test, state, limits_of(node, len(train)), site.state)
+
+
+def _own_keys(node: NodeKeys) -> dict[str, object]:
+    """The keys of a run that a deployed node sets itself: what its records are depends on no message."""
+    declaring = [key.replace("-", "_") for key in DECLARING_KEYS]
+    return {
+        "data_source": "file",
+        "data_file": node.data_file,
+        "public_records": EVERY_RECORD,  # every image counts in the ledger, however few the run's server has
+        **{name: getattr(node, name) for name in declaring},
+    }

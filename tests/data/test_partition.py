@@ -15,7 +15,7 @@ import torch
 from fl_ppae.config import RunConfig
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.cache import Split
-from fl_ppae.data.partition import partition, share_out
+from fl_ppae.data.partition import natural_shares, partition, share_out
 from fl_ppae.data.records import HospitalRecords, to_float
 from fl_ppae.errors import UserError
 
@@ -217,3 +217,61 @@ def test_an_extreme_alpha_deals_every_record_or_says_that_it_can_not(
         return
     assert (np.sort(np.concatenate(shares)) == np.arange(len(LABELS))).all()
     assert min(map(len, shares)) >= 1
+
+
+PATIENTS = np.random.default_rng(2).integers(0, 400, len(LABELS)) * 7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_partition_divides_a_patient_and_each_keeps_every_record(kind: str) -> None:
+    shares = partition(LABELS, config(kind, classes_per_hospital=9, dirichlet_alpha=5.0), 5, PATIENTS)
+    assert np.array_equal(np.sort(np.concatenate(shares)), np.arange(len(LABELS)))
+    held = [set(PATIENTS[share].tolist()) for share in shares]
+    assert sum(map(len, held)) == len(set(PATIENTS.tolist()))
+
+
+def test_patients_of_one_record_each_are_dealt_like_records() -> None:
+    alone = np.random.default_rng(3).permutation(len(LABELS))
+    as_patients = partition(LABELS[np.argsort(alone)], config("iid"), 5, np.arange(len(LABELS)))
+    as_records = partition(LABELS[np.argsort(alone)], config("iid"), 5)
+    assert all(np.array_equal(a, b) for a, b in zip(as_patients, as_records, strict=True))
+
+
+def test_shares_of_the_test_split_divide_no_patient() -> None:
+    shares = share_out(len(LABELS), 6, 0, PATIENTS)
+    assert np.array_equal(np.sort(np.concatenate(shares)), np.arange(len(LABELS)))
+    held = [set(PATIENTS[share].tolist()) for share in shares]
+    assert sum(map(len, held)) == len(set(PATIENTS.tolist()))
+    with pytest.raises(UserError, match="2 test patients are too few for 3 hospitals"):
+        share_out(6, 3, 0, np.array([4, 4, 4, 9, 9, 9]))
+
+
+def natural(
+    hospitals: list[int] | None, patients: list[int] | None = None, count: int = 2
+) -> list[list[int]]:
+    keys = RunConfig.from_flat({"dataset": "custom", "data-file": "own.csv", "min-records": 2})
+    named = None if hospitals is None else np.array(hospitals)
+    shares = natural_shares(named, None if patients is None else np.array(patients), keys, count)
+    return [share.tolist() for share in shares]
+
+
+def test_a_natural_partition_is_what_the_data_say() -> None:
+    assert natural([3, 0, 3, 0, 0]) == [[1, 3, 4], [0, 2]]
+    assert natural([3, 0, 3, 0, 0], patients=[1, 2, 1, 2, 5]) == [[1, 3, 4], [0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "patients", "count", "line"),
+    [
+        (None, None, 2, "needs a manifest with the column hospital"),
+        ([0, -1, 1, -1], None, 2, "2 train records have no hospital"),
+        ([0, 0, 1, 1], None, 3, "of 2 hospitals, but the federation has 3; use --hospitals 2"),
+        ([0, 0, 1, 1, 1], [7, 8, 7, 8, 9], 2, "2 patients have train records in several hospitals"),
+        ([0, 0, 0, 1], None, 2, "hospital-1 would have 1 records"),
+    ],
+)
+def test_an_impossible_natural_partition_is_one_line(
+    hospitals: list[int] | None, patients: list[int] | None, count: int, line: str
+) -> None:
+    with pytest.raises(UserError, match=line):
+        natural(hospitals, patients, count)
