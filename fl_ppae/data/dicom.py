@@ -43,9 +43,11 @@ def read_dicom(path: Path, *, windowed: bool = True) -> Picture:
     header = _header(path, with_pixels=True)
     if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
         raise Unreadable(f"holds {frames} frames; expected one image in each file")
-    kind = header.get("PhotometricInterpretation", "")
+    kind = header.get("PhotometricInterpretation")
+    if kind is None:
+        raise Unreadable("holds no image, or is cut short")
     if kind not in (*_GREY, *_COLOUR):
-        raise Unreadable(f"has the photometric interpretation {kind or 'of none'}; expected grey or RGB")
+        raise Unreadable(f"has the photometric interpretation {kind}; expected grey or RGB")
     try:
         pixels = pixel_array(header)
         values = apply_rescale(pixels, header) if kind in _GREY else pixels
@@ -70,7 +72,7 @@ def patient_in(path: Path) -> str:
     """
     header = _header(path, with_pixels=False)
     if "Rows" not in header:
-        raise Unreadable("is damaged or cut short")
+        raise Unreadable("holds no image, or is cut short")
     return _patient(header)
 
 
