@@ -258,6 +258,13 @@ class Keys(BaseModel):
         le=1_000,
         description="fewest hospitals whose updates a round under protection = secagg is made of; 0: all",
     )
+    reply_timeout: float = Field(
+        3600.0,
+        gt=0,
+        le=43_200,
+        description="seconds that the server waits for hospitals' replies; a hospital that is later counts "
+        "as dropped out (Flower keeps a message for 12 hours)",
+    )
     classifier: Literal["lr", "mlp", "resnet18", "head"] = Field(
         "lr",
         description="the classifier of encodings; lr, mlp (for small codes), resnet18: the server trains it; "

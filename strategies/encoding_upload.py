@@ -17,8 +17,6 @@ from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.privacy.events import TRAIN_PART, Event
 from strategies.server_ledger import ServerLedger
 
-TIMEOUT_SECONDS = 3600.0
-
 
 @dataclass(frozen=True)
 class Upload:
@@ -50,6 +48,7 @@ class Request:
         encoding: how one encoding is sent.
         encoder: the common encoder, sent with the first chunk's message; None if each hospital has its own.
         projection: to apply before noise, sent with the encoder; None if encodings are released plain.
+        reply_timeout: seconds for each chunk.
     """
 
     part: str
@@ -59,6 +58,7 @@ class Request:
     run_directory: str
     encoder: ArrayRecord | None
     projection: ArrayRecord | None
+    reply_timeout: float
 
     def message(self, node: int, chunk: int) -> Message:
         """The message that asks `node` for one chunk."""
@@ -93,7 +93,7 @@ def collect(
         questions = [request.message(nodes[name], chunk) for name in pending]
         replies = {
             reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(questions, timeout=TIMEOUT_SECONDS)
+            for reply in grid.send_and_receive(questions, timeout=request.reply_timeout)
         }
         for name in pending:
             try:

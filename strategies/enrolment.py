@@ -18,7 +18,6 @@ from fl_ppae.privacy.events import Event
 from fl_ppae.steps import step
 
 WAIT_SECONDS = 120.0  # until the last hospital has connected
-_ANSWER_SECONDS = 600.0  # on a busy machine a hospital takes minutes to start
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Enrolment:
     chain: str = ""
 
 
-def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
+def meet(grid: Grid, reply_timeout: float, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
     """Wait until the whole federation is connected; returns the hospitals in the order of their index.
 
     Raises:
@@ -58,7 +57,9 @@ def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
     expected = 1
     while len(members) < expected:
         new = sorted(set(grid.get_node_ids()) - members.keys())
-        for node_id, hello in ask(grid, {node_id: RecordDict() for node_id in new}, HELLO).items():
+        for node_id, hello in ask(
+            grid, {node_id: RecordDict() for node_id in new}, HELLO, reply_timeout
+        ).items():
             members[node_id] = Member(
                 str(hello["hospital"]),
                 int(hello["index"]),  # type: ignore[arg-type]
@@ -85,7 +86,9 @@ def meet(grid: Grid, wait_seconds: float = WAIT_SECONDS) -> tuple[Member, ...]:
     return ordered
 
 
-def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str, Enrolment]:
+def enrol(
+    grid: Grid, members: Iterable[Member], run_directory: str, reply_timeout: float
+) -> dict[str, Enrolment]:
     """Each hospital's enrolment by name, in the hospitals' order.
 
     Raises:
@@ -96,7 +99,7 @@ def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str
         for member in members
     }
     step("enrolling the hospitals")
-    answers = ask(grid, contents, ENROL)
+    answers = ask(grid, contents, ENROL, reply_timeout)
     enrolments = {}
     for member in members:
         claim = answers[member.node_id]
@@ -113,7 +116,9 @@ def enrol(grid: Grid, members: Iterable[Member], run_directory: str) -> dict[str
     return enrolments
 
 
-def ask(grid: Grid, contents: dict[int, RecordDict], kind: str) -> dict[int, ConfigRecord]:
+def ask(
+    grid: Grid, contents: dict[int, RecordDict], kind: str, reply_timeout: float
+) -> dict[int, ConfigRecord]:
     """Send one message to each node and return the claim in each reply.
 
     Raises:
@@ -123,10 +128,12 @@ def ask(grid: Grid, contents: dict[int, RecordDict], kind: str) -> dict[int, Con
         Message(content, dst_node_id=node_id, message_type=kind) for node_id, content in contents.items()
     ]
     claims = {}
-    for reply in grid.send_and_receive(questions, timeout=_ANSWER_SECONDS):
+    for reply in grid.send_and_receive(questions, timeout=reply_timeout):
         if reply.has_error():
             raise UserError(f"a hospital could not answer {kind}: {reply.error.reason}")
         claims[reply.metadata.src_node_id] = reply.content.config_records[CLAIM]
     if missing := sorted(contents.keys() - claims.keys()):
-        raise UserError(f"no answer to {kind} from nodes {missing} within {_ANSWER_SECONDS:.0f} s")
+        raise UserError(
+            f"no answer to {kind} from nodes {missing} within reply-timeout = {reply_timeout:g} s"
+        )
     return claims

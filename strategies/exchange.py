@@ -15,8 +15,6 @@ from fl_ppae.messages import CLAIM, CONFIG, DECLINED, SECAGG, Malformed
 from fl_ppae.secagg.server import Fault
 from fl_ppae.secure_messages import read_data
 
-TIMEOUT_SECONDS = 600.0  # for hospitals that have nothing to train
-
 _T = TypeVar("_T")
 
 
@@ -26,15 +24,21 @@ class Exchange:
     Args:
         nodes: Flower node ids by hospital name.
         where: config of every message.
+        reply_timeout: seconds; a later answer is none.
 
     Attributes:
         reasons: the first fault of each hospital that has one.
     """
 
     def __init__(
-        self, grid: Grid, nodes: Mapping[str, int], where: ConfigRecord, server_round: int = 0
+        self,
+        grid: Grid,
+        nodes: Mapping[str, int],
+        where: ConfigRecord,
+        reply_timeout: float,
+        server_round: int = 0,
     ) -> None:
-        self._grid, self._nodes = grid, nodes
+        self._grid, self._nodes, self._reply_timeout = grid, nodes, reply_timeout
         self._config = ConfigRecord({**where, "server-round": server_round})
         self.reasons: dict[str, str] = {}
 
@@ -46,7 +50,7 @@ class Exchange:
         ]
         replies = {
             reply.metadata.src_node_id: reply
-            for reply in self._grid.send_and_receive(questions, timeout=TIMEOUT_SECONDS)
+            for reply in self._grid.send_and_receive(questions, timeout=self._reply_timeout)
         }
         answers, faults = {}, []
         for name in contents:

@@ -78,10 +78,14 @@ class SecureRounds:
         nodes: Flower node ids by hospital name, in the order of the hospitals' index.
         terms: of the run, as one block of its first round.
         rounds: of the run.
+        reply_timeout: seconds that each exchange waits.
     """
 
-    def __init__(self, nodes: Mapping[str, int], terms: Terms, rounds: int, summing: Summing) -> None:
+    def __init__(
+        self, nodes: Mapping[str, int], terms: Terms, rounds: int, summing: Summing, reply_timeout: float
+    ) -> None:
         self._nodes, self._terms, self._rounds, self._summing = nodes, terms, rounds, summing
+        self._reply_timeout = reply_timeout
         self._block: Block | None = None
         self._waiting: set[str] = set()  # for their parcels
         self._wrong_dealers: set[str] = set()
@@ -115,7 +119,8 @@ class SecureRounds:
         self, grid: Grid, server_round: int, vectors: Mapping[str, np.ndarray], where: ConfigRecord
     ) -> Result:
         """The mean of the hospitals whose masked `vectors` arrived, after they agreed on who they are."""
-        exchange, block, kept = Exchange(grid, self._nodes, where, server_round), self._block, dict(vectors)
+        exchange = Exchange(grid, self._nodes, where, self._reply_timeout, server_round)
+        block, kept = self._block, dict(vectors)
         if block is not None:
             kept = exchange.keep(*read_vectors(block, vectors.items(), length_of(self._summing.shapes)))
         survivors = tuple(kept)
@@ -152,7 +157,8 @@ class SecureRounds:
         """Open a block from this round on, if enough hospitals can be in it."""
         rounds = min(MAX_ROUNDS, self._rounds - server_round + 1)
         terms = replace(self._terms, first_round=server_round, rounds=rounds)
-        exchange, self._block, self._waiting = Exchange(grid, self._nodes, where), None, set()
+        exchange = Exchange(grid, self._nodes, where, self._reply_timeout)
+        self._block, self._waiting = None, set()
         exchange.reasons |= dict.fromkeys(self._wrong_dealers, "it dealt wrong shares in an earlier block")
         self._absent = exchange.reasons
         invited = [name for name in names if name not in self._wrong_dealers]

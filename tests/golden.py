@@ -46,6 +46,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "share": "updates",
     "protection": "none",
     "min-hospitals": 0,
+    "reply-timeout": 3600.0,
     "classifier": "lr",
     "evaluate-every": 5,
     "worth-joining": "none",

@@ -126,9 +126,9 @@ class Federation:
         numbers = quorum.minimum, quorum.colluders, 1, 1
         terms = Terms(run, tuple(self.nodes), *numbers, config_digest(self.config))
         divisors = {name: divisor_of(plan) for name, plan in self.plans.items()}
-        return SecureRounds(
-            self.nodes, terms, self.config.num_server_rounds, Summing(self.shapes, self.step, divisors)
-        )
+        summing = Summing(self.shapes, self.step, divisors)
+        rounds, patience = self.config.num_server_rounds, self.config.reply_timeout
+        return SecureRounds(self.nodes, terms, rounds, summing, patience)
 
     def round(self, server_round: int = 1) -> bool:
         """Play one round; True if it was used. `arrays` are then the next round's."""

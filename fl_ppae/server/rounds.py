@@ -23,8 +23,6 @@ from strategies.replies import RoundReport
 from strategies.secure_rounds import SecureRounds, Summing
 from strategies.server_optimiser import ServerAdam
 
-ROUND_TIMEOUT_SECONDS = 24 * 3600.0
-
 
 def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = True) -> Measured | None:
     """Train all rounds from `model`. Leaves the last common encoder in it (and head, see `shared_of`).
@@ -72,7 +70,7 @@ def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = Tr
         session.grid,
         message_arrays.to_arrays(shared.state_dict()),
         num_rounds=config.num_server_rounds,
-        timeout=ROUND_TIMEOUT_SECONDS,
+        timeout=config.reply_timeout,
         train_config=where,
         evaluate_config=where,
         evaluate_fn=after_round,
@@ -92,7 +90,7 @@ def _secure_rounds(session: Session, shapes: Shapes) -> SecureRounds:
         ring_step(plans.values(), config, hospitals),
         {name: divisor_of(plan) for name, plan in plans.items()},
     )
-    return SecureRounds(session.nodes, terms, config.num_server_rounds, summing)
+    return SecureRounds(session.nodes, terms, config.num_server_rounds, summing, config.reply_timeout)
 
 
 def _check_that_something_was_learned(reports: list[RoundReport]) -> None:

@@ -79,7 +79,7 @@ def start_session(
     check_released(config, len(dataset.val))
     findings = examine(dataset)
     run.update(data_source=dataset.source.label, data_findings=findings.document())
-    members = meet(grid)
+    members = meet(grid, config.reply_timeout)
     check_enough(config.aggregation, len(members))
     check_quorum(config, len(members))
     if config.adversary != HONEST:
@@ -93,7 +93,7 @@ def start_session(
             'share = "encodings" is tested on encodings of the official test split, which only a simulation '
             'can give to hospitals; in a deployment, use share = "updates" or "updates+encodings"'
         )
-    enrolments = enrol(grid, members, path_text(run.path))
+    enrolments = enrol(grid, members, path_text(run.path), config.reply_timeout)
     records = {name: enrolment.records for name, enrolment in enrolments.items()}
     plan = make_plan(config, records)
     costs = [] if deal is None else planned_costs(repeated_in(deal, config), plan, config)

@@ -144,6 +144,7 @@ def _ask(
         path_text(session.run.path),
         message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
         message_arrays.projection_record(projection) if projection is not None else None,
+        config.reply_timeout,
     )
     return collect(session.grid, server_ledger, nodes, records, request)
 
