@@ -144,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_recommend(commands)
     _add_ledger(commands)
     _add_data(commands)
+    _add_make_start(commands)
+    _add(commands, "data", "stored:data", "list the official data files on this machine")
     _add_bench(commands)
     return parser
 
@@ -320,6 +322,32 @@ def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:
         default=True,
         help="only epsilons that are a guarantee (default), which excludes the paper's scope",
     )
+
+
+def _add_make_start(commands: argparse._SubParsersAction[_Parser]) -> None:
+    make = _add(
+        commands,
+        "make-start",
+        "make_start:command",
+        "train a residual encoder on a public data set, as a file for the key start",
+    )
+    make.add_argument("dataset", metavar="DATASET", help="a data set's name, as the key dataset")
+    make.add_argument("--output", required=True, metavar="FILE", help="where to write the .safetensors file")
+    make.add_argument("--data-source", default="", metavar="SOURCE", help="as the key (default auto)")
+    make.add_argument("--data-root", default="", metavar="DIR", help="as the key")
+    make.add_argument("--data-file", default="", metavar="FILE", help="as the key, with --data-source file")
+    make.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        default=0,
+        help="of the images that it is for: grey is repeated, colours are averaged (default: as they are)",
+    )
+    make.add_argument(
+        "--encoding-size", type=int, default=0, metavar="K", help="numbers in an encoding (default 16)"
+    )
+    make.add_argument("--steps", type=int, default=2000, metavar="N", help="of 128 images (default 2000)")
+    make.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (default 0)")
 
 
 def _add_simulation(command: argparse.ArgumentParser) -> None:
