@@ -186,6 +186,12 @@ class Keys(BaseModel):
         "shifted and brightened copies (mirrored and turned, where a set has no right way up)",
     )
 
+    views: Literal[1, 8] = Field(
+        1,
+        description="8: an encoding is the mean over an image's eight orientations, for data sets whose "
+        "images have no right way up; 1: the image as it is",
+    )
+
     # Privacy
     dp_scope: Literal["none", "encoder", "frozen-decoder", "autoencoder"] = Field(
         "autoencoder", description="which gradients are clipped and noised"

@@ -17,6 +17,7 @@ from fl_ppae.data.deal import Deal
 from fl_ppae.errors import UserError, printable
 from fl_ppae.models.build import encoding_shape_of
 from fl_ppae.models.encoding import encode, images_to_tensor
+from fl_ppae.models.views import viewed
 from fl_ppae.reporting.evidence import gather_from
 from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.privacy_card import privacy_card
@@ -31,7 +32,7 @@ from fl_ppae.server.results import measure_baselines, write_results
 from fl_ppae.server.rounds import train_all_rounds
 from fl_ppae.server.session import Session, start_session
 from fl_ppae.server.start import check_start, common_start
-from fl_ppae.server.start_file import write_start
+from fl_ppae.server.start_file import START_FILE, write_start
 from fl_ppae.server.uploads import learn_from_uploads
 from fl_ppae.server.worth_joining import worth_joining
 from fl_ppae.source_label import data_label
@@ -96,7 +97,7 @@ def _carry_out(session: Session) -> None:
     with run.phase("common start"):
         model = common_start(session.config, session.dataset)
         if session.config.start != RANDOM:
-            write_start(run.path / "start.safetensors", model.state_dict())
+            write_start(run.path / START_FILE, model.state_dict())
     encoder = model.encoder
     with run.phase("training"):
         trained = train_all_rounds(session, model)
@@ -121,7 +122,7 @@ def _draw_figures(session: Session, encoder: nn.Module) -> None:
     if session.config.shares_updates:
         shown = session.dataset.test.images[:8]
         images = images_to_tensor(shown).numpy()
-        encodings = encode(encoder, shown, bits=session.config.encoding_bits)
+        encodings = encode(viewed(encoder, session.config.views), shown, bits=session.config.encoding_bits)
         plot_encodings(images, encodings, run.path / "figures" / "encodings.png", data_label(run.summary))
 
 

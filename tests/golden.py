@@ -32,6 +32,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "start": "random",
     "trains": "all",
     "augmentations": 0,
+    "views": 1,
     "dp-scope": "autoencoder",
     "target-epsilon": 8.0,
     "target-delta": 1e-05,

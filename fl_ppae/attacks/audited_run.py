@@ -20,12 +20,14 @@ from fl_ppae.data.registry import spec_of
 from fl_ppae.data.sources import resolve
 from fl_ppae.errors import UserError
 from fl_ppae.hospital.simulated import directory_of, in_dealt_order, knows_order
-from fl_ppae.models.build import autoencoder_of, released_format_of
+from fl_ppae.models.build import autoencoder_of, local_model_of, released_format_of
+from fl_ppae.models.views import viewed
 from fl_ppae.paths import path_of, path_text
 from fl_ppae.privacy.events import TRAIN_PART
 from fl_ppae.runs.arrays import read_array, read_tensors
 from fl_ppae.runs.stored import StoredRun
 from fl_ppae.server.classification import FittedClassifier, restore_classifier
+from fl_ppae.server.start_file import START_FILE, load_start
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class AuditedRun:
     Attributes:
         deal: which hospital holds which records, in a simulation; None if hospitals were deployed.
         encoder: the common encoder; None if every hospital kept its own.
-        initial_encoder: the random encoder that all hospitals started from.
+        initial_encoder: the one that all hospitals started from.
         classifier: the central classifier of encodings; None if the run left none.
         release: how encodings were noised before they left; None if they left plain, or not at all.
         say: reports progress to the user.
@@ -215,7 +217,7 @@ def load_artefacts(
         dataset,
         deal,
         _load_encoder(config, stored.path / "encoder.safetensors"),
-        frozen(autoencoder_of(config).encoder),
+        frozen(viewed(_start(config, stored.path / START_FILE), config.views)),
         _load_classifier(config, stored.path / "classifier.safetensors"),
         noised_release(config, stored.path),
         effort,
@@ -239,7 +241,15 @@ def _load_encoder(config: RunConfig, path: Path) -> nn.Module | None:
         encoder.load_state_dict(_weights(path))
     except RuntimeError:
         raise UserError(f"{path} is not an encoder of autoencoder = {config.autoencoder}") from None
-    return frozen(encoder)
+    return frozen(viewed(encoder, config.views))
+
+
+def _start(config: RunConfig, path: Path) -> nn.Module:
+    """The encoder that all hospitals started from."""
+    model = local_model_of(config)
+    if path.exists():
+        load_start(path, model)
+    return model.encoder
 
 
 def _load_classifier(config: RunConfig, path: Path) -> FittedClassifier | None:

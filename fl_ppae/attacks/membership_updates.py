@@ -66,6 +66,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 def victim_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why the first hospital can't be attacked; None if it can."""
+    if audited.config.trains != "all":
+        return f"updates are of a part of the encoder alone (trains = {audited.config.trains})"
     file = audited.path / "received" / "round-1" / f"{audited.hospitals[0]}.safetensors"
     return None if file.exists() else f"{audited.hospitals[0]} sent no update in round 1"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from fl_ppae.attacks.shadows import attackers_draws, terms_like
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records
 from fl_ppae.hospital.rounds import LocalTraining, averaged
-from fl_ppae.models.build import autoencoder_of, local_model_of
+from fl_ppae.models.build import autoencoder_of, local_model_of, update_shapes_of
+from fl_ppae.models.views import single_view
 from fl_ppae.runs.arrays import read_tensors
 from strategies.robust import AVERAGE, combine, too_few
 
@@ -36,13 +37,13 @@ class ReceivedRound:
 def received_rounds(audited: AuditedRun, most: int) -> list[ReceivedRound]:
     """Up to `most` rounds from the first, as far as every round received something."""
     rounds: list[ReceivedRound] = []
-    encoder = audited.initial_encoder
+    encoder, learn = single_view(audited.initial_encoder), update_shapes_of(audited.config)
     for number in range(1, min(most, audited.config.num_server_rounds) + 1):
         files = sorted((audited.path / "received" / f"round-{number}").glob("*.safetensors"))
         if not files:
             break
         states = {file.stem: read_tensors(file) for file in files}
-        updates = {name: _difference(encoder, state) for name, state in states.items()}
+        updates = {name: _difference(encoder, state, learn) for name, state in states.items()}
         rounds.append(ReceivedRound(number, encoder, updates))
         following = autoencoder_of(audited.config).encoder
         following.load_state_dict(encoder.state_dict() | _combined(audited, states))
@@ -74,11 +75,13 @@ def simulated_updates(
     model, updates = local_model_of(config), []
     terms = terms_like(config, hospital_records, len(records))
     training = LocalTraining(model, records, terms, attackers_draws(index))
+    learn = update_shapes_of(config)
     for each in rounds:
         training.train(each.number, start=each.start.state_dict())
-        updates.append(_difference(each.start, model.encoder.state_dict()))
+        updates.append(_difference(each.start, model.encoder.state_dict(), learn))
     return updates
 
 
-def _difference(start: nn.Module, state: dict[str, Tensor]) -> Tensor:
-    return torch.cat([(state[name] - value).flatten() for name, value in start.named_parameters()])
+def _difference(start: nn.Module, state: dict[str, Tensor], learn: Iterable[str]) -> Tensor:
+    before = start.state_dict()
+    return torch.cat([(state[name] - before[name]).flatten() for name in learn])

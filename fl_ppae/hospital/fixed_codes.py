@@ -20,6 +20,7 @@ from fl_ppae.hardware import CPU
 from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import layout_of, padded, padded_sizes, physical_batches
 from fl_ppae.models.objectives import LocalModel, Objective
+from fl_ppae.models.views import viewed
 from fl_ppae.runs.kept import digest
 
 _MOST_NUMBERS = 2**26  # of all codes in memory: 256 MiB
@@ -46,7 +47,7 @@ class Codes:
 
 
 def on_codes(
-    model: LocalModel, records: Records, objective: Objective, device: torch.device = CPU
+    model: LocalModel, records: Records, objective: Objective, device: torch.device = CPU, views: int = 1
 ) -> tuple[LocalModel, Codes]:
     """The same head on nothing but codes, and the records as codes of the model's encoder.
 
@@ -56,23 +57,26 @@ def on_codes(
     check_isolated(model)
     images, labels = records.images(slice(None)), records.labels(slice(None))
     weights = [value.cpu().numpy() for value in model.encoder.state_dict().values()]
-    key = digest(images.numpy(), *weights) + str(model.encoder)
+    key = digest(images.numpy(), *weights) + f"{model.encoder} {views}"
     if key not in _codes:
-        found = _encoded(model, images, objective, device)
+        found = _encoded(model, images, objective, device, views)
         if sum(codes.numel() for codes in (*_codes.values(), found)) > _MOST_NUMBERS:
             _codes.clear()
         _codes[key] = found
     return LocalModel(nn.Identity(), model.partner), Codes(_codes[key], labels)
 
 
-def _encoded(model: LocalModel, images: Tensor, objective: Objective, device: torch.device) -> Tensor:
+def _encoded(
+    model: LocalModel, images: Tensor, objective: Objective, device: torch.device, views: int
+) -> Tensor:
     model = model.to(device)
+    encodes = viewed(model.encoder, views)
     layout = layout_of(model)
     sizes = padded_sizes(model, objective, layout, images.shape[1:], bfloat16=False)
     codes = []
     for positions, size in physical_batches(np.arange(len(images)), sizes):
         batch = padded(images[positions].to(device), size).contiguous(memory_format=layout)
         with torch.no_grad():
-            codes.append(model.encoder(batch)[: len(positions)].to(CPU))
+            codes.append(encodes(batch)[: len(positions)].to(CPU))
     model.to(CPU)
     return torch.cat(codes)

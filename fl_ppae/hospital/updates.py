@@ -93,7 +93,8 @@ def _one_step(asked: LocalRound) -> Update:
     sums, diagnostics = {name: value.double() for name, value in nothing.items()}, None
     if asked.behaviour != FREE_RIDER:
         if config.trains == "head":
-            model, records = on_codes(model, records, OBJECTIVES[config.objective], device_of(config.device))
+            objective, device = OBJECTIVES[config.objective], device_of(config.device)
+            model, records = on_codes(model, records, objective, device, config.views)
         noised, diagnostics = one_step(model, records, round_terms(terms, config), asked.streams)
         sums = dict(zip(nothing, noised, strict=True))
     expected_batch = terms.sample_rate * len(records)

@@ -17,6 +17,7 @@ from fl_ppae.hospital.site import Hospital
 from fl_ppae.hospital.state import TrainingState
 from fl_ppae.hospital.terms import over_budget
 from fl_ppae.models.build import released_format_of
+from fl_ppae.models.views import viewed
 from fl_ppae.paths import path_of
 from fl_ppae.privacy.events import TRAIN_PART, priced, updates
 from fl_ppae.privacy.ledger import Ledger
@@ -59,7 +60,8 @@ def release(
     stream = site.draw(len(priced(ledger.events))).noise
     order = site.draw(len(ledger.events)).order.permutation(len(records))
     with limited_threads(config.threads_per_hospital):
-        encoded = encodings_to_release(encoder, records, order, upload, inputs.projection, stream)
+        encodes = viewed(encoder, config.views)
+        encoded = encodings_to_release(encodes, records, order, upload, inputs.projection, stream)
     labels = labels_to_release(records, order, upload, stream) if part == TRAIN_PART else None
     if not hospital.identity.deployed:
         run_directory = path_of(text_in(content, "run-directory"), "run-directory")

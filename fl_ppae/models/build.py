@@ -27,6 +27,12 @@ def encoding_shape_of(config: RunConfig) -> Shape:
         UserError: the encoder does not fit the image, or the encoding does not fit the classifier.
     """
     shape = encoding_shape(config.autoencoder, config.encoding_size, spec_of(config).image_shape)
+    spec = spec_of(config)
+    if config.views > 1 and not spec.any_way_up:
+        raise UserError(
+            f"views = {config.views} averages over orientations, but images of {spec.title} have a right way "
+            "up; use 1"
+        )
     check_fit(config.classifier, shape)
     return shape
 

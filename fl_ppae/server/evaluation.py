@@ -21,6 +21,7 @@ from fl_ppae.leakage.reconstruction import probe_reconstruction_loss
 from fl_ppae.leakage.similarity import similarity
 from fl_ppae.models.build import autoencoder_of, public_seed
 from fl_ppae.models.encoding import Images, encode, image_batches, images_at
+from fl_ppae.models.views import viewed
 from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.server.classification import FittedClassifier, fit_and_score, score_head
 from fl_ppae.server.metrics import ClassifierScore
@@ -87,7 +88,7 @@ def measure_encoder(
     server's split. A random encoder is measured in the same way, for comparison.
     """
     device = device_of(config.device)
-    encoder = copy.deepcopy(encoder).to(device)
+    encoder = viewed(copy.deepcopy(encoder).to(device), config.views)
     step("encoding images")
     encoded = partial(encode, encoder, bits=config.encoding_bits)
     train, test = _all_encoded(encoded, labelled.images), encoded(dataset.test.images)
@@ -156,7 +157,7 @@ def attack_success(
 
 def encoder_leakage(encoder: nn.Module, dataset: Dataset, config: RunConfig) -> dict[str, float]:
     """What of an encoder can be measured without public images, as `Measured.leakage`."""
-    encoder = copy.deepcopy(encoder).to(device_of(config.device))
+    encoder = viewed(copy.deepcopy(encoder).to(device_of(config.device)), config.views)
     return similarity_of(dataset.test.images, encode(encoder, dataset.test.images, bits=config.encoding_bits))
 
 

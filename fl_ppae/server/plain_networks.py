@@ -90,6 +90,7 @@ def trained(
         "dealt": [[digest(one.indices), repr(one.shift)] for one in holders if one.split is dataset.train],
         "network": [config.autoencoder, config.encoding_size, config.objective],
         "training": asdict(training),
+        "views": config.views,
         "start": None if start is None else dict(start.identity),
         "seed": seed,
         "code": md5_of("".join(map(inspect.getsource, _CODE))),
@@ -110,7 +111,7 @@ def trained(
             if objective.learns_labels:
                 step(f"{what}, tested")
                 tested = HospitalRecords(dataset.test, np.arange(len(dataset.test)))
-                likely = class_probabilities(learned, tested, any_way_up=False, device=device)
+                likely = class_probabilities(learned, tested, any_way_up=config.views > 1, device=device)
                 hits = likely.argmax(1) == dataset.test.labels
         return {**learned.state_dict(), _HITS: torch.from_numpy(hits)}
 

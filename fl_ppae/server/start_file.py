@@ -16,6 +16,7 @@ from fl_ppae.message_arrays import MAX_WEIGHT
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.privacy.scopes import ENCODER, PARTNER
 
+START_FILE = "start.safetensors"  # in the directory of a run that did not start at random
 _HEAD = f"{PARTNER}."
 
 

@@ -16,6 +16,7 @@ from fl_ppae.data.deal import pooled
 from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.models.build import public_seed, released_format_of
 from fl_ppae.models.encoding import Images, encode
+from fl_ppae.models.views import viewed
 from fl_ppae.paths import path_text
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
@@ -80,7 +81,7 @@ def learn_from_uploads(session: Session, encoder: nn.Module, trained: Measured |
         return result
 
     def encoded(images: np.ndarray | torch.Tensor) -> np.ndarray:
-        return _plain(encoder, images, projection, config.encoding_bits).astype(np.float32)
+        return _plain(config, encoder, images, projection).astype(np.float32)
 
     attack = attack_success(config, result.classifier, session.dataset, encoded)
     return replace(result, reconstruction_loss=trained.reconstruction_loss, attack_success=attack)
@@ -113,7 +114,9 @@ def _projection(session: Session, encoder: nn.Module) -> Projection | None:
     config = session.config
     if not config.encoding_noise_epsilon:
         return None
-    found = public_projection(encode(encoder, session.dataset.val.images), config.projection_size)
+    found = public_projection(
+        encode(viewed(encoder, config.views), session.dataset.val.images), config.projection_size
+    )
     arrays = {
         "centre": found.centre,
         "components": found.components,
@@ -152,7 +155,7 @@ def _ask(
 def _server_test(session: Session, encoder: nn.Module, projection: Projection | None) -> _Tested:
     """The official test split, encoded by the server, with the noise that a new patient's encoding gets."""
     test = session.dataset.test
-    encodings = _plain(encoder, test.images, projection, session.config.encoding_bits)
+    encodings = _plain(session.config, encoder, test.images, projection)
     rows = np.arange(len(test))
     if projection is None:
         return _Tested(test.images, test.labels, rows, encodings, encodings)
@@ -164,10 +167,13 @@ def _server_test(session: Session, encoder: nn.Module, projection: Projection | 
 
 
 def _plain(
-    encoder: nn.Module, images: np.ndarray | torch.Tensor, projection: Projection | None, bits: int
+    config: RunConfig,
+    encoder: nn.Module,
+    images: np.ndarray | torch.Tensor,
+    projection: Projection | None,
 ) -> np.ndarray:
     """Images encoded by the common encoder, without noise; projected or rounded if the run does that."""
-    encoded = encode(encoder, images, bits=bits)
+    encoded = encode(viewed(encoder, config.views), images, bits=config.encoding_bits)
     return encoded if projection is None else project_and_clip(encoded, projection)
 
 
