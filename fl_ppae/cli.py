@@ -145,7 +145,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_data(commands)
     _add_make_start(commands)
-    _add(commands, "data", "stored:data", "list the official data files on this machine")
     _add_bench(commands)
     return parser
 
