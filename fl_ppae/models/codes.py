@@ -97,7 +97,7 @@ def capacity_in_words(encoding: EncodingFormat) -> str:
     if not encoding.bits:
         return ""
     return (
-        f"An encoding has {encoding.numbers} numbers x {encoding.bits} bits = k = {encoding.capacity} bits: "
+        f"k = {encoding.numbers} numbers x {encoding.bits} bits = {encoding.capacity} bits: "
         "one upload of one image carries at most k bits: whatever an attacker tries, its chance of guessing "
         "right grows at most 2^k-fold; views, rounds and re-encodings add up; label, order and the encoder's "
         "weights come on top; it makes nothing formal."

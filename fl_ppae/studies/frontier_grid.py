@@ -77,6 +77,6 @@ def frontier_cells(dataset: str, seeds: Sequence[int]) -> tuple[FrontierCell, ..
     """All cells, seed by seed, so that an interrupted study is a complete one with fewer seeds."""
     cells = []
     for seed in seeds:
-        cells.append(FrontierCell(dataset, PAPER, 0, 0, seed))
         cells += [FrontierCell(dataset, "residual", *code, seed) for code in itertools.product(CODES, BITS)]
+        cells.append(FrontierCell(dataset, PAPER, 0, 0, seed))
     return tuple(cells)

@@ -111,7 +111,7 @@ def test_an_encoding_leaves_as_its_bits_and_is_learned_from_and_audited_as_round
         differing = np.mean(rounded != encode(encoder, records.images(), bits=2))
         assert differing < 1e-3  # a number at the edge of two cells may fall into either
     assert (
-        f"{form.numbers} numbers x 2 bits = k = {2 * form.numbers} bits"
+        f"k = {form.numbers} numbers x 2 bits = {2 * form.numbers} bits"
         in (run.path / "privacy_card.md").read_text()
     )
 

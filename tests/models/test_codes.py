@@ -63,5 +63,5 @@ def test_gradients_pass_through_the_grid_as_through_the_identity() -> None:
 
 
 def test_the_promise_names_its_number_of_bits_and_floats_promise_nothing() -> None:
-    assert "12 numbers x 2 bits = k = 24 bits" in capacity_in_words(EncodingFormat((12,), 2))
+    assert "k = 12 numbers x 2 bits = 24 bits: one upload" in capacity_in_words(EncodingFormat((12,), 2))
     assert capacity_in_words(EncodingFormat((12,))) == ""
