@@ -33,9 +33,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
     any_way_up = audited.dataset.spec.any_way_up
 
     def again(images: Tensor) -> Tensor:
-        return released_once(
-            audited, recaptured(images, any_way_up=any_way_up), encoder, seed=1
-        )  # with other noise
+        # With noise of its own: the same noise twice would link them.
+        return released_once(audited, recaptured(images, any_way_up=any_way_up), encoder, seed=1)
 
     same, different, others = _scores(scene, again)
     undefended = _scores(

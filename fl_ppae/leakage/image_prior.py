@@ -15,7 +15,7 @@ from fl_ppae.leakage.inversion_network import Corrector
 from fl_ppae.leakage.ranges import check_images, check_paired
 from fl_ppae.models.seeding import seeded
 
-_MOST_LATENTS = 64
+_MOST_LATENTS = 128
 _PIXEL_NOISE = 0.05  # standard deviation that the model leaves unexplained
 _BATCH, _RATE, _WIDTH = 64, 1e-3, 32
 
