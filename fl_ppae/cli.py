@@ -227,7 +227,8 @@ def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
     study: argparse.ArgumentParser = commands.add_parser(
-        "study", help="run a grid: the paper's comparison, splits of the data, or codes of few bits"
+        "study",
+        help="run a grid: the paper's comparison, splits of the data, codes of few bits, or who gains",
     )
     studies = study.add_subparsers(title="studies", metavar="STUDY", required=True)
     paper = _add(
@@ -240,7 +241,10 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     codes = _add(studies, "frontier", "study:frontier", "measure how far codes of few bits hide their images")
     codes.add_argument("--scale", choices=("small", "full"), default="small", help="(default small)")
-    for one in (paper, split, codes):
+    value = _add(
+        studies, "value", "study:value", "measure where joining a federation pays, and what it costs"
+    )
+    for one in (paper, split, codes, value):
         one.add_argument(
             "--data",
             action="append",

@@ -72,6 +72,19 @@ def frontier(arguments: argparse.Namespace) -> int:
     return _run(arguments, study, cells, CellWork(partial(measure, scale=scale), data))
 
 
+def value(arguments: argparse.Namespace) -> int:
+    """Run the study of where joining pays; 0 if every requested cell succeeded."""
+    from fl_ppae.studies.cells import CellWork
+    from fl_ppae.studies.kinds import VALUE
+    from fl_ppae.studies.value_grid import value_cells
+
+    cells = _chosen(value_cells(_seeds(arguments.seeds)), arguments.only)
+    study, data = _open(arguments, VALUE, cells, {"train": 0, "val": 0, "test": 0}, {})
+    from fl_ppae.studies.value_cell import measure  # slow to import, so arguments are checked first
+
+    return _run(arguments, study, cells, CellWork(measure, data))
+
+
 def _open(
     arguments: argparse.Namespace,
     kind: Kind,
@@ -100,9 +113,8 @@ def _open(
 def _command(arguments: argparse.Namespace, name: str) -> str:
     """The command line that runs the study again, without the folders of its files."""
     words = ["fl-ppae", "study", name]
-    words += ["--scale", arguments.scale] if name != "partitions" else []
     words += [word for one in arguments.data for word in ("--data", one.split("=")[0] + "=" + Path(one).name)]
-    for option in ("datasets", "data_source", "seeds", "only"):
+    for option in ("scale", "datasets", "data_source", "seeds", "only"):
         value = getattr(arguments, option, None)
         words += [f"--{option.replace('_', '-')}", value] if value else []
     return shlex.join(words)

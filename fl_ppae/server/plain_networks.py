@@ -25,23 +25,27 @@ from fl_ppae.runs.kept import State, digest, kept
 from fl_ppae.steps import step
 
 _TOLD_EVERY = 10
-_HITS = "hits"
+_LIKELY = "likely"
 # A change to one of them trains anew.
 _CODE: tuple[ModuleType, ...] = (augment, autoencoders, layers, objectives, plain_training, residual)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of a training: `passes` over its records, but at least `fewest` and at most `most` steps."""
+    """Steps of a training: `passes` over its records, but at least `fewest` and at most `most` steps.
+
+    `batch`: records in a step.
+    """
 
     passes: float
     fewest: int
     most: int
+    batch: int = PlainTraining.batch
 
     def training(self, records: int, dataset: Dataset, rate: float) -> PlainTraining:
         """The training of so many records of `dataset`."""
-        steps = math.ceil(self.passes * records / PlainTraining.batch)
-        return PlainTraining(max(self.fewest, min(self.most, steps)), dataset.spec.any_way_up, rate=rate)
+        steps = max(self.fewest, min(self.most, math.ceil(self.passes * records / self.batch)))
+        return PlainTraining(steps, dataset.spec.any_way_up, self.batch, rate)
 
 
 SERVER = Budget(passes=36, fewest=400, most=500)  # few images are learned by many passes
@@ -51,12 +55,17 @@ TUNING_RATE = 2e-3  # from another network
 
 @dataclass(frozen=True)
 class Reached:
-    """A trained network: its weights, which test images it recognises (N,), and the name of what it is.
+    """A trained network.
 
-    Without classes to recognise, `hits` is empty.
+    Attributes:
+        state: its weights.
+        likely: class probabilities (N, K) of the test images; empty without classes to recognise.
+        hits: (N,), which test images it recognises; empty without classes.
+        identity: the name of what it is.
     """
 
     state: State
+    likely: np.ndarray
     hits: np.ndarray
     identity: Mapping[str, Any]
 
@@ -107,13 +116,14 @@ def trained(
             network.load_state_dict({name: start.state[name] for name in network.state_dict()})
         with limited_threads(server_threads()):
             learned = train_plainly(network, records, training, seed, objective.loss, device, told)
-            hits = np.empty(0, bool)
+            likely = np.empty((0, 0), np.float32)
             if objective.learns_labels:
                 step(f"{what}, tested")
                 tested = HospitalRecords(dataset.test, np.arange(len(dataset.test)))
                 likely = class_probabilities(learned, tested, any_way_up=config.views > 1, device=device)
-                hits = likely.argmax(1) == dataset.test.labels
-        return {**learned.state_dict(), _HITS: torch.from_numpy(hits)}
+        return {**learned.state_dict(), _LIKELY: torch.from_numpy(likely)}
 
     state = kept("worth_joining", "network", identity, train)
-    return Reached(state, state[_HITS].numpy(), identity)
+    likely = state[_LIKELY].numpy()
+    hits = likely.argmax(1) == dataset.test.labels if len(likely) else np.empty(0, bool)
+    return Reached(state, likely, hits, identity)

@@ -116,10 +116,38 @@ FRONTIER = (
     Column("error", "what went wrong, in one line"),
 )
 
-_ALL = (*PAPER, *PARTITIONS, *FRONTIER)
+VALUE = (
+    Column("cell", "the cell's name: dataset/h<hospitals>/public<images>/eps<e>/noise/partition/s<seed>"),
+    *_DATA,
+    Column("hospitals", "number of hospitals", "key"),
+    Column("public_records", "labelled images of the server; -1: the whole validation split", "key"),
+    Column("privacy", "epsilon of everything that leaves a hospital; `none` without noise", "key"),
+    Column("noise", "`joint`, with 3 of 5, 16 of 20 or 80 of 100 honest, or each hospital's `own`", "key"),
+    Column("partition", "`iid` or `dirichlet-0.5`", "key"),
+    Column("epsilon_status", "`formal`, or `none` without noise", "key"),
+    Column("seed", "of the split, the public images, initial weights and noise"),
+    Column("accuracy", "of the common head on the test split, 0 to 1", "metric"),
+    Column("accuracy_personal", "of the median hospital with the common head and its own network", "metric"),
+    Column("accuracy_alone", "of the median hospital, without joining", "metric"),
+    Column("accuracy_server", "of the server, from its public images", "metric"),
+    Column("gain", "`accuracy_personal` minus the better of alone and server", "metric"),
+    Column("gain_common", "the same of the common head alone", "metric"),
+    Column("weight_common", "of the common head in the hospital's mixture", "metric"),
+    Column("weight_own", "of its own network", "metric"),
+    Column("noise_std", "of the noise in each sum of all hospitals", "metric"),
+    Column("records", "of the median hospital", "metric"),
+    *_END,
+    Column("hits_better", "the same of the better of alone and server; `hits` are the personal model's"),
+)
+
+_ALL = (*PAPER, *PARTITIONS, *FRONTIER, *VALUE)
 KEYS = frozenset(column.name for column in _ALL if column.role == "key")
 METRICS = frozenset(column.name for column in _ALL if column.role == "metric")
 TITLES = {
+    "accuracy_personal": "personal",
+    "accuracy_alone": "alone",
+    "accuracy_server": "server alone",
+    "gain_common": "gain without own network",
     "auc": "AUC",
     "epsilon": "epsilon (encoder updates)",
     "inversion_ssim": "inversion SSIM",

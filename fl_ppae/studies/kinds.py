@@ -20,6 +20,9 @@ from fl_ppae.studies.partition_claims import NOTE as PARTITION_NOTE
 from fl_ppae.studies.partition_claims import partition_verdicts
 from fl_ppae.studies.partition_figures import draw_partition_figures
 from fl_ppae.studies.summary import Group
+from fl_ppae.studies.value_claims import NOTE as VALUE_NOTE
+from fl_ppae.studies.value_claims import value_verdicts
+from fl_ppae.studies.value_figures import draw_value_figures
 from fl_ppae.studies.verdict import Verdict
 
 
@@ -110,4 +113,19 @@ FRONTIER = Kind(
     verdicts=lambda _: [],
     note="No claim is tested.",
     draw=draw_frontier_figures,
+)
+
+_VALUE_KEYS = ("hospitals", "public_records", "privacy", "noise", "partition")
+
+VALUE = Kind(
+    name="value",
+    title="Value study",
+    columns=columns.VALUE,
+    keys=_VALUE_KEYS,
+    metrics=("accuracy", "accuracy_personal", "accuracy_alone", "accuracy_server", "gain", "gain_common"),
+    labels=lambda group: {name: group.keys[name] for name in _VALUE_KEYS},
+    order=None,
+    verdicts=value_verdicts,
+    note=VALUE_NOTE,
+    draw=draw_value_figures,
 )
