@@ -267,7 +267,7 @@ def test_a_dicom_file_that_gives_no_image_is_one_line(
 
 def test_a_damaged_dicom_file_is_one_line(scans: Path) -> None:
     os.truncate(first_image(scans), 300)
-    with pytest.raises(UserError, match="00000.dcm holds no image, or is cut short"):
+    with pytest.raises(UserError, match=r"00000\.dcm holds no image, or is cut short"):
         opened(scans)
 
 
