@@ -310,15 +310,24 @@ def _add_data(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_recommend(commands: argparse._SubParsersAction[_Parser]) -> None:
     recommend = _add(
-        commands, "recommend", "recommend:command", "choose a configuration from the table of a paper study"
+        commands,
+        "recommend",
+        "recommend:command",
+        "choose a configuration from a study, or ask it if joining pays",
     )
     recommend.add_argument("--max-epsilon", type=float, required=True, metavar="E", help="of encoder updates")
     recommend.add_argument(
-        "--max-inversion-ssim", type=float, required=True, metavar="S", help="of the study's best attacker"
+        "--max-inversion-ssim", type=float, default=1.0, metavar="S", help="of the best attacker (default 1)"
+    )
+    recommend.add_argument(
+        "--joining", type=int, metavar="N", help="should a hospital join N hospitals? From a value study"
+    )
+    recommend.add_argument(
+        "--public", type=int, default=0, metavar="N", help="labelled images that the server has (default 0)"
     )
     recommend.add_argument("--min-accuracy", type=float, metavar="A", help="from 0 to 1")
     recommend.add_argument("--dataset", metavar="NAME", help="needed if the study has several")
-    recommend.add_argument("--study", default="", metavar="DIR", help="(default ~/.fl_ppae/studies/paper)")
+    recommend.add_argument("--study", default="", metavar="DIR", help="(default: under ~/.fl_ppae/studies)")
     recommend.add_argument(
         "--formal-only",
         action=argparse.BooleanOptionalAction,

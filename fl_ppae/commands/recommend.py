@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fl_ppae.commands import recommend_joining
 from fl_ppae.commands.output import show
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.files import read_json
@@ -33,6 +34,8 @@ NOTES = (
 
 def command(arguments: argparse.Namespace) -> int:
     """Show the frontier and the pick; 1 if no configuration meets the requirements."""
+    if arguments.joining is not None:
+        return recommend_joining.command(arguments)
     from fl_ppae.studies.frontier import frontier, ranked
     from fl_ppae.studies.recommendation import choice, meets, nearest, pick, without_training
     from fl_ppae.studies.summary import where

@@ -9,7 +9,7 @@ accuracy counts, which flatters staying alone.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from fl_ppae.data.sources import resolve
 from fl_ppae.models import scattering
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.models.encoding import encode
-from fl_ppae.models.personal import COMMON_ALONE, Mixture, fitted_mixture
+from fl_ppae.models.personal import Mixture, fitted_mixture
 from fl_ppae.models.plain_training import class_probabilities
 from fl_ppae.privacy.figures import FORMAL, NONE
 from fl_ppae.privacy.plan import plan_hospital
@@ -36,22 +36,15 @@ from fl_ppae.runs.kept import State, kept
 from fl_ppae.server.plain_networks import Budget, Reached, network_config, trained
 from fl_ppae.studies.hits import packed
 from fl_ppae.studies.study_data import StudyData
-from fl_ppae.studies.value_grid import DATASET, HONEST, JOINT, NO_EPSILON, OWN, ValueCell
+from fl_ppae.studies.value_grid import NO_EPSILON, ValueCell, settings
 from fl_ppae.studies.value_head import Array, scores_of, summed_noise, train_head
 from fl_ppae.studies.workers import Rows
 
-DELTA = 1e-5
-ROUNDS = 100
-# Chosen by accuracy on the validation split, which no hospital has, in some 60 trainings of seconds each: for
-# epsilon 8 with joint noise and without noise, and for everything noisier.
-_LITTLE_NOISE = {"learning-rate": 0.3, "max-grad-norm": 2.0}
-_MUCH_NOISE = {"learning-rate": 0.15, "max-grad-norm": 1.0}
-_REGULARISATION = 10.0  # of the hospital's own logistic regression, chosen in the same way
+_REGULARISATION = 10.0  # of the hospital's own logistic regression, chosen on the validation split
 _FROM_RANDOM = Budget(passes=60, fewest=300, most=500, batch=64)
 _TUNED = Budget(passes=6, fewest=100, most=150, batch=64)
 _HELD_OUT = 4  # every fourth record, while weights of the mixture are fitted
-# With 120 records the mixture gave the own network a weight of 0.02, so a quarter of them isn't spared.
-_FEWEST_TO_MIX = 400
+_FEWEST_FOR_A_NETWORK = 400  # records; with fewer, the hospital mixes in its regression, not its network
 
 
 @dataclass(frozen=True)
@@ -101,35 +94,8 @@ def measure(cell: ValueCell, data: StudyData) -> Rows:
 
 def cell_config(cell: ValueCell, data: StudyData) -> RunConfig:
     """The configuration of the run that the cell stands for; without noise, but for `target-epsilon`."""
-    little = cell.epsilon == NO_EPSILON or (cell.epsilon == "8" and cell.noise == JOINT)
-    honest = HONEST[cell.hospitals]
-    joint = {"noise": JOINT, "honest-hospitals": honest, "min-hospitals": honest + 1}
-    split = {"iid": {"partition": "iid"}}.get(
-        cell.partition, {"partition": "dirichlet", "dirichlet-alpha": 0.5, "min-records": 8}
-    )
     return RunConfig.from_flat(
-        {
-            "dataset": DATASET,
-            "data-source": "file",
-            "data-file": data.file,
-            **split,
-            "public-records": cell.public,
-            "num-server-rounds": ROUNDS,
-            "local-steps": 1,
-            "sample-rate": 1.0,
-            **(_LITTLE_NOISE if little else _MUCH_NOISE),
-            "objective": "task",
-            "autoencoder": "scatter",
-            "trains": "head",
-            "classifier": "head",
-            "dp-scope": "autoencoder",
-            "target-epsilon": 8.0 if cell.epsilon == NO_EPSILON else float(cell.epsilon),
-            "target-delta": DELTA,
-            "protection": "secagg",
-            **({"noise": OWN} if cell.noise == OWN else joint),
-            "evaluate-every": 0,
-            "seed": cell.seed,
-        }
+        {**settings(cell), "data-source": "file", "data-file": data.file, "seed": cell.seed}
     )
 
 
@@ -180,59 +146,48 @@ def _hospital(
     common: NDArray[Any],
 ) -> _Hospital:
     """The hospital alone, and with the common head whose answers are `common`."""
-    budget = _FROM_RANDOM if server is None else _TUNED
-    own = trained(config, dataset, "a hospital alone", (records, public), budget, server)
-    regression = _regression(dataset, records, public, codes, config)
-    both = Mixture(0.5, 0.5).log_probabilities(own.likely, regression)
     labels = np.ravel(dataset.test.labels)
-    alone = max((own.likely, regression, both), key=lambda likely: (likely.argmax(1) == labels).mean())
-    mixture = COMMON_ALONE
-    if len(records) >= _FEWEST_TO_MIX:
-        mixture = _mixture(config, dataset, records, public, server, codes["train"], head)
-    return _Hospital(alone, mixture.log_probabilities(common, own.likely), mixture)
-
-
-def _mixture(
-    config: RunConfig,
-    dataset: Dataset,
-    records: HospitalRecords,
-    public: HospitalRecords,
-    server: Reached | None,
-    codes: torch.Tensor,
-    head: Mapping[str, Array],
-) -> Mixture:
-    """The weights that suit the records which a network of the others has not seen."""
     budget = _FROM_RANDOM if server is None else _TUNED
-    places = np.arange(len(records))
-    out = places % _HELD_OUT == 0
-    part = HospitalRecords(records.split, records.indices[~out])
-    rest = HospitalRecords(records.split, records.indices[out])
-    partial = trained(config, dataset, "a part of a hospital", (part, public), budget, server)
-    network = local_model_of(config)
-    network.load_state_dict({name: partial.state[name] for name in network.state_dict()})
-    return fitted_mixture(
-        softmax(scores_of(codes[rest.indices], head).numpy(), axis=1),
-        class_probabilities(network, rest, any_way_up=False),
-        rest.labels().numpy(),
-    )
+    network = trained(config, dataset, "a hospital alone", (records, public), budget, server).likely
+    regression = _regression(dataset, records, public, codes["train"])(codes["test"])
+    both = Mixture(0.5, 0.5).log_probabilities(network, regression)
+    alone = max((network, regression, both), key=lambda likely: (likely.argmax(1) == labels).mean())
+    held_out = np.arange(len(records)) % _HELD_OUT == 0
+    part = HospitalRecords(records.split, records.indices[~held_out])
+    rest = HospitalRecords(records.split, records.indices[held_out])
+    asked = codes["train"][rest.indices]
+    mixes_network = len(records) >= _FEWEST_FOR_A_NETWORK
+    if mixes_network:
+        partial = trained(config, dataset, "a part of a hospital", (part, public), budget, server)
+        model = local_model_of(config)
+        model.load_state_dict({name: partial.state[name] for name in model.state_dict()})
+        answers = class_probabilities(model, rest, any_way_up=False)
+    else:
+        answers = _regression(dataset, part, public, codes["train"])(asked)
+    mixture = fitted_mixture(softmax(scores_of(asked, head).numpy(), axis=1), answers, rest.labels().numpy())
+    own = network if mixes_network else regression
+    return _Hospital(alone, mixture.log_probabilities(common, own), mixture)
 
 
 def _regression(
-    dataset: Dataset,
-    records: HospitalRecords,
-    public: HospitalRecords,
-    codes: Mapping[str, torch.Tensor],
-    config: RunConfig,
-) -> NDArray[Any]:
-    """Class probabilities (N, K) of the test images by a regression on codes of own and public records."""
+    dataset: Dataset, records: HospitalRecords, public: HospitalRecords, codes: torch.Tensor
+) -> Callable[[torch.Tensor], NDArray[Any]]:
+    """A regression on the codes of own and public records: from codes (N, d) to class probabilities (N, K).
+
+    `codes`: of the train split.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    learned = codes["train"][records.indices].numpy()
+    learned = codes[records.indices].numpy()
     if len(public):
         scatter = scattering.Scattering(dataset.spec.image_shape[0])
         learned = np.concatenate([learned, encode(scatter, dataset.val.images)])
     labels = np.concatenate([records.labels().numpy(), public.labels().numpy()])
     fitted = LogisticRegression(C=_REGULARISATION, max_iter=500).fit(learned, labels)
-    likely = np.zeros((len(codes["test"]), dataset.spec.num_classes))
-    likely[:, fitted.classes_] = fitted.predict_proba(codes["test"].numpy())
-    return likely
+
+    def answers(asked: torch.Tensor) -> NDArray[Any]:
+        likely = np.zeros((len(asked), dataset.spec.num_classes))
+        likely[:, fitted.classes_] = fitted.predict_proba(asked.numpy())
+        return likely
+
+    return answers

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -5,14 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fl_ppae.cli import main
+from fl_ppae.config import RunConfig
 from fl_ppae.studies import value_cell
 from fl_ppae.studies.cells import CellWork
+from fl_ppae.studies.columns import VALUE
 from fl_ppae.studies.hits import packed
+from fl_ppae.studies.joining import NO, UNSHOWN, YES, Asked, advice
 from fl_ppae.studies.study_data import StudyData, study_data
 from fl_ppae.studies.summary import summarise
+from fl_ppae.studies.table import append
 from fl_ppae.studies.value_claims import value_verdicts
 from fl_ppae.studies.value_figures import draw_value_figures
-from fl_ppae.studies.value_grid import HONEST, SETTINGS, ValueCell, value_cells
+from fl_ppae.studies.value_grid import HONEST, SETTINGS, ValueCell, settings_of, value_cells
 from fl_ppae.studies.verdict import FAILS, HOLDS, UNDECIDED
 
 DATA = StudyData("bloodmnist", "images.npz", "file images.npz", "0", False, {})
@@ -65,3 +71,27 @@ def test_a_cell_of_the_stand_in(tmp_path: Path) -> None:
     assert found["epsilon_status"] == "formal" and found["noise_std"] > 0
     better = max(found["accuracy_alone"], found["accuracy_server"])
     assert found["gain"] == pytest.approx(found["accuracy_personal"] - better)
+
+
+@pytest.mark.parametrize(("gained", "answer"), [(0.1, YES), (-0.1, NO), (0.0, UNSHOWN)])
+def test_advice_follows_the_interval_of_the_nearest_setting(gained: float, answer: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = [row(seed, rng.random(800) < 0.7 + gained, rng.random(800) < 0.7) for seed in range(4)]
+    elsewhere = [{**one, "hospitals": "5", "gain": "0.5"} for one in rows]
+    dear = [{**one, "privacy": "none", "gain": "0.9"} for one in rows]
+    found = advice(pd.DataFrame([*rows, *elsewhere, *dear]), Asked(30, 80, 8.0))
+    assert found is not None and found.answer == answer and found.row["hospitals"] == "20"
+    RunConfig.from_flat(dict(settings_of(found.row)))
+    assert advice(pd.DataFrame(rows), Asked(30, 80, 3.0)) is None
+
+
+def test_recommend_says_whether_to_join(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = [row(seed, rng.random(800) < 0.8, rng.random(800) < 0.7) for seed in range(3)]
+    append(tmp_path / "cells.csv", VALUE, rows)
+    line = ["recommend", "--joining", "20", "--public", "100", "--study", str(tmp_path), "--json"]
+    assert main([*line, "--max-epsilon", "8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == YES and "-c noise=joint" in found["command"]
+    assert main([*line, "--max-epsilon", "1"]) == 2
+    assert "no setting with an epsilon up to 1" in capsys.readouterr().err
