@@ -10,6 +10,7 @@ import pytest
 import torch
 from attacks.audits import opened
 from hospital.asked import AskedHospital
+from safetensors.torch import load_file
 from support import Run, simulated_nodes
 
 from fl_ppae.data.sources import resolve
@@ -114,6 +115,15 @@ def test_an_encoding_leaves_as_its_bits_and_is_learned_from_and_audited_as_round
         f"k = {form.numbers} numbers x 2 bits = {2 * form.numbers} bits"
         in (run.path / "privacy_card.md").read_text()
     )
+
+
+def test_a_run_that_uploads_nothing_learns_from_rounded_encodings(federate: Callable[..., Run]) -> None:
+    run = federate("run", share="updates", encoding_bits=1)
+    fitted = load_file(run.path / "classifier.safetensors")
+    varied = fitted["scale"] < 1  # others are the same for all images
+    assert varied.any()
+    squares = fitted["mean"] ** 2 + fitted["scale"] ** 2  # of numbers that are 0.5 or -0.5
+    torch.testing.assert_close(squares[varied], torch.full_like(squares[varied], 0.25))
 
 
 def test_leakage_of_released_test_encodings_is_that_of_their_own_images(federate: Callable[..., Run]) -> None:
