@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fl_ppae.leakage.image_prior import ImagePrior
 from fl_ppae.leakage.image_quality import image_quality
-from fl_ppae.leakage.inversion import Encode, Inverter, Pairs, own_pairs, split_own, spread_of
+from fl_ppae.leakage.inversion import Encode, Inverter, Pairs, own_pairs, split_own, spread_of, tuned_search
 from fl_ppae.leakage.inversion_network import fit_network
 from fl_ppae.leakage.linear_inversion import LinearInverter, fit_linear
 
@@ -74,25 +74,21 @@ def latent_inverter(
     Bora et al. 2017 (arXiv:1703.03208). The multiple and the number of steps (0 to `steps`) did best on its
     held-out pairs.
     """
-    own, spread = own_pairs(known, seed), spread_of(known)
-    start = latent_map.ridge.raw(own.encodings)
-    options = [(image_quality(own.images, latent_map.decode(own.encodings)), 0.0, 0)]
-    for weight in _WEIGHTS:
-        reached, latents = 0, start
-        for stop in (steps // 4, steps // 2, steps):
-            latents = _descend(
-                encode, latent_map.prior, own.encodings, latents, spread, weight, stop - reached
-            )
-            reached = stop
-            made = latent_map.prior.images(latents)
-            if torch.isfinite(made).all():
-                options.append((image_quality(own.images, made.clamp(0, 1)), weight, stop))
-    quality, weight, stop = max(options, key=lambda option: option[0].goodness("ssim"))
+    own, spread, prior = own_pairs(known, seed), spread_of(known), latent_map.prior
+
+    @torch.no_grad()
+    def shown(latents: Tensor) -> Tensor:
+        return prior.images(latents).clamp(0, 1)
+
+    def descend(latents: Tensor, weight: float, more: int) -> Tensor:
+        return _descend(encode, prior, own.encodings, latents, spread, weight, more)
+
+    begin = latent_map.ridge.raw(own.encodings)
+    quality, weight, stop = tuned_search(own, begin, shown, descend, _WEIGHTS, steps)
 
     def decode(encodings: Tensor) -> Tensor:
         latents = latent_map.ridge.raw(encodings)
-        found = _descend(encode, latent_map.prior, encodings, latents, spread, weight, stop)
-        return latent_map.prior.images(found).clamp(0, 1)
+        return shown(_descend(encode, prior, encodings, latents, spread, weight, stop))
 
     return Inverter("prior, searched", decode, quality)
 

@@ -151,21 +151,46 @@ def white_box_inverter(known: Pairs, encode: Encode, start: Inverter, steps: int
     """
     own = own_pairs(known, seed)
     spread = spread_of(known)
+
+    def descend(images: Tensor, weight: float, more: int) -> Tensor:
+        return _descend(encode, own.encodings, images, spread, weight, more)
+
     begin = start.decode(own.encodings)
-    options = [(image_quality(own.images, begin), 0.0, 0)]
-    for weight in _TV_WEIGHTS:
-        reached, images = 0, begin
-        for stop in (steps // 4, steps // 2, steps):
-            images = _descend(encode, own.encodings, images, spread, weight, stop - reached)
-            reached = stop
-            if _finite(images):
-                options.append((image_quality(own.images, images), weight, stop))
-    quality, weight, stop = max(options, key=lambda option: option[0].goodness("ssim"))
+    quality, weight, stop = tuned_search(own, begin, lambda images: images, descend, _TV_WEIGHTS, steps)
 
     def decode(encodings: Tensor) -> Tensor:
         return _descend(encode, encodings, start.decode(encodings), spread, weight, stop)
 
     return Inverter(f"gradient, from {start.name}", decode, quality)
+
+
+def tuned_search(
+    own: Pairs,
+    start: Tensor,
+    shown: Callable[[Tensor], Tensor],
+    descend: Callable[[Tensor, float, int], Tensor],
+    weights: Sequence[float],
+    steps: int,
+) -> tuple[ImageQuality, float, int]:
+    """The best quality by SSIM that a search reaches on `own` pairs, and its weight and number of steps.
+
+    Args:
+        own: pairs that it tunes on.
+        start: where it begins, (N, *any).
+        shown: from where it stands to images (N, C, H, W) in [0, 1].
+        descend: from where it stands, a weight and a number of steps, to where it stands after these.
+        weights: of the prior, to choose from.
+        steps: at most; it may also stop at a half or a quarter of them, or never begin.
+    """
+    options = [(image_quality(own.images, shown(start)), 0.0, 0)]
+    for weight in weights:
+        reached, place = 0, start
+        for stop in (steps // 4, steps // 2, steps):
+            place = descend(place, weight, stop - reached)
+            reached, images = stop, shown(place)
+            if _finite(images):
+                options.append((image_quality(own.images, images), weight, stop))
+    return max(options, key=lambda option: option[0].goodness("ssim"))
 
 
 def _measured(decoders: Mapping[str, Decode], own: Pairs) -> tuple[Inverter, ...]:

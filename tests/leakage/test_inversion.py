@@ -316,6 +316,7 @@ def test_each_inverter_inverts_the_papers_encoder_on_real_cells():
     counted = [
         *fit_inverters(known, 400, losses=tuple(LOSSES)),
         direct_inverter(known, latent_map, 400),
+        searched,
         white_box_inverter(known, encoder, searched, 100),
     ]
     reached = {each.name: ssim(unseen.images, each.decode(unseen.encodings)) for each in counted}
