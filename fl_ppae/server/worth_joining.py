@@ -21,6 +21,7 @@ from fl_ppae.server.plain_networks import Budget, network_config, public_network
 MOST_HOSPITALS = 3
 _HOSPITAL = Budget(passes=4, fewest=50, most=100)
 _POOLED = Budget(passes=3, fewest=50, most=250)
+_FROM_RANDOM = Budget(passes=36, fewest=200, most=300)  # without public images there is nothing to tune
 
 
 def worth_joining(config: RunConfig, deal: Deal, recognised: Recognised) -> dict[str, Any]:
@@ -36,12 +37,13 @@ def worth_joining(config: RunConfig, deal: Deal, recognised: Recognised) -> dict
     config = network_config(config)
     public = HospitalRecords(deal.dataset.val, np.arange(len(deal.dataset.val)))
     server = public_network(config, deal.dataset) if len(public) else None
+    budget, budget_of_all = (_HOSPITAL, _POOLED) if server is not None else (_FROM_RANDOM, _FROM_RANDOM)
     alone = {
-        name: trained(config, deal.dataset, f"{name} alone", (deal.train[name], public), _HOSPITAL, server)
+        name: trained(config, deal.dataset, f"{name} alone", (deal.train[name], public), budget, server)
         for name in measured_hospitals({name: len(records) for name, records in deal.train.items()})
     }
     everything = (*deal.train.values(), public)
-    pooled = trained(config, deal.dataset, "all records pooled", everything, _POOLED, server)
+    pooled = trained(config, deal.dataset, "all records pooled", everything, budget_of_all, server)
     rows = recognised.rows
     found = gains(
         recognised.hits,
