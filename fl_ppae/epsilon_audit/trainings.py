@@ -29,6 +29,7 @@ from fl_ppae.models.build import local_model_of, shared_of
 from fl_ppae.privacy.events import PoissonGaussian, by_kind
 from fl_ppae.privacy.plan import HospitalPlan
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Stream, seeded_stream
+from fl_ppae.protection import shares_head
 
 HOSTILE = 1e4  # times the initial weights: activations saturate, and no record has a gradient left
 REAL = "real"
@@ -111,7 +112,7 @@ def train_with_canaries(
             scores[name].add(clean + share * (noisy - clean))
 
     watch = Watch(len(coins), canaries, observe)
-    sent = _hostile_encoder(scratch)
+    sent = hostile_weights(scratch)
     with hostile_server(subject.deal, scratch, subject.index, subject.hospitals) as server:
         for server_round in range(1, plan.rounds + 1):
             with watched(watch):
@@ -137,9 +138,16 @@ def draw_coins(config: RunConfig, hospital: int, number: int, canaries: int) -> 
     return stream.bernoulli(canaries, 0.5), int(stream.integers(1, 2**31)[0])
 
 
-def _hostile_encoder(config: RunConfig) -> dict[str, Tensor]:
-    encoder = shared_of(config, local_model_of(config))
-    return {name: HOSTILE * value for name, value in encoder.state_dict().items()}
+def hostile_weights(config: RunConfig) -> dict[str, Tensor]:
+    """Weights at which records have no gradient in what is noised.
+
+    Where the server sends the head too, a wrong but certain answer would have one. All weights are then 0, so
+    that no class score depends on an image, and only the head's bias, a number a class, has a gradient.
+    """
+    scale = 0.0 if shares_head(config) else HOSTILE
+    return {
+        name: scale * value for name, value in shared_of(config, local_model_of(config)).state_dict().items()
+    }
 
 
 def _moved(config: RunConfig, sent: Mapping[str, Tensor], content: RecordDict) -> np.ndarray:

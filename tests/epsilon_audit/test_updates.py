@@ -1,6 +1,6 @@
 """The audit of a hospital's real training: an honest one holds, and each planted fault is refuted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from torch import Tensor
 from fl_ppae import client_app
 from fl_ppae.catalogue import find
 from fl_ppae.config import RunConfig
-from fl_ppae.epsilon_audit.canaries import lay_out
+from fl_ppae.epsilon_audit.canaries import gradients, lay_out
 from fl_ppae.epsilon_audit.checks import PASSED
-from fl_ppae.epsilon_audit.trainings import REAL, Training, train_with_canaries
+from fl_ppae.epsilon_audit.hostile_server import hostile_server
+from fl_ppae.epsilon_audit.trainings import HOSTILE, REAL, Training, hostile_weights, train_with_canaries
 from fl_ppae.epsilon_audit.updates import HALF, NO_NOISE, ONE_ROUND, audit_updates, noised_shapes
 from fl_ppae.epsilon_audit.verdicts import CONSISTENT, REFUTED
 from fl_ppae.errors import UserError
 from fl_ppae.hospital import training
+from fl_ppae.hospital.watch import Watch, watched
+from fl_ppae.models.build import local_model_of
 from fl_ppae.privacy.clipping import ClippedSum
 from fl_ppae.privacy.ledger import Ledger
 from fl_ppae.privacy.randomness import Stream, Streams, seeded_stream
@@ -226,3 +229,29 @@ def test_on_real_images_half_the_claim_is_shown_and_every_control_refuted(epsilo
     assert found.verdict == CONSISTENT
     assert found.largest_possible >= 8
     assert found.lower_bound >= 0.5 * found.claimed
+
+
+@pytest.mark.parametrize("autoencoder", ["conv", "fc", "residual"])
+def test_where_the_server_sends_the_head_too_only_its_bias_has_a_gradient(
+    autoencoder: str, small: Small
+) -> None:
+    """A wrong answer has one, however sure it is: so weights that saturate don't do."""
+    together = {"local_steps": 1, "objective": "task", "dp_scope": "autoencoder", "sample_rate": 1.0}
+    config = small(**together, autoencoder=autoencoder, encoding_size=0)
+    layout, nothing = lay_out(noised_shapes(config), 20), np.empty(0, np.int64)
+    subject, seen = subject_of(config), []
+
+    def observe(sums: Sequence[Tensor], _: Sequence[Tensor]) -> None:
+        seen.append([float(total.norm()) for total in sums])
+
+    watch = Watch(20, lambda _: gradients(layout, nothing, config.max_grad_norm), observe)
+    sent = hostile_weights(config)
+    saturating = {
+        name: HOSTILE * value for name, value in local_model_of(config).state_dict().items() if name in sent
+    }
+    with hostile_server(subject.deal, config, 0, 1) as server, watched(watch):
+        server.train(sent, 1)
+        server.train(saturating, 2)
+    (*others, bias), (*control, _) = seen
+    assert bias > 0 and not any(others)
+    assert max(control) > config.max_grad_norm
