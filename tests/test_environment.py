@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,16 @@ def test_a_run_records_what_it_used(federate: Callable[..., Run], monkeypatch: p
     used = read_json(federate("run", num_server_rounds=1).path / "config.json")["environment"]
     assert (used["OMP_NUM_THREADS"], used["server_threads"]) == ("1", 1)
     assert "secret" not in str(used)
+
+
+@pytest.mark.parametrize(("set_to", "found"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_do_not_spin_unless_the_caller_says_so(set_to: str | None, found: str) -> None:
+    own = {**os.environ, "OMP_WAIT_POLICY": set_to} if set_to else dict(os.environ)
+    if not set_to:
+        own.pop("OMP_WAIT_POLICY", None)
+    code = "import sys, os, fl_ppae; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found, "False"], "torch reads it as it is loaded"
 
 
 @pytest.fixture

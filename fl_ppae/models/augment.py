@@ -16,14 +16,9 @@ def augmented(images: Tensor, draws: Tensor, *, any_way_up: bool) -> Tensor:
     they may be `any_way_up`.
 
     `draws`: (N, DRAWS) float64 on the CPU, uniform on [0, 1). What becomes of an image depends on its own row
-    alone. A shift repeats the pixels of the edge.
-
-    Raises:
-        ValueError: images that are not square can't be turned.
+    alone. A shift repeats the pixels of the edge. Images that are not square are mirrored, but not turned.
     """
     count, channels, height, width = images.shape
-    if any_way_up and height != width:
-        raise ValueError(f"{height} x {width} images can't be turned by 90 degrees")
     down, right, upside_down, mirrored, turned, gain = draws.view(count, DRAWS, 1, 1).unbind(1)
 
     def shifted(size: int, uniform: Tensor) -> Tensor:
@@ -35,6 +30,7 @@ def augmented(images: Tensor, draws: Tensor, *, any_way_up: bool) -> Tensor:
     if any_way_up:
         rows = torch.where(upside_down < 0.5, height - 1 - rows, rows)
         columns = torch.where(mirrored < 0.5, width - 1 - columns, columns)
+    if any_way_up and height == width:
         swapped = turned < 0.5
         rows, columns = torch.where(swapped, columns.mT, rows), torch.where(swapped, rows.mT, columns)
     pixels = (rows * width + columns).view(count, 1, -1).expand(-1, channels, -1).to(images.device)

@@ -33,6 +33,8 @@ def encoding_shape_of(config: RunConfig) -> Shape:
             f"views = {config.views} averages over orientations, but images of {spec.title} have a right way "
             "up; use 1"
         )
+    if config.views > 1 and spec.height != spec.width:
+        raise UserError(f"views = {config.views} turns images, which must be square; use 1")
     check_fit(config.classifier, shape)
     return shape
 

@@ -106,10 +106,14 @@ def test_every_orientation_is_drawn() -> None:
     assert seen == set(range(ORIENTATIONS))
 
 
-def test_images_that_are_not_square_are_not_turned() -> None:
-    with pytest.raises(ValueError, match="4 x 6 images can't be turned"):
-        augmented(torch.zeros(1, 1, 4, 6), drawn(1), any_way_up=True)
-    assert augmented(torch.zeros(1, 1, 4, 6), drawn(1), any_way_up=False).shape == (1, 1, 4, 6)
+def test_images_that_are_not_square_are_mirrored_but_not_turned() -> None:
+    corner = torch.zeros(200, 1, 10, 16)
+    corner[:, :, :4, :6] = 0.5  # no shift moves it out of its quarter
+    found = augmented(corner, drawn(200), any_way_up=True)
+    assert found.shape == corner.shape
+    quarters = found.unflatten(2, (2, 5)).unflatten(4, (2, 8)).sum((1, 3, 5)).flatten(1)
+    assert set(quarters.argmax(1).tolist()) == {0, 1, 2, 3}
+    assert all(int((image > 0).sum(-1).max()) >= 5 for image in found[:, 0]), "it still lies"
 
 
 def test_joined_records_are_those_of_all_holders_in_order() -> None:

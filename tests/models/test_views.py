@@ -45,6 +45,10 @@ def test_images_with_a_right_way_up_are_refused() -> None:
     with pytest.raises(UserError, match=r"images of MNIST have a right way up; use 1"):
         encoding_shape_of(RunConfig.from_flat({"dataset": "mnist", "views": 8}))
     encoding_shape_of(RunConfig.from_flat({"dataset": "bloodmnist", "views": 8}))
+    own = {"dataset": "custom", "image-shape": "3,28,30", "class-names": "a,b", "any-way-up": True}
+    own |= {"data-source": "file", "data-file": "own.npz"}
+    with pytest.raises(UserError, match="must be square"):
+        encoding_shape_of(RunConfig.from_flat({**own, "views": 8}))
 
 
 @pytest.fixture
