@@ -18,6 +18,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from fl_ppae import message_arrays, messages, protection
 from fl_ppae.config import RunConfig
+from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
 from fl_ppae.hospital.ceilings import refusal
@@ -269,6 +270,7 @@ def _outgoing(config: RunConfig) -> Outgoing:
     return Outgoing(
         update=update_shapes_of(config),
         encoding=released_format_of(config),
+        label=spec_of(config).label,
         masked=config.protection == protection.SECAGG,
         shares_updates=config.shares_updates,
         shares_encodings=config.shares_encodings,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
+from fl_ppae.data.spec import LabelFormat
 from fl_ppae.messages import ARRAYS, CLAIM, MASKED, PROJECTION, Malformed, Shapes
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.npy import ANY, read_npy
@@ -103,16 +104,18 @@ def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> 
 
 
 def read_chunk(
-    content: RecordDict, encoding: EncodingFormat, labelled: bool, num_classes: int
+    content: RecordDict, encoding: EncodingFormat, label: LabelFormat | None
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """A chunk: encodings (N, *encoding.shape) float32, labels (N,) int64 if `labelled`, number of chunks.
+    """A chunk: encodings (N, *encoding.shape) float32, labels (N, *label.shape) int64 and number of chunks.
+
+    Without `label`, it must hold no labels.
 
     Raises:
         Malformed: not the agreed names, shapes, types, label range or finite values.
     """
     arrays = content.array_records.get(ARRAYS)
     claim = content.config_records.get(CLAIM)
-    wanted = {"encodings", "labels"} if labelled else {"encodings"}
+    wanted = {"encodings", "labels"} if label else {"encodings"}
     if arrays is None or set(arrays) != wanted or claim is None:
         raise Malformed(f"its chunk must hold {', '.join(sorted(wanted))} and a claim")
     chunks = claim.get("chunks")
@@ -125,9 +128,9 @@ def read_chunk(
         raise Malformed(f"its encodings can't be read: {stray}") from None
     if not np.isfinite(encodings).all():
         raise Malformed("its encodings have values that are not finite")
-    if not labelled:
+    if label is None:
         return encodings, None, chunks
-    labels = _numbers(arrays["labels"], "labels", np.int64, encodings.shape[:1])
-    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise Malformed(f"its labels are outside 0 to {num_classes - 1}")
+    labels = _numbers(arrays["labels"], "labels", np.int64, (len(encodings), *label.shape))
+    if len(labels) and not (labels.min() >= 0 and labels.max() <= label.highest):
+        raise Malformed(f"its labels are outside 0 to {label.highest}")
     return encodings, labels, chunks

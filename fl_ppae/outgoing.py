@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fl_ppae import messages
+from fl_ppae.data.spec import LabelFormat
 from fl_ppae.masked_updates import length_of
 from fl_ppae.messages import (
     ABSENT,
@@ -57,11 +58,13 @@ class Outgoing:
     Attributes:
         update: shapes of an update's arrays: the encoder's, in some runs with the head's.
         encoding: how one encoding is sent.
+        label: what a record's label is.
         masked: True if updates leave in the ring, masked, and with them what secure aggregation needs.
     """
 
     update: Shapes
     encoding: EncodingFormat
+    label: LabelFormat
     shares_updates: bool
     shares_encodings: bool
     diagnostics: bool
@@ -98,7 +101,7 @@ def check_outgoing(message_type: str, content: RecordDict, allowed: Outgoing) ->
         if message_type == TRAIN:
             _check_update(arrays, allowed)
         else:
-            _check_chunk(arrays, allowed.encoding)
+            _check_chunk(arrays, allowed.encoding, allowed.label)
 
 
 def _only(found: set[str], permitted: set[str], kind: str) -> None:
@@ -180,7 +183,7 @@ def _check_update(arrays: ArrayRecord, allowed: Outgoing) -> None:
         _numbers(arrays[name], name, np.float32, shape)
 
 
-def _check_chunk(arrays: ArrayRecord, encoding: EncodingFormat) -> None:
+def _check_chunk(arrays: ArrayRecord, encoding: EncodingFormat, label: LabelFormat) -> None:
     _only(set(arrays), {"encodings", "labels"}, "array")
     if "encodings" not in arrays:
         raise Leak("labels may leave a hospital only with their encodings")
@@ -192,7 +195,7 @@ def _check_chunk(arrays: ArrayRecord, encoding: EncodingFormat) -> None:
     if not finite:
         raise Leak("encodings may leave a hospital only if they are finite")
     if "labels" in arrays:
-        _numbers(arrays["labels"], "labels", np.int64, encodings.shape[:1])
+        _numbers(arrays["labels"], "labels", np.int64, (len(encodings), *label.shape))
 
 
 def _numbers(array: Array, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fl_ppae import message_arrays, messages
+from fl_ppae.data.spec import LabelFormat
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.privacy.events import TRAIN_PART, Event
@@ -24,7 +25,7 @@ class Upload:
 
     Attributes:
         encodings: (N, *encoding) float32.
-        labels: (N,) int64 for the train part; None for the test part.
+        labels: (N,) int64 for the train part, or label sets (N, K); None for the test part.
     """
 
     encodings: np.ndarray
@@ -46,6 +47,7 @@ class Request:
         part: "train" or "test".
         server_round: the last round, to which the upload is charged.
         encoding: how one encoding is sent.
+        label: what a record's label is.
         encoder: the common encoder, sent with the first chunk's message; None if each hospital has its own.
         projection: to apply before noise, sent with the encoder; None if encodings are released plain.
         reply_timeout: seconds for each chunk.
@@ -54,7 +56,7 @@ class Request:
     part: str
     server_round: int
     encoding: EncodingFormat
-    num_classes: int
+    label: LabelFormat
     run_directory: str
     encoder: ArrayRecord | None
     projection: ArrayRecord | None
@@ -132,7 +134,8 @@ def _read(
         raise Malformed(problem)
     if declined:
         raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
-    return message_arrays.read_chunk(reply.content, request.encoding, part == TRAIN_PART, request.num_classes)
+    label = request.label if part == TRAIN_PART else None
+    return message_arrays.read_chunk(reply.content, request.encoding, label)
 
 
 def _claim(reply: Message) -> tuple[ConfigRecord, tuple[Event, ...], str]:

@@ -8,9 +8,11 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fl_ppae import message_arrays
+from fl_ppae.data.spec import LabelFormat
 from fl_ppae.messages import ARRAYS, CLAIM, Malformed
 from fl_ppae.models.codes import EncodingFormat
 
+CLASS = LabelFormat((), 9)
 ENCODER = {"1.weight": (16, 784), "1.bias": (16,)}
 
 
@@ -56,13 +58,13 @@ def chunk(chunks: Any = 1, **changes: Array | None) -> RecordDict:
 
 
 def test_a_chunk_is_read_with_and_without_labels() -> None:
-    encodings, labels, chunks = message_arrays.read_chunk(chunk(3), EncodingFormat((16,)), True, 10)
+    encodings, labels, chunks = message_arrays.read_chunk(chunk(3), EncodingFormat((16,)), CLASS)
     assert (encodings.shape, chunks) == ((5, 16), 3)
     assert labels is not None
     assert labels.tolist() == [0, 1, 2, 3, 4]
     packed = chunk(encodings=Array(np.zeros((5, 2), np.uint8)))
-    assert (message_arrays.read_chunk(packed, EncodingFormat((16,), 1), True, 10)[0] == -0.5).all()
-    assert message_arrays.read_chunk(chunk(labels=None), EncodingFormat((16,)), False, 10)[1] is None
+    assert (message_arrays.read_chunk(packed, EncodingFormat((16,), 1), CLASS)[0] == -0.5).all()
+    assert message_arrays.read_chunk(chunk(labels=None), EncodingFormat((16,)), None)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_chunk_is_read_with_and_without_labels() -> None:
 )
 def test_a_chunk_that_is_not_packed_as_agreed_is_malformed(encodings: np.ndarray) -> None:
     with pytest.raises(Malformed):
-        message_arrays.read_chunk(chunk(encodings=Array(encodings)), EncodingFormat((3,), 2), True, 10)
+        message_arrays.read_chunk(chunk(encodings=Array(encodings)), EncodingFormat((3,), 2), CLASS)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +116,17 @@ def test_a_chunk_that_is_not_packed_as_agreed_is_malformed(encodings: np.ndarray
 )
 def test_a_malformed_chunk_is_malformed_and_no_crash(content: RecordDict) -> None:
     with pytest.raises(Malformed):
-        message_arrays.read_chunk(content, EncodingFormat((16,)), True, 10)
+        message_arrays.read_chunk(content, EncodingFormat((16,)), CLASS)
+
+
+def test_a_chunk_of_label_sets_is_read_and_another_number_of_labels_is_malformed() -> None:
+    sets = np.eye(5, 3, dtype=np.int64)
+    content = chunk(labels=Array(sets))
+    read = message_arrays.read_chunk(content, EncodingFormat((16,)), LabelFormat((3,), 1))[1]
+    assert read is not None
+    assert (read == sets).all()
+    for label in (CLASS, LabelFormat((4,), 1)):
+        with pytest.raises(Malformed):
+            message_arrays.read_chunk(content, EncodingFormat((16,)), label)
+    with pytest.raises(Malformed, match="outside 0 to 1"):
+        message_arrays.read_chunk(chunk(labels=Array(2 * sets)), EncodingFormat((16,)), LabelFormat((3,), 1))

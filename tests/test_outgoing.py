@@ -9,6 +9,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fl_ppae import messages
+from fl_ppae.data.spec import LabelFormat
 from fl_ppae.messages import (
     ARRAYS,
     CLAIM,
@@ -78,7 +79,8 @@ REFUSED = {"status": "declined", "reason": "the budget is spent"}
 
 def allowed(**changes: Any) -> Outgoing:
     values = {"shares_updates": True, "shares_encodings": True, "diagnostics": False}
-    return Outgoing(**{"update": ENCODER, "encoding": EncodingFormat((16,)), **values, **changes})
+    formats = {"update": ENCODER, "encoding": EncodingFormat((16,)), "label": LabelFormat((), 9)}
+    return Outgoing(**{**formats, **values, **changes})
 
 
 def zeros(shapes: dict[str, tuple[int, ...]], dtype: Any = np.float32) -> ArrayRecord:
@@ -121,6 +123,16 @@ def test_an_ordinary_update_passes_and_an_ordinary_chunk() -> None:
     check_outgoing(TRAIN, update(loss=0.5), allowed(diagnostics=True))
     check_outgoing(TRAIN, update(claimed={"epsilon": -1.0}), allowed())
     check_outgoing(ENCODINGS, chunk(labelled()), allowed())
+
+
+def test_labels_leave_only_in_the_shape_of_the_data_set() -> None:
+    sets = ArrayRecord(
+        {"encodings": Array(np.zeros((5, 16), np.float32)), "labels": Array(np.zeros((5, 3), np.int64))}
+    )
+    check_outgoing(ENCODINGS, chunk(sets), allowed(label=LabelFormat((3,), 1)))
+    for wrong in (LabelFormat((), 9), LabelFormat((4,), 1)):
+        with pytest.raises(Leak):
+            check_outgoing(ENCODINGS, chunk(sets), allowed(label=wrong))
 
 
 def test_packed_encodings_leave_only_as_so_many_bytes_with_no_bit_beside_them() -> None:

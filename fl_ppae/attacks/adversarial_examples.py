@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.needs import classifier_missing, known_encoder_missing
+from fl_ppae.attacks.needs import classifier_missing, known_encoder_missing, one_class_missing
 from fl_ppae.attacks.scenes import through_known_encoder
 from fl_ppae.leakage.adversarial_losses import Loss, losses_for
 from fl_ppae.leakage.intervals import share
@@ -145,5 +145,5 @@ ATTACK = Attack(
     "Croce & Hein 2020 (arXiv:2003.01690)",
     run,
     (WHITE_BOX,),
-    (classifier_missing, known_encoder_missing),
+    (one_class_missing, classifier_missing, known_encoder_missing),
 )

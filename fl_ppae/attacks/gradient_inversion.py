@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.needs import one_class_missing
 from fl_ppae.attacks.shadows import SEED
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.gradient_inversion import in_best_order, invert_gradient
@@ -199,4 +200,5 @@ ATTACK = Attack(
     "Zhu et al. 2019 (arXiv:1906.08935); Geiping et al. 2020 (arXiv:2003.14053)",
     run,
     (KNOWN_GRADIENT,),
+    (one_class_missing,),
 )

@@ -21,7 +21,9 @@ def overall_and_by_class(audited: AuditedRun, scene: Scene, rows: Rows) -> Findi
 
 
 def by_class(audited: AuditedRun, scene: Scene, rows: Rows) -> tuple[Result, ...]:
-    """`rows` of every class that is among the victims."""
+    """`rows` of every class that is among the victims; none if victims have label sets."""
+    if audited.dataset.spec.multi_label:
+        return ()
     names = audited.dataset.spec.class_names
     labels = scene.victims.labels.unique().tolist()
     found = (

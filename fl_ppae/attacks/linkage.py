@@ -11,7 +11,7 @@ from torch import Tensor
 from fl_ppae.attacks.attack import SERVER_SPLIT, Attack, Findings, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.inversion import known_pairs
-from fl_ppae.attacks.needs import black_box_missing
+from fl_ppae.attacks.needs import black_box_missing, one_class_missing
 from fl_ppae.attacks.scenes import Scene, black_box, released_once
 from fl_ppae.leakage.matching import fit_matcher, linkage_scores
 from fl_ppae.leakage.membership import membership_auc
@@ -69,5 +69,5 @@ ATTACK = Attack(
     "canonical correlations (Hotelling 1936), or nearest neighbour",
     run,
     (SERVER_SPLIT,),
-    (black_box_missing,),
+    (one_class_missing, black_box_missing),
 )

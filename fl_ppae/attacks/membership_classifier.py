@@ -9,7 +9,7 @@ from fl_ppae.attacks.allowed import allowed_on_classifier
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Scores, match_class_mix, membership_findings, threat_of
-from fl_ppae.attacks.needs import classifier_missing, uploads_missing
+from fl_ppae.attacks.needs import classifier_missing, one_class_missing, uploads_missing
 from fl_ppae.attacks.shadows import SEED, cached, shadow_count
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.leakage.membership import balanced_halves, relative_likelihood, with_shadows
@@ -165,5 +165,5 @@ ATTACK = Attack(
     "Carlini et al. 2022 (arXiv:2112.03570)",
     run,
     (CANDIDATE_HOLDER,),
-    (classifier_missing, members_missing, uploads_missing),
+    (one_class_missing, classifier_missing, members_missing, uploads_missing),
 )

@@ -13,7 +13,7 @@ from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
 from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
 from fl_ppae.attacks.membership_encoder import fitted_partner
-from fl_ppae.attacks.needs import updates_missing
+from fl_ppae.attacks.needs import one_class_missing, updates_missing
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates
 from fl_ppae.attacks.shadows import without_dp
 from fl_ppae.data.records import HospitalRecords
@@ -125,5 +125,5 @@ ATTACK = Attack(
     "Nasr et al. 2019 (arXiv:1812.00910); Li et al. 2022 (arXiv:2212.04845)",
     run,
     (SERVER,),
-    (updates_missing, victim_missing),
+    (one_class_missing, updates_missing, victim_missing),
 )

@@ -8,7 +8,7 @@ import torch
 
 from fl_ppae.attacks.attack import COLLUDING_HOSPITAL, Attack, Findings, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.needs import black_box_missing, classifier_missing
+from fl_ppae.attacks.needs import black_box_missing, classifier_missing, one_class_missing
 from fl_ppae.attacks.scenes import black_box
 from fl_ppae.leakage.extraction import extract
 from fl_ppae.leakage.intervals import share
@@ -65,5 +65,5 @@ ATTACK = Attack(
     "Tramer et al. 2016 (arXiv:1609.02943); Orekondy et al. 2019 (arXiv:1812.02766)",
     run,
     (COLLUDING_HOSPITAL,),
-    (classifier_missing, black_box_missing),
+    (one_class_missing, classifier_missing, black_box_missing),
 )

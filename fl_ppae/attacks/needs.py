@@ -18,6 +18,12 @@ def encoder_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     return _DEPLOYED if audited.deal is None else None
 
 
+def one_class_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Records of one class each."""
+    spec = audited.dataset.spec
+    return f"records of {spec.title} have several labels each, not one class" if spec.multi_label else None
+
+
 def classifier_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """A classifier."""
     return "the run left no classifier.safetensors" if audited.classifier is None else None

@@ -7,7 +7,7 @@ import torch
 
 from fl_ppae.attacks.attack import Attack, Findings, Result, ThreatModel, result
 from fl_ppae.attacks.audited_run import AuditedRun
-from fl_ppae.attacks.needs import updates_missing
+from fl_ppae.attacks.needs import one_class_missing, updates_missing
 from fl_ppae.attacks.received import ReceivedRound, received_rounds, simulated_updates
 from fl_ppae.attacks.shadows import SEED, without_dp
 from fl_ppae.config import RunConfig
@@ -104,5 +104,5 @@ ATTACK = Attack(
     "Melis et al. 2019 (arXiv:1805.04049); Ganju et al. 2018 (ACM CCS)",
     run,
     (SERVER,),
-    (updates_missing,),
+    (one_class_missing, updates_missing),
 )

@@ -161,6 +161,8 @@ def _datasets(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     for name in chosen:
         if name not in DATASETS:
             raise UserError(f"--datasets {name!r} is unknown{did_you_mean(name, DATASETS)}")
+        if DATASETS[name].multi_label:
+            raise UserError(f"--datasets {name}: a study needs records of one class each, not several labels")
     if not chosen:
         raise UserError("--datasets is empty; give one or more, comma-separated")
     return tuple(dict.fromkeys(chosen))

@@ -226,8 +226,7 @@ def _map_split(path: Path, split: str, spec: DatasetSpec, count: Any, files: Con
     right = (count, spec.height, spec.width, spec.channels)
     if images.shape != right or images.dtype != np.uint8:
         raise _DamagedError(f"{split} images are {images.shape} {images.dtype}, not {right} uint8")
-    sets = (spec.num_classes,) if spec.multi_label else ()
-    labels = _map_integers(path, split, "labels", (count, *sets))
+    labels = _map_integers(path, split, "labels", (count, *spec.label.shape))
     groups = {
         what: _map_integers(path, split, what, (count,))
         for what in ("patients", "hospitals")

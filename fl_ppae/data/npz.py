@@ -115,7 +115,7 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
     if labels.dtype.kind not in "iu":
         raise UserError(f"{where} is {labels.dtype}; expected integers")
     if spec.multi_label:
-        if labels.shape[1:] != (spec.num_classes,):
+        if labels.shape[1:] != spec.label.shape:
             raise UserError(f"{where} has shape {labels.shape}; expected (N, {spec.num_classes})")
     elif labels.ndim != 1 and labels.shape[1:] != (1,):
         raise UserError(f"{where} has shape {labels.shape}; expected (N,) or (N, 1)")
@@ -124,10 +124,9 @@ def check_labels(labels: object, spec: DatasetSpec, where: str, count: int) -> n
     if len(labels) != count:
         raise UserError(f"{where} has {len(labels)} labels for {count} images; expected as many")
     low, high = int(labels.min()), int(labels.max())
-    highest = 1 if spec.multi_label else spec.num_classes - 1
-    if low < 0 or high > highest:
+    if low < 0 or high > spec.label.highest:
         wrong = low if low < 0 else high
-        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {highest}")
+        raise UserError(f"{where} holds label {wrong}; {spec.title} has 0 to {spec.label.highest}")
     return labels.astype(np.int64)
 
 

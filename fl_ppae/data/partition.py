@@ -29,7 +29,7 @@ def partition(
     - `quantity-skew`: hospital h has h + 1 shares, with classes mixed as in the whole split.
 
     Args:
-        labels: (N,) integers.
+        labels: (N,) integers; (N, K) of a multi-label set, which has no partition by classes.
         config: of the run; a seed of -1 counts as 0 here. `natural` is not for here but `natural_shares`.
         num_hospitals: at least 1.
         patients: (N,) integers, the same for records of the same patient.
@@ -152,7 +152,8 @@ def _deal(labels: np.ndarray, order: np.ndarray, partitioner: Any, num_hospitals
     """Run the partitioner on the labels in `order`: not every partitioner shuffles."""
     from datasets import Dataset
 
-    rows = Dataset.from_dict({"label": labels[order], "row": order})
+    classes = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)  # the partition reads none
+    rows = Dataset.from_dict({"label": classes[order], "row": order})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         partitioner.dataset = rows

@@ -35,9 +35,12 @@ def with_public_records(dataset: Dataset, count: int, seed: int) -> Dataset:
 def public_positions(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Sorted positions of `count` of the records with these labels (N,), as many of each class as possible.
 
-    They are drawn by `seed`, where -1 counts as 0, and a larger `count` keeps those of a smaller one.
+    Records with label sets (N, K) have no class: any are as good. They are drawn by `seed`, where -1 counts
+    as 0, and a larger `count` keeps those of a smaller one.
     """
     order = np.random.default_rng([_STREAM, max(seed, 0)]).permutation(len(labels))
+    if labels.ndim > 1:
+        return np.sort(order[:count])
     shuffled = labels[order]
     ranks = np.empty(len(labels), np.int64)  # of a record within its class
     for label in np.unique(labels):

@@ -69,7 +69,8 @@ def spec_of(config: RunConfig) -> DatasetSpec:
     """The dataset of this run, in its image size; of a user's own images, what the configuration declares.
 
     Raises:
-        UserError: the dataset is not published in that size, or shape and classes are not declared.
+        UserError: the dataset is not published in that size; shape and classes are not declared; or records
+            have several labels each, and a key needs them to have one class.
     """
     if config.dataset == OWN_DATA:
         asked = declared_in(config)
@@ -79,4 +80,26 @@ def spec_of(config: RunConfig) -> DatasetSpec:
                 "`fl-ppae data check` prints those of a file, and `fl-ppae run` finds them itself"
             )
         return own_spec(asked.shape, asked.class_names, config.any_way_up)
-    return DATASETS[config.dataset].sized(config.image_size)
+    spec = DATASETS[config.dataset].sized(config.image_size)
+    if spec.multi_label:
+        _check_label_sets(config, spec)
+    return spec
+
+
+def _check_label_sets(config: RunConfig, spec: DatasetSpec) -> None:
+    """Refuse what is only defined for records of one class each."""
+    needs_a_class = {
+        "partition": (config.partition in ("dirichlet", "pathological"), "iid or quantity-skew"),
+        "label-epsilon": (config.label_epsilon > 0, "0"),
+        "encoding-noise-epsilon": (config.encoding_noise_epsilon > 0, "0"),
+        "adversary": (config.adversary in ("label-flip", "backdoor"), "none"),
+        "worth-joining": (config.worth_joining != "none", "none"),
+        "start": (config.start == "public", "random"),
+    }
+    values = config.to_flat()
+    for key, (asked, valid) in needs_a_class.items():
+        if asked:
+            raise UserError(
+                f"{key} = {values[key]}: needs records of one class each, but those of {spec.title} have "
+                f"several labels; use {valid}"
+            )

@@ -104,7 +104,7 @@ def examine(dataset: Dataset) -> Findings:
     step("looking for repeated images")
     splits: dict[str, Split] = {split: getattr(dataset, split) for split in SPLITS}
     distinct = {name: np.unique(dataset.identities[name]) for name in splits}
-    names = dataset.spec.class_names
+    spec = dataset.spec
     return Findings(
         records={name: len(split) for name, split in splits.items()},
         repeated={name: len(split) - len(distinct[name]) for name, split in splits.items()},
@@ -118,12 +118,12 @@ def examine(dataset: Dataset) -> Findings:
         blank={name: _blank(split.images) for name, split in splits.items()},
         absent={
             name: tuple(
-                f"class {label} ({names[label]})"
-                for label in np.setdiff1d(np.arange(len(names)), split.labels).tolist()
+                f"class {label} ({spec.class_names[label]})"
+                for label in np.flatnonzero(spec.class_counts(split.labels) == 0).tolist()
             )
             for name, split in splits.items()
         },
-        classes=len(names),
+        classes=spec.num_classes,
     )
 
 
@@ -151,7 +151,7 @@ def repeated_records(
 
 
 def _contradictory(numbers: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> int:
-    pairs = np.concatenate([np.stack([numbers[split], labels[split]], axis=1) for split in SPLITS])
+    pairs = np.concatenate([np.column_stack([numbers[split], labels[split]]) for split in SPLITS])
     _, different = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
     return int((different > 1).sum())
 

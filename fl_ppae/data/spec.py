@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from fl_ppae.declared import OWN_DATA
 from fl_ppae.errors import UserError
 
@@ -19,6 +21,14 @@ class OfficialFile:
 
     name: str
     md5: str
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """What a record's label is: an array of `shape`, () for a class, of integers from 0 to `highest`."""
+
+    shape: tuple[int, ...]
+    highest: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,17 @@ class DatasetSpec:
     def multi_label(self) -> bool:
         """Whether a record has any number of labels instead of one class."""
         return self.task == "multi-label"
+
+    @property
+    def label(self) -> LabelFormat:
+        """What a record's label is: its class, or whether it has each of the labels."""
+        return (
+            LabelFormat((self.num_classes,), 1) if self.multi_label else LabelFormat((), self.num_classes - 1)
+        )
+
+    def class_counts(self, labels: np.ndarray) -> np.ndarray:
+        """(K,) int64: how many of the records with these labels are of each class, or have each label."""
+        return labels.sum(0) if self.multi_label else np.bincount(labels, minlength=self.num_classes)
 
     @property
     def md5(self) -> str | None:

@@ -80,13 +80,13 @@ def upload_canaries(config: RunConfig, index: int, hospitals: int, canaries: int
     deal = Deal(dataset, {name: HospitalRecords(dataset.train, white.astype(np.int64))}, 0, None)
     encoder = autoencoder_of(scratch).encoder
     projection = _apart(encoder, HospitalRecords(dataset.train, np.arange(2)), scratch.projection_size)
-    encoding, classes = released_format_of(scratch), dataset.spec.num_classes
+    encoding, label = released_format_of(scratch), dataset.spec.label
     rows, labels, chunks, chunk = [], [], 1, 0
     with hostile_server(deal, scratch, index, hospitals) as server:
         server.train(encoder.state_dict(), 1)
         while chunk < chunks:
             content = server.encodings(encoder.state_dict(), projection, chunk)
-            part, their_labels, chunks = message_arrays.read_chunk(content, encoding, True, classes)
+            part, their_labels, chunks = message_arrays.read_chunk(content, encoding, label)
             assert their_labels is not None  # those of the train part always come with encodings
             rows.append(part)
             labels.append(their_labels)

@@ -59,7 +59,7 @@ def on_codes(
     weights = [value.cpu().numpy() for value in model.encoder.state_dict().values()]
     key = digest(images.numpy(), *weights) + f"{model.encoder} {views}"
     if key not in _codes:
-        found = _encoded(model, images, objective, device, views)
+        found = _encoded(model, images, labels, objective, device, views)
         if sum(codes.numel() for codes in (*_codes.values(), found)) > _MOST_NUMBERS:
             _codes.clear()
         _codes[key] = found
@@ -67,12 +67,12 @@ def on_codes(
 
 
 def _encoded(
-    model: LocalModel, images: Tensor, objective: Objective, device: torch.device, views: int
+    model: LocalModel, images: Tensor, labels: Tensor, objective: Objective, device: torch.device, views: int
 ) -> Tensor:
     model = model.to(device)
     encodes = viewed(model.encoder, views)
     layout = layout_of(model)
-    sizes = padded_sizes(model, objective, layout, images.shape[1:], bfloat16=False)
+    sizes = padded_sizes(model, objective, layout, images.shape[1:], labels.shape[1:], bfloat16=False)
     codes = []
     for positions, size in physical_batches(np.arange(len(images)), sizes):
         batch = padded(images[positions].to(device), size).contiguous(memory_format=layout)

@@ -27,6 +27,7 @@ FULL = {"cpu": 256, "cuda": 2048}
 _PARTS = (16, 8, 4, 2)  # of a full batch
 _ONE_AT_A_TIME = (1,)
 _SEED = 20_230_517  # of the probe's own weights and images
+_CLASS = torch.Size(())  # shape of a label that is a class
 _found: dict[object, tuple[int, ...]] = {}
 
 
@@ -44,6 +45,7 @@ def padded_sizes(
     objective: Objective,
     layout: torch.memory_format,
     image: torch.Size,
+    label: torch.Size = _CLASS,
     *,
     bfloat16: bool,
     copies: int = 1,
@@ -57,6 +59,7 @@ def padded_sizes(
         objective: the training's objective.
         layout: memory layout of the images.
         image: shape of an image, (C, H, W).
+        label: shape of a record's label: (), or (K,) of a label set.
         bfloat16: whether the layers run in bfloat16.
         copies: rows of each record, see `PerSampleGradients`; a full batch has that many fewer records.
 
@@ -64,9 +67,11 @@ def padded_sizes(
         TypeError: a record's gradient depends on other records.
     """
     device = next(model.parameters()).device
-    key = (str(model), objective.name, layout, image, bfloat16, copies, device, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    key = (str(model), objective.name, layout, image, label, bfloat16, copies, device, threads)
     if key not in _found:
-        _found[key] = _probe(copy.deepcopy(model), objective, layout, image, bfloat16=bfloat16, copies=copies)
+        network = copy.deepcopy(model)
+        _found[key] = _probe(network, objective, layout, image, label, bfloat16=bfloat16, copies=copies)
     return _found[key]
 
 
@@ -95,6 +100,7 @@ def _probe(
     objective: Objective,
     layout: torch.memory_format,
     image: torch.Size,
+    label: torch.Size,
     *,
     bfloat16: bool,
     copies: int,
@@ -110,7 +116,7 @@ def _probe(
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
     full = full_batch(device, image, copies)
     images = torch.rand((full, copies, *image), generator=generator).to(device)
-    labels = torch.zeros(full * copies, dtype=torch.int64, device=device)
+    labels = torch.zeros((full * copies, *label), dtype=torch.int64, device=device)
     gradients = PerSampleGradients(model, bfloat16=bfloat16, copies=copies)
 
     def rows(records: Tensor, size: int) -> list[Tensor]:

@@ -258,8 +258,9 @@ class LocalTrainer:
         image, copies = records.images(np.arange(1)).shape[1:], _copies(terms)
         if self._gradients is None:
             return range(1, full_batch(terms.device, image, copies) + 1)
+        label = records.labels(np.arange(1)).shape[1:]
         return padded_sizes(
-            self._model, terms.objective, self._layout, image, bfloat16=terms.bfloat16, copies=copies
+            self._model, terms.objective, self._layout, image, label, bfloat16=terms.bfloat16, copies=copies
         )
 
     def plain_sums(self) -> list[Tensor]:

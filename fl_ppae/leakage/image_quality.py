@@ -87,12 +87,15 @@ def class_mean_images(known: Tensor, known_labels: Tensor, labels: Tensor) -> Te
     """For each of `labels` (N,) the mean of the attacker's images (M, C, H, W) of that class.
 
     The guess of an attacker who knows only the label; the mean image for a class that the attacker lacks.
+    Label sets (N, K) count as classes: a record's is that of the records with the same set.
 
     Raises:
         Unmeasurable: as `mean_images`, or there are not as many labels as images.
     """
     check_images(known=known)
     check_paired(known=known, known_labels=known_labels)
-    means = {label: known[known_labels == label].mean(0) for label in known_labels.unique().tolist()}
+    kinds, kind_of = torch.cat([known_labels, labels]).unique(dim=0, return_inverse=True)
+    own, wanted = kind_of[: len(known)], kind_of[len(known) :].tolist()
+    means = {kind: known[own == kind].mean(0) for kind in range(len(kinds)) if (own == kind).any()}
     mean = known.mean(0)
-    return torch.stack([means.get(label, mean) for label in labels.tolist()])
+    return torch.stack([means.get(kind, mean) for kind in wanted])

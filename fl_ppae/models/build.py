@@ -47,8 +47,6 @@ def check_released(config: RunConfig, public_records: int) -> None:
             or encodings can't be projected to projection-size.
     """
     numbers = prod(encoding_shape_of(config))
-    if spec_of(config).multi_label:
-        raise UserError(f'dataset = "{config.dataset}": records of several labels are not implemented')
     classes = spec_of(config).num_classes
     trains = config.shares_updates and config.classifier != COMMON_HEAD
     if trains and 0 <= config.public_records < classes:

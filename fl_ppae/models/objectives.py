@@ -75,9 +75,15 @@ def _squared_error(outputs: Tensor, images: Tensor, _labels: Tensor) -> Tensor:
     return (outputs - images).square().flatten(1).mean(dim=1)
 
 
-def _cross_entropy(outputs: Tensor, _images: Tensor, labels: Tensor) -> Tensor:
-    """(N,), in nats."""
-    return nn.functional.cross_entropy(outputs, labels, reduction="none")
+def label_losses(scores: Tensor, labels: Tensor) -> Tensor:
+    """-log of the probability, (N,) in nats, that scores (N, K) give to classes (N,) or label sets (N, K).
+
+    The labels of a set count as independent, each with the probability sigmoid(score).
+    """
+    if labels.ndim == 1:
+        return nn.functional.cross_entropy(scores, labels, reduction="none")
+    each = nn.functional.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="none")
+    return each.sum(1)
 
 
 OBJECTIVES = MappingProxyType(
@@ -93,7 +99,7 @@ OBJECTIVES = MappingProxyType(
             ),
             Objective(
                 "task",
-                loss=_cross_entropy,
+                loss=lambda outputs, _images, labels: label_losses(outputs, labels),
                 partner=lambda autoencoder, encoding, classes, seed: build_head(
                     encoding, classes, seed, scaled=autoencoder.scaled
                 ),

@@ -35,7 +35,13 @@ def transition(epsilon: float, classes: int) -> np.ndarray:
 
 
 def randomised_response(labels: np.ndarray, epsilon: float, classes: int, stream: Stream) -> np.ndarray:
-    """Released labels (N,) int64 of true ones (N,), all in [0, classes)."""
+    """Released labels (N,) int64 of true ones (N,), all in [0, classes).
+
+    Raises:
+        ValueError: a record has several labels, each of which would cost epsilon.
+    """
+    if labels.ndim != 1:
+        raise ValueError(f"one label a record can be randomised, not {labels.shape[1:]}")
     anew = stream.bernoulli(len(labels), replacement_rate(epsilon, classes))
     drawn = stream.integers(len(labels), classes)
     return np.where(anew, drawn, labels).astype(np.int64)

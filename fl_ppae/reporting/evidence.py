@@ -108,10 +108,9 @@ def _check_at_hand(stored: StoredRun) -> None:
 
 def _label_mix(audited: AuditedRun) -> LabelMix:
     assert audited.deal is not None
-    classes = spec_of(audited.config).class_names
+    spec = audited.dataset.spec
     counts = {
-        name: np.bincount(records.labels().numpy(), minlength=len(classes))
-        for name, records in audited.deal.train.items()
+        name: spec.class_counts(records.labels().numpy()) for name, records in audited.deal.train.items()
     }
     everyone = np.sum(list(counts.values()), axis=0)
 
@@ -120,7 +119,7 @@ def _label_mix(audited: AuditedRun) -> LabelMix:
         return float(np.sqrt(max(0.0, 1 - overlap)))
 
     return LabelMix(
-        classes,
+        spec.class_names,
         {name: tuple(own.tolist()) for name, own in counts.items()},
         {name: distance(own) for name, own in counts.items()},
     )

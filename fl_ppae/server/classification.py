@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fl_ppae.errors import UserError
 from fl_ppae.hardware import CPU, SKLEARN, limited_threads
 from fl_ppae.models.autoencoders import build_head
 from fl_ppae.models.classifiers import NAMES, as_image_shape, mlp, resnet18
+from fl_ppae.models.objectives import label_losses
 from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.server.metrics import NEVER, ClassifierScore, score
 from fl_ppae.steps import step
 
 Array = NDArray[Any]
+_Loss = Callable[[Tensor, Tensor], Tensor]
 
 # Chosen on BloodMNIST, trained on train and tested on validation.
 LR_C = 0.02  # for standardised inputs; 0.003 to 0.1 differ by at most 0.05
@@ -94,11 +95,11 @@ def classifier_state(fitted: FittedClassifier) -> dict[str, Tensor]:
 def score_head(head: nn.Module, x: Array, y: Array) -> tuple[FittedClassifier, ClassifierScore]:
     """A copy of the task `head` as a classifier, which standardises nothing, and its score.
 
-    x (N, *encoding) float32; y (N,) or (N, 1) integers.
+    x (N, *encoding) float32; y (N,) integers, or label sets (N, K).
     """
     encoding = x.shape[1:]
     classifier = FittedClassifier(copy.deepcopy(head).cpu(), torch.zeros(encoding), torch.ones(encoding))
-    return classifier, score(np.ravel(y), classifier.scores(x))
+    return classifier, score(np.asarray(y), classifier.scores(x))
 
 
 def restore_classifier(classifier: str, state: Mapping[str, Tensor], num_classes: int) -> FittedClassifier:
@@ -135,11 +136,11 @@ def fit_and_score(
 ) -> tuple[FittedClassifier, ClassifierScore]:
     """Train `classifier` ('lr', 'mlp' or 'resnet18') on encodings and score it on others.
 
-    Returns it on the CPU. x (N, *encoding) float; y (N,) or (N, 1) integers below `num_classes`. 'lr' never
-    predicts a class without train records. `transition` (K, K): the probabilities with which true train
-    labels were replaced. The loss is then that of the released labels (forward correction, Patrini et al.
-    2017, arXiv:1609.03683), so that the classifier learns the true ones. `resnet` only affects 'resnet18',
-    and `device` the networks.
+    Returns it on the CPU. x (N, *encoding) float; y (N,) integers below `num_classes`, or label sets
+    (N, num_classes), each 0 or 1. 'lr' never predicts a class without train records. `transition` (K, K):
+    the probabilities with which true train labels were replaced. The loss is then that of the released labels
+    (forward correction, Patrini et al. 2017, arXiv:1609.03683), so that the classifier learns the true ones.
+    `resnet` only affects 'resnet18', and `device` the networks.
 
     Raises:
         UserError: `classifier` is unknown.
@@ -155,10 +156,10 @@ def fit_and_score(
     importlib.import_module(SKLEARN)  # before the limit, so that it applies to its threads too
     # A second thread hardly speeds up the BLAS here, and waiting for it on a busy machine costs tenfold.
     with limited_threads(1 if classifier == "lr" else threads):
-        x, y = np.asarray(train_x, np.float32), np.ravel(train_y).astype(np.int64)
+        x, y = np.asarray(train_x, np.float32), np.array(train_y, np.int64)
         fitted = fit(x, y, num_classes, seed, transition)
         scores = fitted.scores(np.asarray(test_x, np.float32))
-        return fitted.to(CPU), score(np.ravel(test_y), scores)
+        return fitted.to(CPU), score(np.asarray(test_y), scores)
 
 
 def _standardisation(inputs: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -178,17 +179,25 @@ def released_label_loss(scores: Tensor, labels: Tensor, transition: Tensor) -> T
     return -joint.logsumexp(1).mean()
 
 
+def _loss_of(transition: Array | None) -> _Loss:
+    """The mean loss of released labels, given how they were randomised; None if they are true."""
+    if transition is None:
+        return lambda scores, labels: label_losses(scores, labels).mean()
+    spread = torch.from_numpy(transition).float()
+    return lambda scores, labels: released_label_loss(scores, labels, spread.to(scores.device))
+
+
 def _fit_logistic(
     inputs: Array, labels: Array, num_classes: int, seed: int, transition: Array | None
 ) -> FittedClassifier:
-    """Multinomial logistic regression. Nothing is drawn, so `seed` is unused."""
+    """Multinomial logistic regression; of label sets, one for each label. Draws nothing: `seed` is unused."""
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = _standardisation(inputs, (0,))
     flat = ((inputs - mean) / scale).reshape(len(inputs), -1)
     linear = nn.utils.skip_init(nn.Linear, flat.shape[1], num_classes)  # draws nothing
-    if transition is not None:
-        _minimise(linear, torch.from_numpy(flat), torch.from_numpy(labels), torch.from_numpy(transition))
+    if transition is not None or labels.ndim > 1:
+        _minimise(linear, torch.from_numpy(flat), torch.from_numpy(labels), _loss_of(transition))
         return FittedClassifier(
             nn.Sequential(nn.Flatten(), linear), torch.from_numpy(mean), torch.from_numpy(scale)
         )
@@ -211,16 +220,15 @@ def _fit_logistic(
     )
 
 
-def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, transition: Tensor) -> None:
-    """Minimise scikit-learn's objective, 1 / (2 C) |W|^2 + sum of losses, with the corrected loss."""
+def _minimise(linear: nn.Linear, inputs: Tensor, labels: Tensor, loss_of: _Loss) -> None:
+    """Minimise scikit-learn's objective, 1 / (2 C) |W|^2 + sum of losses, with this loss."""
     parameters = [nn.init.zeros_(parameter) for parameter in linear.parameters()]
     optimiser = torch.optim.LBFGS(parameters, max_iter=LR_ITERATIONS, line_search_fn="strong_wolfe")
     penalty = 1 / (2 * LR_C * len(inputs))
 
     def closure() -> float:
         optimiser.zero_grad()
-        fit = released_label_loss(linear(inputs), labels, transition.float())
-        loss = fit + penalty * linear.weight.square().sum()
+        loss = loss_of(linear(inputs), labels) + penalty * linear.weight.square().sum()
         loss.backward()
         return float(loss.detach())
 
@@ -257,19 +265,14 @@ def _fit_network(
     y = torch.from_numpy(labels).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=training.rate, weight_decay=0.05, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator, loss_of = torch.Generator().manual_seed(seed), _loss_of(transition)
     network.train()
     for done in range(training.steps):
         if done % _TOLD_EVERY == 0:
             step(f"training the classifier {name}, step {done}/{training.steps}")
         rows = torch.randint(len(x), (training.batch,), generator=generator)
         optimiser.zero_grad()
-        scores = network(x[rows])
-        if transition is None:
-            loss = F.cross_entropy(scores, y[rows])
-        else:
-            loss = released_label_loss(scores, y[rows], torch.from_numpy(transition).float().to(device))
-        loss.backward()
+        loss_of(network(x[rows]), y[rows]).backward()
         optimiser.step()
         schedule.step()
     return fitted

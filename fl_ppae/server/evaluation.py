@@ -34,7 +34,7 @@ _LARGEST_PIXELS, _AVERAGED_PIXELS = 32, 28  # a side, of raw pixels that a class
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier learns from; labels (N,)."""
+    """What a classifier learns from; labels (N,), or label sets (N, K)."""
 
     images: Images
     labels: np.ndarray
@@ -108,8 +108,11 @@ def measure_encoder(
 def recognised(
     classifier: FittedClassifier, tested: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None
 ) -> Recognised:
-    """Which encodings `tested` (N, *encoding) get their label; `rows` as in `Recognised`, None: all."""
-    hits = classifier.scores(tested).argmax(1) == np.ravel(labels)
+    """Which encodings `tested` (N, *encoding) get their label, or every label of their set; `rows` as in
+    `Recognised`, None: all.
+    """
+    scores = classifier.scores(tested)
+    hits = ((scores > 0) == labels).all(1) if labels.ndim > 1 else scores.argmax(1) == labels
     return Recognised(np.arange(len(hits)) if rows is None else rows, hits)
 
 
@@ -142,7 +145,7 @@ def attack_success(
     """
     if config.adversary != BACKDOOR:
         return {}
-    labels = np.ravel(dataset.test.labels)
+    labels = dataset.test.labels
 
     def rate(shown: Callable[[Tensor], Tensor]) -> float:
         batches = image_batches(dataset.test.images)

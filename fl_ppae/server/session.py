@@ -149,9 +149,10 @@ def _open_server_ledger(
 
 
 def _draw_label_distributions(deal: Deal, run: RunDirectory) -> None:
-    labels = {name: records.labels().tolist() for name, records in deal.train.items()}
+    spec = deal.dataset.spec
+    counts = {name: spec.class_counts(records.labels().numpy()) for name, records in deal.train.items()}
     figure = run.path / "figures" / "label_distributions.png"
-    plot_label_distributions(labels, deal.dataset.spec.class_names, data_label(run.summary), figure)
+    plot_label_distributions(counts, spec.class_names, data_label(run.summary), figure)
 
 
 def _precision(config: RunConfig) -> str:

@@ -143,7 +143,7 @@ def _ask(
         part,
         config.num_server_rounds,
         released_format_of(config),
-        session.dataset.spec.num_classes,
+        session.dataset.spec.label,
         path_text(session.run.path),
         message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
         message_arrays.projection_record(projection) if projection is not None else None,

@@ -80,6 +80,14 @@ def test_the_class_mean_of_a_class_that_the_attacker_lacks_is_the_mean():
     torch.testing.assert_close(made[1], x[held].mean(0))
 
 
+def test_the_class_mean_of_a_label_set_is_that_of_the_records_with_the_same_set():
+    x, labels = smooth_images(30)
+    sets = torch.stack([labels % 2, labels // 2 % 2], 1)
+    made = class_mean_images(x, sets, torch.tensor([[1, 0], [2, 2]]))
+    torch.testing.assert_close(made[0], x[(sets == torch.tensor([1, 0])).all(1)].mean(0))
+    torch.testing.assert_close(made[1], x.mean(0))
+
+
 @pytest.mark.parametrize("vector", [True, False])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 28), (3, 32, 32)])
 def test_identity_and_orthogonal_maps_are_inverted(shape, vector):

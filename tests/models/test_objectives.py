@@ -7,7 +7,7 @@ import torch
 
 from fl_ppae.config import RunConfig
 from fl_ppae.models.build import local_model_of, shared_of, update_shapes_of
-from fl_ppae.models.objectives import OBJECTIVES
+from fl_ppae.models.objectives import OBJECTIVES, label_losses
 from fl_ppae.privacy.scopes import SCOPES
 
 
@@ -28,6 +28,15 @@ def test_a_loss_in_nats_is_a_probability_of_the_label(name: str) -> None:
     if OBJECTIVES[name].in_nats:
         losses = [OBJECTIVES[name].loss(model(images), images, torch.tensor([label])) for label in range(9)]
         assert float(torch.cat(losses).neg().exp().sum()) == pytest.approx(1)
+
+
+def test_the_probabilities_of_all_label_sets_are_those_of_independent_labels() -> None:
+    scores = torch.randn(1, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sets = torch.cartesian_prod(*(torch.arange(2),) * 4)
+    found = label_losses(scores.expand(16, 4), sets).neg().exp()
+    each = torch.where(sets == 1, scores.sigmoid(), 1 - scores.sigmoid())
+    torch.testing.assert_close(found, each.prod(1))
+    assert float(found.sum()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

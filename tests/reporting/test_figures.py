@@ -32,12 +32,12 @@ def write_run(folder: Path, source: str, rows: list[str], spent: float | None, s
 def test_every_figure_is_drawn_and_marks_a_stand_in(label: str, marked: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = [f"class {number}" for number in range(12)]
-    labels = {f"hospital-{number}": rng.integers(0, 12, 50).tolist() for number in range(3)}
+    counts = {f"hospital-{number}": rng.integers(0, 50, 12) for number in range(3)}
     images = rng.random((10, 1, 8, 8))
     rows = ["1,2,0,0,2.5,nominal,,,,,,,", "2,2,0,0,4.5,nominal,0.7,0.9,0.02,0.5,0.2,0.4,0.1"]
     write_run(tmp_path, label, rows, 4.5, "encoder")
     drawn = tmp_path / "figures"
-    plotting.plot_label_distributions(labels, names, label, drawn / "labels.png")
+    plotting.plot_label_distributions(counts, names, label, drawn / "labels.png")
     figures.write_figures(tmp_path)
     figures.plot_encodings(images, rng.normal(size=(10, 4, 3, 3)), drawn / "maps.png", label)
     figures.plot_encodings(images, rng.normal(size=(10, 50)), drawn / "vectors.png", label)

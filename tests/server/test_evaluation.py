@@ -142,6 +142,27 @@ def test_a_coordinate_that_is_constant_in_training_does_no_harm(constant, record
     assert moved.accuracy == pytest.approx(score.accuracy, abs=0.01)
 
 
+def test_logistic_regression_of_label_sets_is_that_of_scikit_learn_for_each_label():
+    x, labels = blobs(300, (20,), 5, 1)
+    sets = np.stack([labels < 2, labels % 2 == 0, labels == 4], 1).astype(np.int64)
+    fitted, _ = fit_and_score("lr", x, sets, x, sets, 3, 0, 1)
+    standardised = (x - x.mean(0)) / x.std(0)
+    for label, held in enumerate(sets.T):
+        model = LogisticRegression(C=classification.LR_C, tol=1e-8).fit(standardised, held)
+        np.testing.assert_allclose(
+            fitted.scores(x)[:, label], model.decision_function(standardised), atol=0.01
+        )
+
+
+@pytest.mark.parametrize("name", ["lr", "mlp"])
+def test_a_classifier_learns_label_sets(name):
+    (x, labels), (test_x, test_labels) = blobs(600, (20,), 5, 1), blobs(300, (20,), 5, 2)
+    held = np.array([[1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 0]])
+    _, score = fit_and_score(name, x, held[labels], test_x, held[test_labels], 3, 0, 1)
+    assert score.auc > 0.75
+    assert len(score.recall) == 3
+
+
 def test_an_unknown_classifier_is_named():
     x, y = blobs(10, (4,), 2, 1)
     with pytest.raises(UserError, match="'svm' is unknown"):
