@@ -15,18 +15,18 @@ _PANELS = (
     ("linkage_auc", "linkage, AUC"),
 )
 _FLOORS = ("mean_image", ":"), ("class_mean", "--")
+_TITLE = "Accuracy and leakage of codes, labelled with their bits (dotted: mean image, dashed: class mean)"
 _MARKERS = {"head": "o", "mlp": "^", "lr": "s"}
 
 
 def draw_frontier_figures(groups: Sequence[Group], folder: Path) -> None:
     """Draw `hiding.png`: a panel for each attack, a colour for each number of numbers in a code."""
-    with figure_file(
-        folder / "hiding.png", "Accuracy and leakage of codes", sources(groups), (11, 7)
-    ) as figure:
+    with figure_file(folder / "hiding.png", _TITLE, sources(groups), (11, 7)) as figure:
         for axes, (metric, label) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
             for colour, numbers in zip(OKABE_ITO, distinct(groups, "code_numbers"), strict=False):
                 for name, marker in _MARKERS.items():
-                    shown = where(groups, code_numbers=numbers, classifier=name)
+                    found = where(groups, code_numbers=numbers, classifier=name)
+                    shown = sorted(found, key=lambda group: int(group.keys["code_bits"]))
                     if not shown:
                         continue
                     formal = shown[0].keys["run_formal"] == "true"
@@ -40,8 +40,10 @@ def draw_frontier_figures(groups: Sequence[Group], folder: Path) -> None:
                         label=f"{numbers} numbers, {name}" + (", formal" if formal else ""),
                     )
                     for group in shown:
-                        where_to = (group.value(metric), group.value("accuracy"))
-                        axes.annotate(group.keys["code_bits"], where_to, fontsize=6, color=colour)
+                        place = (group.value(metric), group.value("accuracy"))
+                        axes.annotate(
+                            group.keys["code_bits"], place, (4, -8), textcoords="offset points", fontsize=6
+                        )
             kind = metric.removeprefix("inversion_")
             for floor, style in _FLOORS:
                 if (value := groups[0].value(f"{kind}_{floor}")) is not None:
