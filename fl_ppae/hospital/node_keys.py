@@ -48,7 +48,7 @@ class NodeKeys(BaseModel):
     image_shape: str = _key(
         "", _TEXT, "of [its own images](own_data.md), as the run's key; empty: as in its data file"
     )
-    class_names: str = _key("", _TEXT, "the classes of its own images, as the run's key; likewise")
+    class_names: str = _key("", _TEXT, "the classes of its own images, as the run's key")
     intensity_range: str = _key("", _TEXT, "its own images' values of black and white, as the run's key")
     resize: int = _key(0, "a whole number from 0", "the side of its own images, as the run's key", ge=0)
     max_unreadable: int = _key(

@@ -20,7 +20,7 @@ from fl_ppae.data.public import EVERY_RECORD
 from fl_ppae.data.records import HospitalRecords, Records
 from fl_ppae.data.registry import spec_of
 from fl_ppae.data.sources import resolve
-from fl_ppae.declared import DECLARING_KEYS, names_text, shape_text
+from fl_ppae.declared import DECLARING_KEYS, OWN_DATA, names_text, shape_text
 from fl_ppae.errors import PublicMistake
 from fl_ppae.hospital.ceilings import Limits, limits_of
 from fl_ppae.hospital.identity import Identity
@@ -72,6 +72,7 @@ def open_hospital(identity: Identity, node: NodeKeys, config: RunConfig, run_dir
 
 
 def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hospital:
+    _check_dataset(node, config)
     dataset = resolve(config.model_copy(update=_own_keys(node)))
     if dataset.spec != spec_of(config):
         shape, names = shape_text(dataset.spec.image_shape), names_text(dataset.spec.class_names)
@@ -87,6 +88,20 @@ def _open_deployed(identity: Identity, node: NodeKeys, config: RunConfig) -> Hos
         for split in (dataset.train, dataset.test)
     )
     return Hospital(identity, train, test, state, limits_of(node, len(train)), site.state)
+
+
+def _check_dataset(node: NodeKeys, config: RunConfig) -> None:
+    """Refuse a run that would read a deployed node's files in another way than its operator says."""
+    own_images = any(getattr(node, key.replace("-", "_")) for key in DECLARING_KEYS)
+    if own_images and config.dataset != OWN_DATA:
+        raise PublicMistake(
+            f'dataset = "{config.dataset}": this node\'s config is for its own images, dataset = "{OWN_DATA}"'
+        )
+    if config.dataset == OWN_DATA and not node.class_names:
+        # Whether a run's classes are those found in the files would tell the server which classes are there.
+        raise PublicMistake(
+            f'dataset = "{OWN_DATA}": this node\'s config lacks class-names, which its operator declares'
+        )
 
 
 def _own_keys(node: NodeKeys) -> dict[str, object]:

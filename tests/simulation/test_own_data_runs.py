@@ -78,6 +78,7 @@ def deployed(tmp_path: Path, folder: Path, index: int, count: int = 2, **keys: A
         "data-file": str(folder),
         "state-dir": str(tmp_path / f"state-{index}"),
         "site-dir": str(tmp_path / f"site-{index}"),
+        "class-names": names_text(CLASSES),
         "max-epsilon": 900.0,
         "max-delta": 1e-3,
         **keys,
@@ -111,6 +112,28 @@ def test_a_hospital_with_other_images_fails_in_words_that_tell_nothing_of_its_ow
     with pytest.raises(UserError, match=r"hospital-1's own images are not of the run's .*3,8,8") as told:
         federate("run", nodes=nodes, data_file=str(own_folder), image_shape="3,8,8", **RUN)
     assert "16" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("node", "run", "line"),
+    [
+        ({"class-names": ""}, {}, "config lacks class-names, which its operator declares"),
+        ({}, {"dataset": "mnist", "class_names": ""}, "this node's config is for its own images"),
+    ],
+)
+def test_a_run_can_not_choose_how_a_deployed_hospital_reads_its_files(
+    node: dict[str, Any],
+    run: dict[str, Any],
+    line: str,
+    tmp_path: Path,
+    own_folder: Path,
+    data_file: Path,
+    federate: Callable[..., Run],
+) -> None:
+    nodes = [deployed(tmp_path, own_folder, 0, count=1, **node)]
+    shape = {} if run else {"data_file": str(own_folder), "image_shape": "3,8,8"}
+    with pytest.raises(UserError, match=line):
+        federate("run", nodes=nodes, **{**RUN, **shape, **run})
 
 
 def test_no_artefact_of_a_run_names_a_patient(tmp_path: Path, federate: Callable[..., Run]) -> None:
