@@ -98,7 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = _add(commands, "run", "run:command", "run a simulation and show its results")
-    _add_simulation(run)
+    _add_simulation(run, optional=True)
+    run.set_defaults(hospitals=None)  # a resumed run has its own number
+    run.add_argument(
+        "--resume",
+        default="",
+        metavar="RUN",
+        help="go on with an interrupted run, its folder, its name, or 'latest'; its keys stay as they were",
+    )
     run.add_argument(
         "--in-process",
         action="store_true",
@@ -362,8 +369,13 @@ def _add_make_start(commands: argparse._SubParsersAction[_Parser]) -> None:
     make.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches (default 0)")
 
 
-def _add_simulation(command: argparse.ArgumentParser) -> None:
-    command.add_argument("simulation", metavar="NAME|DIR", help="a simulation by name, or its folder")
+def _add_simulation(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    command.add_argument(
+        "simulation",
+        metavar="NAME|DIR",
+        nargs="?" if optional else None,
+        help="a simulation by name, or its folder",
+    )
     command.add_argument(
         "--hospitals", type=int, default=5, metavar="N", help="number of hospitals (default 5)"
     )

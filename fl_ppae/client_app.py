@@ -16,11 +16,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from fl_ppae import message_arrays, messages, protection
+from fl_ppae import messages, protection
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
+from fl_ppae.hospital.answers import Answer, Answers
 from fl_ppae.hospital.ceilings import refusal
 from fl_ppae.hospital.claims import masking_claim, train_claim, upload_claim
 from fl_ppae.hospital.failures import failure
@@ -29,10 +30,10 @@ from fl_ppae.hospital.local_model import mean_loss, resumed_model
 from fl_ppae.hospital.masking import Masking
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.own_repeats import log_repeats
-from fl_ppae.hospital.requests import asked, text_in, train_request, upload_request
+from fl_ppae.hospital.requests import asked, run_in, text_in, train_request, upload_request
 from fl_ppae.hospital.site import Hospital, open_hospital
 from fl_ppae.hospital.terms import over_budget, over_limit, terms_of
-from fl_ppae.hospital.updates import LocalRound, make_update
+from fl_ppae.hospital.updates import LocalRound, Update, make_update
 from fl_ppae.hospital.upload import Releasing, release
 from fl_ppae.messages import (
     ABSENT,
@@ -93,9 +94,10 @@ def hello(message: Message, context: Context) -> Message:
 def enrol(message: Message, context: Context) -> Message:
     """How many records this hospital would train on and what they have spent, or why it declines."""
     config, hospital = _open(message, context)
-    reason = refusal(hospital.limits, config)
+    run, reason = _run(message, context), refusal(hospital.limits, config)
     with hospital.state.lock():
-        ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, _run(context)))
+        ledger = None if reason else hospital.state.open_ledger(terms_of(hospital, config, run))
+        saved = hospital.state.load_training()
     if ledger is not None:
         earlier = ledger.events[: ledger.history]
         reason = over_limit(ledger, earlier, _whole_run(hospital, config, ledger.terms), hospital)
@@ -107,6 +109,7 @@ def enrol(message: Message, context: Context) -> Message:
         "reason": messages.reason_text(reason),
         "records": len(hospital.train),
         "test-records": len(hospital.test) if _shares_test_part(config, hospital) else 0,
+        "round": saved.round if saved is not None and saved.run == run else 0,
         "events": messages.events_text(ledger.events if ledger else ()),
         "chain": messages.chain_text(ledger.chain.heads if ledger else ()),
     }
@@ -117,13 +120,17 @@ def enrol(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """One round of local training, paid for in the ledger before any noise is drawn."""
     config, hospital = _open(message, context)
-    run = _run(context)
+    run = _run(message, context)
     request, malformed = asked(train_request, message.content, config)
     masking = Masking(hospital, config, run) if config.protection == protection.SECAGG else None
+    answers = Answers(hospital.state, run, has_state=not config.local_steps)
+    keeps = bool(config.checkpoint_every) and masking is None  # a masked vector is never sent again
     with hospital.state.lock():  # two runs on one ledger: each sees what the other has spent
         saved = hospital.state.load_training()
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
-        costs = ledger.terms.round_events(request.server_round) if request is not None else ()
+        answer = answers.find(request, saved) if request is not None and keeps else None
+        new = request is not None and answer is None
+        costs = ledger.terms.round_events(request.server_round) if request is not None and new else ()
         reason = malformed or refusal(hospital.limits, config) or over_budget(ledger, costs, hospital)
         status = DECLINED
         if request is not None and not reason and masking is not None:
@@ -133,23 +140,35 @@ def train(message: Message, context: Context) -> Message:
             claim = train_claim(hospital.identity, ledger, status, reason)
             return messages.reply(message, {CLAIM: claim})
         ledger = ledger.announce(*costs)
-    # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
-    draw = len(priced(ledger.events)) if priced(costs) else request.server_round
-    drawn = _streams(hospital.identity, config, draw)
-    update = make_update(LocalRound(hospital, config, ledger.terms, request, drawn), saved)
-    with hospital.state.lock():
-        if update.kept is not None:
-            hospital.state.save_training(update.kept)
-        masked = masking.masked(update, request, ledger.terms, message.content) if masking else None
-    metrics = MetricRecord({messages.RECORDS: len(hospital.train)})
-    if config.diagnostics and update.diagnostics is not None:
-        metrics.update(zip(messages.DIAGNOSTICS, astuple(update.diagnostics), strict=True))
-    content: Content = {CLAIM: train_claim(hospital.identity, ledger, TRAINED, ""), METRICS: metrics}
-    if masked is not None:
-        content[ARRAYS] = ArrayRecord({MASKED: Array(masked)})
-    elif config.shares_updates:
-        content[ARRAYS] = message_arrays.to_arrays(update.sent)
+    if answer is None:
+        # Numbered by events paid, not by the requested round: a round requested twice draws fresh noise.
+        draw = len(priced(ledger.events)) if priced(costs) else request.server_round
+        drawn = _streams(hospital.identity, config, draw)
+        update = make_update(LocalRound(hospital, config, ledger.terms, request, drawn), saved)
+        with hospital.state.lock():
+            masked = masking.masked(update, request, ledger.terms, message.content) if masking else None
+            answer = _answer(hospital, config, update, masked)
+            if keeps:
+                answers.keep(request, answer)
+            if update.kept is not None:
+                hospital.state.save_training(update.kept)
+    claim = train_claim(hospital.identity, ledger, TRAINED, "")
+    content: Content = {CLAIM: claim, METRICS: MetricRecord(dict(answer.metrics))}
+    if config.shares_updates:
+        arrays = {name: Array(array) for name, array in sorted(answer.arrays.items())}
+        content[ARRAYS] = ArrayRecord(arrays)
     return messages.reply(message, content)
+
+
+def _answer(hospital: Hospital, config: RunConfig, update: Update, masked: np.ndarray | None) -> Answer:
+    """What leaves the hospital of a round."""
+    metrics: dict[str, float] = {messages.RECORDS: len(hospital.train)}
+    if config.diagnostics and update.diagnostics is not None:
+        metrics |= dict(zip(messages.DIAGNOSTICS, astuple(update.diagnostics), strict=True))
+    if masked is not None:
+        return Answer({MASKED: masked}, metrics)
+    shared = update.sent if config.shares_updates else {}
+    return Answer({name: tensor.detach().cpu().numpy() for name, tensor in shared.items()}, metrics)
 
 
 def masking_step(message: Message, context: Context) -> Message:
@@ -160,7 +179,7 @@ def masking_step(message: Message, context: Context) -> Message:
         reason = f'updates are not masked with protection = "{config.protection}"'
     if not reason:
         with hospital.state.lock():
-            masking = Masking(hospital, config, _run(context))
+            masking = Masking(hospital, config, _run(message, context))
             data, reason = masking.answer(message.metadata.message_type, message.content)
     content: Content = {CLAIM: masking_claim(hospital.identity, reason)}
     if not reason:
@@ -180,7 +199,7 @@ def encodings(message: Message, context: Context) -> Message:
     after that it is only re-sent.
     """
     config, hospital = _open(message, context)
-    run, identity = _run(context), hospital.identity
+    run, identity = _run(message, context), hospital.identity
     if reason := refusal(hospital.limits, config):
         return messages.reply(message, {CLAIM: upload_claim(identity, 0, reason=reason)})
     request, reason = asked(upload_request, message.content, config)
@@ -215,7 +234,7 @@ def evaluate(message: Message, context: Context) -> Message:
     request, _ = asked(train_request, message.content, config)
     if request is None or refusal(hospital.limits, config) or not config.diagnostics:
         return messages.reply(message, {CLAIM: claim})
-    run = _run(context)
+    run = _run(message, context)
     with hospital.state.lock():
         ledger = hospital.state.open_ledger(terms_of(hospital, config, run))
         costs = ledger.terms.diagnostic_events(request.server_round)
@@ -246,8 +265,9 @@ def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
     return config, open_hospital(identity, node, config, directory)
 
 
-def _run(context: Context) -> str:
-    return str(context.run_id)
+def _run(message: Message, context: Context) -> str:
+    """What this hospital's ledger calls the run."""
+    return run_in(message.content, str(context.run_id))
 
 
 def _shares_test_part(config: RunConfig, hospital: Hospital) -> bool:

@@ -57,8 +57,8 @@ class RunConfig(Keys):
                 f'aggregation = "{self.aggregation}" combines encoder updates, but with share = "encodings" '
                 'none leaves a hospital; use "average"'
             )
-        if self.checkpoint_every:
-            raise ValueError(f"checkpoint-every = {self.checkpoint_every} is not implemented; only 0 works")
+        if self.resume and self.output_dir:
+            raise ValueError("output-dir is that of the run to resume; leave it empty")
         return self
 
     @classmethod
@@ -96,6 +96,10 @@ class RunConfig(Keys):
     def to_flat(self) -> dict[str, Scalar]:
         """Every key, kebab-case and resolved, as `config.json` and `flwr run` take them."""
         return self.model_dump(by_alias=True)
+
+    def lasting(self) -> dict[str, Scalar]:
+        """Every key that stays the same when a run is interrupted and resumed."""
+        return {key: value for key, value in self.to_flat().items() if key not in ("resume", "output-dir")}
 
 
 def shared_artefacts(share: str) -> tuple[str, ...]:

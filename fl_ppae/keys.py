@@ -262,7 +262,8 @@ class Keys(BaseModel):
         0,
         ge=0,
         le=1_000,
-        description="fewest hospitals whose updates a round under protection = secagg is made of; 0: all",
+        description="fewest hospitals whose updates a round is made of; with fewer it is not combined. "
+        "0: one, or all with protection = secagg",
     )
     reply_timeout: float = Field(
         3600.0,
@@ -297,7 +298,13 @@ class Keys(BaseModel):
     record_messages: bool = Field(False, description="keep every received update in received/ for audits")
 
     # The run
-    checkpoint_every: int = Field(0, ge=0, description="rounds between checkpoints; 0: none")
+    checkpoint_every: int = Field(
+        -1,
+        ge=-1,
+        le=100,
+        description="rounds between checkpoints, from which an interrupted run goes on; -1: one after each "
+        "round that ends 30 s or more after the last; 0: none",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="precision of layers in training; auto: bfloat16 where it is the faster. Clipped "
@@ -324,6 +331,10 @@ class Keys(BaseModel):
         "",
         description="also log them to this MLflow server or sqlite:///FILE, as experiment fl-ppae; "
         "empty: off",
+    )
+    resume: str = Field(
+        "",
+        description="the interrupted run to go on with, by folder or name; other keys must be as they were",
     )
     output_dir: str = Field(
         "", description="run directory; empty: ~/.fl_ppae/runs/<simulation>-<UTC time>-<run id>"

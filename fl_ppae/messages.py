@@ -3,8 +3,8 @@
 | message | server asks with | hospital answers with |
 |---|---|---|
 | `query.hello` | nothing | its name, index, the federation's size |
-| `query.enrol` | the run's directory (simulation) | number of records, of test records to be shared, claim |
-| `train` | encoder arrays, round | encoder arrays (not for `share = encodings`), number of records, claim |
+| `query.enrol` | the run's directory (simulation) | numbers of records and test records, its round, claim |
+| `train` | encoder arrays, round, last checkpoint | encoder (unless `share = encodings`), records, claim |
 | `train`, `local-steps = 1` | encoder arrays (and head), round | their noised mean gradient, the same |
 | `train`, `trains` is not `all` | all arrays | those arrays alone that learn, the same |
 | `query.encodings` | part, chunk; first: encoder, projection | a chunk of encodings (and labels), claim |
@@ -13,10 +13,11 @@
 | `train`, `protection = secagg` | the same; parcels | its update, masked: uint32; number of records, claim |
 | `query.keys`, `.shares`, `.consistent`, `.unmask` | see `secure_messages` | bytes, claim |
 
-A claim holds the ledger's events and chain of checksums. A hospital that declines answers with a claim that
-says so and why, and with nothing else; one that can't take part in this masked round alone says "absent". One
-that fails answers with Flower's error and a fixed text (`hospital.failures`). Anything else is a bug, and
-`outgoing.check_outgoing` stops it before it leaves.
+Each message of a run that was interrupted and goes on names that run too. A claim holds the ledger's events
+and chain of checksums. A hospital that declines answers with a claim that says so and why, and with nothing
+else; one that can't take part in this masked round alone says "absent". One that fails answers with Flower's
+error and a fixed text (`hospital.failures`). Anything else is a bug, and `outgoing.check_outgoing` stops it
+before it leaves.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ HELLO, ENROL, TRAIN, ENCODINGS, EVALUATE = (
     "evaluate",
 )
 KEYS, SHARES, CONSISTENT, UNMASK = "query.keys", "query.shares", "query.consistent", "query.unmask"
+CHECKPOINTED, RESUMED = "checkpointed-round", "resumed-run"  # in a server's config, see `hospital.answers`
 SECAGG, MASKED = "secagg", "masked"  # the record of those four, and the array of a masked update
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
 ABSENT = "absent"  # declines this round alone
@@ -54,7 +56,7 @@ DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
 
 CLAIM_KEYS = {
     HELLO: {"hospital", "index", "hospitals", "deployed"},
-    ENROL: {"hospital", "status", "reason", "records", "test-records", "events", "chain"},
+    ENROL: {"hospital", "status", "reason", "records", "test-records", "round", "events", "chain"},
     TRAIN: {"hospital", "status", "reason", "events", "epsilon", "chain"},
     ENCODINGS: {"hospital", "status", "reason", "chunks", "events", "chain"},
     EVALUATE: {"hospital"},

@@ -124,7 +124,7 @@ def _is_finite(value: object) -> bool:
 _VALUES: Mapping[str, Callable[[object], bool]] = {
     "hospital": _is_text,
     "reason": _is_text,
-    **dict.fromkeys(("index", "hospitals", "records", "test-records", "chunks"), _is_count),
+    **dict.fromkeys(("index", "hospitals", "records", "test-records", "round", "chunks"), _is_count),
     "deployed": lambda value: isinstance(value, bool),
     "epsilon": lambda value: isinstance(value, float) and (value == -1 or 0 <= value < math.inf),
     "status": lambda value: isinstance(value, str),

@@ -67,7 +67,7 @@ def quorum_of(keys: Keys, hospitals: int) -> Quorum:
         raise UserError(f'protection = "secagg" needs at least 2 hospitals, not {hospitals}')
     minimum = keys.min_hospitals or hospitals
     if minimum > hospitals:
-        raise UserError(f"min-hospitals = {minimum}: the federation has only {hospitals} hospitals")
+        raise UserError(_fewer_than(minimum, hospitals))
     if keys.honest_hospitals > minimum:
         raise UserError(
             f"honest-hospitals = {keys.honest_hospitals}: a round may have only {minimum} hospitals"
@@ -91,9 +91,19 @@ def quorum_of(keys: Keys, hospitals: int) -> Quorum:
 
 
 def check_quorum(keys: Keys, hospitals: int) -> None:
-    """Refuse a federation of `hospitals` in which masked sums would not be safe; as `quorum_of`."""
+    """Refuse a federation of `hospitals` that is too small for its rounds, or for safe masked sums.
+
+    Raises:
+        UserError: as `quorum_of`, or min-hospitals is larger.
+    """
     if keys.protection == SECAGG:
         quorum_of(keys, hospitals)
+    elif keys.min_hospitals > hospitals:
+        raise UserError(_fewer_than(keys.min_hospitals, hospitals))
+
+
+def _fewer_than(minimum: int, hospitals: int) -> str:
+    return f"min-hospitals = {minimum}: the federation has only {hospitals} hospitals"
 
 
 def honest_of(keys: Keys) -> int:
@@ -150,9 +160,10 @@ def _check_masked(keys: Keys) -> None:
 
 
 def _check_unmasked(keys: Keys) -> None:
-    for key, value in (("honest-hospitals", keys.honest_hospitals), ("min-hospitals", keys.min_hospitals)):
-        if value:
-            raise ValueError(f'{key} = {value} is only used with protection = "secagg", not "none"')
+    if keys.honest_hospitals:
+        raise ValueError(
+            f'honest-hospitals = {keys.honest_hospitals} is only used with protection = "secagg", not "none"'
+        )
 
 
 def _check_joint(keys: Keys) -> None:

@@ -99,8 +99,8 @@ def read_step(content: RecordDict) -> float:
 
 
 def config_digest(config: RunConfig) -> bytes:
-    """32 bytes that stand for every key of a run."""
-    return digest("config", json.dumps(config.to_flat(), sort_keys=True).encode())
+    """32 bytes that stand for every key that a run keeps when it is interrupted and resumed."""
+    return digest("config", json.dumps(config.lasting(), sort_keys=True).encode())
 
 
 def training_digest(step: float, arrays: Iterable[tuple[str, np.ndarray]]) -> bytes:

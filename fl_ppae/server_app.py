@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
 import sys
 from logging import ERROR, INFO, WARNING
 from pathlib import Path
@@ -23,9 +25,12 @@ from fl_ppae.reporting.figures import plot_encodings, write_figures
 from fl_ppae.reporting.privacy_card import privacy_card
 from fl_ppae.reporting.run_report import write_run_report
 from fl_ppae.reporting.worth_line import headline
+from fl_ppae.runs.checkpoint import FILE
 from fl_ppae.runs.directory import claim, new_run_path, start_run
 from fl_ppae.runs.liveness import held
+from fl_ppae.runs.resuming import find_interrupted, reopen
 from fl_ppae.runs.status import cause_of
+from fl_ppae.runs.stopping import Stopped, forget
 from fl_ppae.runs.stored import open_run
 from fl_ppae.runs.tracking import check_trackers, open_trackers
 from fl_ppae.server.results import measure_baselines, write_results
@@ -67,21 +72,33 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
     encoding_shape_of(config)
     check_start(config)
     check_trackers(config)
-    path = new_run_path(config.output_dir, simulation, str(grid.run.run_id))
-    claim(path)
+    if config.resume:
+        path = find_interrupted(config.resume)
+    else:
+        path = new_run_path(config.output_dir, simulation, str(grid.run.run_id))
+        claim(path)
     with held(path):
-        run = start_run(path, simulation)
+        run, checkpoint = reopen(path) if config.resume else (start_run(path, simulation), None)
+        forget(path)
         log(INFO, "artefacts: %s", printable(str(path)))
         try:
             with watched_by(run):
                 with run.phase("starting"):
-                    session = start_session(grid, config, simulation, run, deal)
+                    session = start_session(grid, config, simulation, run, deal, checkpoint)
                     run.trackers = open_trackers(config, path, simulation)
                 _carry_out(session)
+        except Stopped as stop:
+            run.update(status="interrupted", error=str(stop))
+            run.close_trackers()
+            log(INFO, "%s; go on with: fl-ppae run --resume %s", stop, shlex.quote(printable(str(path))))
+            return path
         except BaseException as problem:
             run.update(status="failed", error=cause_of(problem))
             run.close_trackers()
             raise
+        finally:
+            forget(path)
+        _remove_what_only_an_interrupted_run_needs(path)
         run.update(status="completed", phase="reporting, report.html")
     run.close_trackers()
     _write_report(session)
@@ -90,6 +107,12 @@ def serve(grid: Grid, config: RunConfig, simulation: str, deal: Deal | None = No
         log(INFO, "%s", line)
     log(INFO, "artefacts: %s", printable(str(path)))
     return path
+
+
+def _remove_what_only_an_interrupted_run_needs(path: Path) -> None:
+    for answers in path.glob("hospitals/*/answers"):
+        shutil.rmtree(answers)
+    (path / FILE).unlink(missing_ok=True)
 
 
 def _carry_out(session: Session) -> None:

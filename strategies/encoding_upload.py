@@ -49,6 +49,7 @@ class Request:
         encoding: how one encoding is sent.
         label: what a record's label is.
         encoder: the common encoder, sent with the first chunk's message; None if each hospital has its own.
+        where: config of every message of the run.
         projection: to apply before noise, sent with the encoder; None if encodings are released plain.
         reply_timeout: seconds for each chunk.
     """
@@ -57,14 +58,14 @@ class Request:
     server_round: int
     encoding: EncodingFormat
     label: LabelFormat
-    run_directory: str
+    where: Mapping[str, str]
     encoder: ArrayRecord | None
     projection: ArrayRecord | None
     reply_timeout: float
 
     def message(self, node: int, chunk: int) -> Message:
         """The message that asks `node` for one chunk."""
-        config = ConfigRecord({"part": self.part, "chunk": chunk, "run-directory": self.run_directory})
+        config = ConfigRecord({**self.where, "part": self.part, "chunk": chunk})
         content = RecordDict({CONFIG: config})
         for name, record in ((ARRAYS, self.encoder), (PROJECTION, self.projection)):
             if chunk == 0 and record is not None:

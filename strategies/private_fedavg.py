@@ -34,6 +34,7 @@ class PrivateFedAvg(FedAvg):
         shares_updates: False if hospitals train alone; no arrays are then expected or kept.
         aggregation: "average", weighted by records, or a rule from `robust`.
         diagnostics: True to collect hospitals' un-noised statistics and their loss after each round.
+        min_hospitals: fewest updates that a round in the clear is made of.
         report: called once per round with each hospital's result.
         optimiser: None if updates are encoders, whose combination is the next encoder; if they are gradients,
             what steps on their combination.
@@ -50,6 +51,7 @@ class PrivateFedAvg(FedAvg):
         diagnostics: bool,
         report: ReportFn,
         aggregation: str = AVERAGE,
+        min_hospitals: int = 0,
         optimiser: ServerAdam | None = None,
         secure: SecureRounds | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class PrivateFedAvg(FedAvg):
         self.shares_updates = shares_updates
         self.report = report
         self.aggregation = aggregation
+        self.min_hospitals = min_hospitals
         self.optimiser = optimiser
         self.secure = secure
         self._asked = Asked({}, {})
@@ -95,7 +98,7 @@ class PrivateFedAvg(FedAvg):
         if self.secure is not None:
             return self._unmasked(self.secure, server_round, judged), MetricRecord()
         accepted = [reply.content for reply in judged.values() if reply.content is not None]
-        reason = too_few(self.aggregation, len(accepted)) if accepted else ""
+        reason = self._too_few(len(accepted)) if accepted else ""
         if reason:
             log(WARNING, "round %s is not combined, the encoder stays as it is: %s", server_round, reason)
             judged = {
@@ -111,6 +114,20 @@ class PrivateFedAvg(FedAvg):
         if self.aggregation == AVERAGE:
             return self._next(self._numbers(averaged)), metrics
         return self._next(combine(self.aggregation, updates)), metrics
+
+    def lose(self, server_round: int, reason: str) -> None:
+        """Charge and report a round that some hospital has answered and nobody can combine."""
+        active = self.server_ledger.active()
+        for name in active:
+            self.server_ledger.charge(name, server_round)
+        lost = {name: TrainReply("failed", reason) for name in active}
+        self.report(RoundReport(server_round, lost, reason))
+
+    def _too_few(self, accepted: int) -> str:
+        """Why so many updates are not combined; empty if they are."""
+        if accepted < self.min_hospitals:
+            return f"{accepted} updates, fewer than min-hospitals = {self.min_hospitals}"
+        return too_few(self.aggregation, accepted)
 
     def _unmasked(
         self, secure: SecureRounds, server_round: int, judged: Mapping[str, TrainReply]

@@ -9,6 +9,7 @@ that does not hold is refuted: the hospital is excluded, and no epsilon of it is
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -26,6 +27,7 @@ from fl_ppae.privacy.events import (
     RandomisedResponse,
     Unprotected,
     Update,
+    by_kind,
     trained,
     unprotected,
     updates,
@@ -83,6 +85,12 @@ class Account:
         claims = [self.refuted_epsilon, found.epsilon or 0.0]
         bounded = found.epsilon is not None and math.isfinite(max(claims)) and self._refuted_bounded
         return Figure(max(claims) if bounded else None, REFUTED)
+
+    def rounds_paid_twice(self) -> int:
+        """How many rounds of this run its records paid for more than once, each time with fresh noise."""
+        training, joint, *_others = by_kind(self.counted_events()[len(self.history) :])
+        paid = Counter([event.round for event in training] + [event.round for event in joint])
+        return sum(times > 1 for times in paid.values())
 
     def spending(self) -> Spending:
         """What its records have spent, as far as the server knows."""
@@ -166,6 +174,23 @@ class ServerLedger:
             _refund(account, account.terms.round_events(server_round))
         if claim.status == DECLINED:
             account.status, account.reason = STOPPED, claim.reason
+
+    def settle_enrolment(self, name: str, events: tuple[Event, ...], chain: str) -> str:
+        """Check what a hospital has paid when the run begins or goes on; if it does not hold, exclude it."""
+        account = self.accounts[name]
+        if problem := _unfounded(account, events) or account.broken(chain):
+            self.refute(name, problem, events)
+            return problem
+        account.claimed = events
+        return ""
+
+    def has_paid(self, server_round: int) -> bool:
+        """Whether some hospital's last claim has an event of this run for `server_round`."""
+        return any(
+            cost in account.claimed[len(account.history) :]
+            for account in self.accounts.values()
+            for cost in account.terms.round_events(server_round)
+        )
 
     def exclude(self, name: str, reason: str) -> None:
         """Never ask `name` again, and don't use its reply."""

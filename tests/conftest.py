@@ -82,7 +82,8 @@ def federate(
         pages: bool = False,
         **changes: Any,
     ) -> Run:
-        config = small(output_dir=str(tmp_path / name), **changes)
+        where = {} if "resume" in changes else {"output_dir": str(tmp_path / name)}
+        config = small(**where, **changes)
         hospitals = grid(client_app.app, config.to_flat(), nodes or simulated_nodes(3))
         with pytest.MonkeyPatch.context() as patch:
             if not pages:

@@ -55,7 +55,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "adversary": "none",
     "adversary-hospitals": "",
     "record-messages": False,
-    "checkpoint-every": 0,
+    "checkpoint-every": -1,
     "precision": "auto",
     "threads-per-hospital": 1,
     "device": "auto",
@@ -63,6 +63,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "seed": 42,
     "tensorboard": False,
     "mlflow-tracking-uri": "",
+    "resume": "",
     "output-dir": "",
 }
 SIMULATION_CHANGES: dict[str, dict[str, Any]] = {

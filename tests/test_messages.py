@@ -24,7 +24,7 @@ from fl_ppae.messages import (
 from fl_ppae.privacy.events import PoissonGaussian
 from fl_ppae.simulation.in_process import InProcessGrid
 
-ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "events", "chain"}
+ENROL_KEYS = {"hospital", "status", "reason", "records", "test-records", "round", "events", "chain"}
 
 
 class Listening(InProcessGrid):

@@ -41,6 +41,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
         "reason": "",
         "records": 100,
         "test-records": 20,
+        "round": 0,
         "events": EVENTS,
         "chain": CHAIN,
     },
@@ -188,6 +189,7 @@ def test_a_reply_has_a_claim_with_all_its_keys(kind: str) -> None:
         {"records": 1.5},
         {"records": [3, 1, 4]},
         {"test-records": "many"},
+        {"round": -1},
         {"events": "[0.1, 0.7, 0.3]"},
         {"events": json.dumps(json.loads(EVENTS), indent=1)},  # the same events in another spelling
         {"events": EVENTS.replace("1.5", "-1.5")},

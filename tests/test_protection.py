@@ -40,7 +40,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "masked encodings": ({**MASKED, "share": "encodings"}, 'needs share = "updates"'),
     "fewer than the honest": ({**MASKED, "min-hospitals": 2, "honest-hospitals": 3}, "at least honest"),
     "honest ones in the clear": ({"honest-hospitals": 3}, "only used with protection"),
-    "a least number in the clear": ({"min-hospitals": 3}, "only used with protection"),
     "a rate above 1": ({"sample-rate": 1.5}, "must be less than or equal to 1"),
     "a rate of no record": ({"sample-rate": 1e-6}, "must be 0 .* or at least 1e-05"),
     "a common head without one-step rounds": ({"classifier": "head"}, "it needs local-steps = 1"),

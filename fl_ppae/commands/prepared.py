@@ -10,11 +10,13 @@ from fl_ppae.catalogue import Simulation, find, parse_overrides
 from fl_ppae.config import RunConfig, Scalar
 from fl_ppae.declared import OWN_DATA, names_text, shape_text
 from fl_ppae.errors import UserError
+from fl_ppae.paths import path_text
 from fl_ppae.protection import check_quorum
 
 if TYPE_CHECKING:
     from fl_ppae.data.cache import DataSource
     from fl_ppae.data.deal import Deal
+    from fl_ppae.runs.stored import StoredRun
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,25 @@ def choose(name: str, pairs: Sequence[str]) -> Chosen:
         }
         config = simulation.config(overrides)
     return Chosen(simulation, overrides, config)
+
+
+def choose_again(run: StoredRun, name: str) -> Chosen:
+    """The simulation and the keys of an interrupted run, to go on with it.
+
+    `name`: of the simulation, or its folder; empty: as the run calls it.
+
+    Raises:
+        UserError: the run does not say, its simulation is not found, or the run is a deployment's.
+    """
+    if run.config.get("deployed"):
+        raise UserError(
+            f"{run.name} is a deployment's run; go on with it by flwr run and -c resume={run.path}, with the "
+            "same keys"
+        )
+    simulation = find(name or str(run.config.get("simulation")))
+    overrides = {key: value for key, value in run.values.items() if simulation.values.get(key) != value}
+    overrides |= {"output-dir": "", "resume": path_text(run.path)}
+    return Chosen(simulation, overrides, simulation.config(overrides))
 
 
 def prepare(chosen: Chosen, hospitals: int) -> Prepared:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import secrets
+import shlex
 import sys
 import threading
 import traceback
@@ -16,8 +17,9 @@ from rich.console import Console
 
 from fl_ppae.catalogue import keys_of_paths
 from fl_ppae.commands.output import notes, show, warn
-from fl_ppae.commands.prepared import Prepared, choose, prepare
+from fl_ppae.commands.prepared import Chosen, Prepared, choose, choose_again, prepare
 from fl_ppae.commands.run_progress import RunProgress
+from fl_ppae.commands.run_signals import EndsAfterRound
 from fl_ppae.config import RunConfig
 from fl_ppae.data.repeats import examine
 from fl_ppae.errors import UserError, printable
@@ -26,9 +28,11 @@ from fl_ppae.privacy.plan import make_plan
 from fl_ppae.privacy.repeated_records import in_words, planned_costs, repeated_in
 from fl_ppae.reporting.tables import run_tables, title
 from fl_ppae.runs.directory import check_free, new_run_path
+from fl_ppae.runs.resuming import find_interrupted
 from fl_ppae.runs.status import RunFailed, cause_of, mark_failed, summary_so_far
 from fl_ppae.runs.stored import open_run
 
+_HOSPITALS = 5
 _POLL_SECONDS = 0.25
 
 
@@ -47,13 +51,20 @@ def command(arguments: argparse.Namespace) -> int:
     console = notes()
     start = _check(arguments, console)
     failure: str | None = None
+    end = EndsAfterRound(start.run_directory)
     try:
         progress = RunProgress(start.run_directory, start.config.num_server_rounds)
-        if arguments.in_process:
-            _run_in_process(start, progress)
-        else:
-            _run_on_superlink(start, progress)
-        status = summary_so_far(start.run_directory).get("status")
+        with end:
+            if arguments.in_process:
+                _run_in_process(start, progress)
+            else:
+                _run_on_superlink(start, progress)
+        summary = summary_so_far(start.run_directory)
+        status = summary.get("status")
+        if status == "interrupted" and end.number is not None:
+            command = f"fl-ppae run --resume {shlex.quote(printable(str(start.run_directory)))}"
+            print(f"fl-ppae: interrupted: {summary.get('error')}; go on with: {command}", file=sys.stderr)
+            return 128 + end.number
         if status != "completed":
             failure = f"the run ended with status {status!r}"
     except RunFailed as error:
@@ -70,17 +81,24 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     """Check everything that is quick to check, before any process starts."""
-    chosen = choose(arguments.simulation, arguments.overrides)
+    if arguments.resume:
+        chosen, hospitals, run_directory = _interrupted(arguments)
+    else:
+        if not arguments.simulation:
+            raise UserError("name a simulation, its folder, or with --resume an interrupted run")
+        chosen, hospitals = choose(arguments.simulation, arguments.overrides), arguments.hospitals
+        hospitals = _HOSPITALS if hospitals is None else hospitals
+        run_directory = new_run_path(chosen.config.output_dir, chosen.simulation.name, secrets.token_hex(3))
+        check_free(run_directory)
     simulation, config = chosen.simulation, chosen.config
-    run_directory = new_run_path(config.output_dir, simulation.name, secrets.token_hex(3))
-    check_free(run_directory)
-    prepared = prepare(chosen, arguments.hospitals)
+    prepared = prepare(chosen, hospitals)
     plan = make_plan(config, prepared.records)
     # Fix the source found now: `auto` could find a different one a minute later.
-    config = config.model_copy(
-        update={"data_source": prepared.source.kind, "output_dir": path_text(run_directory)}
-    )
-    given = {"data-source", "output-dir", *chosen.overrides}
+    fixed: dict[str, str] = {"data-source": prepared.source.kind}
+    if not config.resume:
+        fixed["output-dir"] = path_text(run_directory)
+    config = config.model_copy(update={key.replace("-", "_"): value for key, value in fixed.items()})
+    given = {*fixed, *chosen.overrides}
     given |= set(keys_of_paths(config.to_flat()))
     if not arguments.in_process:
         simulation.check_listed(given)
@@ -95,6 +113,14 @@ def _check(arguments: argparse.Namespace, console: Console) -> _Start:
     for warning in (*plan.warnings, *found):
         warn(console, warning)
     return _Start(prepared, config, run_directory, frozenset(given))
+
+
+def _interrupted(arguments: argparse.Namespace) -> tuple[Chosen, int, Path]:
+    """The interrupted run that is to go on: its keys, its number of hospitals and its directory."""
+    if arguments.overrides or arguments.hospitals is not None:
+        raise UserError("a resumed run keeps its keys and hospitals: leave out -c and --hospitals")
+    run = open_run(find_interrupted(arguments.resume))
+    return choose_again(run, arguments.simulation or ""), int(run.config["hospitals"]), run.path
 
 
 def _run_on_superlink(start: _Start, progress: RunProgress) -> None:

@@ -19,6 +19,7 @@ class RunProgress:
         self._watcher = watcher()
         self._told: set[str] = set()
         self._seen = 0
+        self._new_rounds()  # of a run that goes on
 
     def poll(self) -> None:
         """Tell what is new in the run directory."""

@@ -6,6 +6,7 @@ configuration alone, never on a record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
-from fl_ppae.messages import ARRAYS, CONFIG, Malformed
+from fl_ppae.messages import ARRAYS, CHECKPOINTED, CONFIG, RESUMED, Malformed
 from fl_ppae.models.build import encoding_shape_of, shared_shapes_of
 from fl_ppae.privacy.encodings import Projection
 from fl_ppae.privacy.events import PARTS
@@ -26,10 +27,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A request for one round of training, from these encoder weights."""
+    """A request for one round of training, from these encoder weights.
+
+    Attributes:
+        checkpointed: the round after which the server has its checkpoint: no earlier one is asked for again.
+    """
 
     server_round: int
     encoder: Weights
+    checkpointed: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def train_request(content: RecordDict, config: RunConfig) -> TrainRequest:
     server_round = integer_in(content, "server-round")
     if not 1 <= server_round <= config.num_server_rounds:
         raise Malformed(f"server-round is not from 1 to num-server-rounds = {config.num_server_rounds}")
-    return TrainRequest(server_round, encoder_in(content, config))
+    kept = content.config_records[CONFIG].get(CHECKPOINTED, server_round - 1)
+    if not isinstance(kept, int):
+        raise Malformed(f"{CHECKPOINTED} is no whole number")
+    return TrainRequest(server_round, encoder_in(content, config), kept)
 
 
 def upload_request(content: RecordDict, config: RunConfig) -> UploadRequest:
@@ -102,6 +111,20 @@ def release_inputs(content: RecordDict, config: RunConfig) -> ReleaseInputs:
         size, encoding = config.projection_size, encoding_shape_of(config)
         projection = message_arrays.read_projection(content, size, encoding)
     return ReleaseInputs(encoder_in(content, config) if config.shares_updates else None, projection)
+
+
+def run_in(content: RecordDict, own: str) -> str:
+    """The run that a message belongs to: the Flower run `own`, or the interrupted one that it goes on with.
+
+    The name makes no difference to what records may spend: budgets count all events of all runs.
+
+    Raises:
+        Malformed: it can't be the name of a run.
+    """
+    resumed = content.config_records.get(CONFIG, ConfigRecord()).get(RESUMED, own)
+    if not isinstance(resumed, str) or not re.fullmatch("[0-9]{1,20}", resumed):  # part of files' names
+        raise Malformed(f"{RESUMED} is no run's number")
+    return resumed
 
 
 def encoder_in(content: RecordDict, config: RunConfig) -> Weights:

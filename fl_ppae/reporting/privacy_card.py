@@ -134,6 +134,7 @@ def _hospitals(summary: Mapping[str, Any], ledger: Mapping[str, Any], records: M
         lines.append(f"| {name} | {records[name]} | {rounds} | {prv} | {pld} | {counted} | {total} |")
     lines.append("")
     lines += _earlier(summary, ledger)
+    lines += _interrupted(summary)
     lines.append(
         "The epsilon of the updates is for adding or removing one record. Two accountants compute it, and "
         "the larger value counts. The last column is for replacing one record, by PLD; it is none if "
@@ -163,6 +164,20 @@ def _earlier(summary: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]
             line += f"; this run adds at most epsilon {_number(added, basis)} to whatever was known before"
         lines += [f"{line}.", ""]
     return lines
+
+
+def _interrupted(summary: Mapping[str, Any]) -> list[str]:
+    """What interruptions cost the records; nothing for a run that had none."""
+    if not (after := summary.get("resumed")):
+        return []
+    twice = {name: count for name, count in summary["rounds_paid_twice"].items() if count}
+    paid = "; ".join(f"{name} {count}" for name, count in twice.items()) or "none"
+    rounds = ", ".join(map(str, after))
+    return [
+        f"The run was interrupted and went on after round {rounds}. Rounds that were paid for twice, with "
+        f"fresh noise each time, and are counted twice: {paid}.",
+        "",
+    ]
 
 
 def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any], honest: int | None) -> str:

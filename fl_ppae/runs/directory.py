@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
+import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -125,11 +126,22 @@ class RunDirectory:
             reader = csv.DictReader(file)
             columns = tuple(reader.fieldnames or ())
             rows = [{**row, **values} if applies(row) else row for row in reader]
+        self.rewrite(name, columns, rows)
+
+    def rewrite(self, name: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+        """Replace a table as a whole."""
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(path, text.getvalue().encode())
+        write_atomically(self.path / name, text.getvalue().encode())
+
+    def sync_tables(self) -> None:
+        """Wait until the rows so far are on disk."""
+        for name in TABLES:
+            if (self.path / name).exists():
+                with (self.path / name).open("rb") as file:
+                    os.fsync(file.fileno())
 
     def close_trackers(self) -> None:
         """Send the trackers the result of the run."""

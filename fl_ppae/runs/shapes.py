@@ -63,6 +63,8 @@ class SummaryShape(Shape):
     data_findings: _Findings | None = None
     adversary: _Adversary | None = None
     rounds: int | None = None
+    resumed: list[int] | None = None
+    rounds_paid_twice: dict[str, int] | None = None
     accuracy: Number = None
     accuracy_noised: Number = None
     auc: Number = None

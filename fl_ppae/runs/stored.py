@@ -145,7 +145,8 @@ class StoredRun:
             phase = self.summary.get("phase", "starting")
             found.append(f"{self.name} is still running ({phase}, {done} so far): this is not its result")
         if self.state == INTERRUPTED:
-            found.append(f"{self.name} was interrupted, its process is gone: this is not its result")
+            why = self.summary.get("error") or "its process is gone"
+            found.append(f"{self.name} was interrupted, {why}: this is not its result")
         found += [f"{self.path / file} is unreadable: {problem}" for file, problem in self.problems.items()]
         return found
 

@@ -68,10 +68,19 @@ def write_results(session: Session, encoder: nn.Module, result: Measured) -> Non
         epsilon_added={name: one.added for name, one in spent.items()},
         guarantees={artefact: as_row(guarantee) for artefact, guarantee in promised.items()},
         formal=is_formal(spent),
+        **_interruptions(session),
         refuted=session.server_ledger.refuted(),
         repeated_records=_repeated_records(session, promised),
         leakage=result.leakage,
     )
+
+
+def _interruptions(session: Session) -> dict[str, Any]:
+    """Of a run that was resumed: how many rounds each hospital paid for more than once."""
+    if session.checkpoint is None:
+        return {}
+    accounts = session.server_ledger.accounts.items()
+    return {"rounds_paid_twice": {name: account.rounds_paid_twice() for name, account in accounts}}
 
 
 def _repeated_records(session: Session, promised: Mapping[str, Guarantee]) -> list[dict[str, Any]] | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from collections.abc import Iterable
+from logging import INFO
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.common.logger import log
 from safetensors.numpy import save_file
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.config import RunConfig
 from fl_ppae.masked_updates import divisor_of, ring_step
-from fl_ppae.messages import Shapes
+from fl_ppae.messages import CHECKPOINTED, Shapes
 from fl_ppae.models.build import shared_of, update_shapes_of
 from fl_ppae.models.objectives import LocalModel
-from fl_ppae.paths import path_text
 from fl_ppae.protection import COMMON_HEAD, SECAGG, quorum_of
+from fl_ppae.runs.stopping import Stopped, is_told_to_stop
 from fl_ppae.secagg.terms import Terms
 from fl_ppae.secure_messages import config_digest
+from fl_ppae.server.checkpoints import Checkpoints, restore
 from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
@@ -25,7 +30,9 @@ from strategies.server_optimiser import ServerAdam
 
 
 def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = True) -> Measured | None:
-    """Train all rounds from `model`. Leaves the last common encoder in it (and head, see `shared_of`).
+    """Train all rounds that are left, from `model` or, if the run goes on, from its checkpoint.
+
+    Leaves the last common encoder in `model` (and head, see `shared_of`).
 
     Returns the last measurement, if any. `evaluate`: False skips the server's evaluations, to time the
     rounds alone.
@@ -33,26 +40,23 @@ def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = Tr
     Raises:
         RuntimeError: every hospital failed or was excluded in every round, or no round had as many updates as
             its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
+        Stopped: the run was told to stop after its round.
     """
-    config, run = session.config, session.run
+    config, run, checkpoint = session.config, session.run, session.checkpoint
     shared, head = shared_of(config, model), model.partner if config.classifier == COMMON_HEAD else None
     shapes = message_arrays.shapes_of(shared.state_dict())
     round_log = RoundLog(run, session.server_ledger, config.dp_scope, config.target_delta)
+    optimiser = ServerAdam(config.learning_rate) if config.local_steps else None
     reports: list[RoundReport] = []
-    measured: list[Measured] = []
+    measured: Measured | None = None
+    learned = restore(checkpoint, run.path, shared, optimiser) if checkpoint is not None else False
+    arrays, checkpoints = message_arrays.to_arrays(shared.state_dict()), Checkpoints(session)
 
-    def after_round(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        if server_round == 0:
-            return None
-        row: dict[str, float | None] = {}
-        if evaluate and config.shares_updates and _is_evaluated(server_round, config):
-            shared.load_state_dict(message_arrays.from_arrays(arrays, shapes))
-            with run.phase("evaluating"):
-                split = Labelled(session.dataset.val.images, session.dataset.val.labels)
-                measured.append(measure_encoder(model.encoder, session.dataset, config, split, head))
-            row = measured[-1].as_row()
-        round_log.write(reports[-1], row)
-        return MetricRecord({key: value for key, value in row.items() if value is not None}) if row else None
+    def measure(arrays: ArrayRecord) -> Measured:
+        shared.load_state_dict(message_arrays.from_arrays(arrays, shapes))
+        with run.phase("evaluating"):
+            split = Labelled(session.dataset.val.images, session.dataset.val.labels)
+            return measure_encoder(model.encoder, session.dataset, config, split, head)
 
     strategy = PrivateFedAvg(
         session.nodes,
@@ -62,29 +66,81 @@ def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = Tr
         diagnostics=config.diagnostics,
         report=lambda report: _keep(report, reports, session),
         aggregation=config.aggregation,
-        optimiser=ServerAdam(config.learning_rate) if config.local_steps else None,
+        min_hospitals=config.min_hospitals,
+        optimiser=optimiser,
         secure=_secure_rounds(session, update_shapes_of(config)) if config.protection == SECAGG else None,
     )
-    where = ConfigRecord({"run-directory": path_text(run.path)})
-    strategy.start(
-        session.grid,
-        message_arrays.to_arrays(shared.state_dict()),
-        num_rounds=config.num_server_rounds,
-        timeout=config.reply_timeout,
-        train_config=where,
-        evaluate_config=where,
-        evaluate_fn=after_round,
-    )
-    _check_that_something_was_learned(reports)
-    return measured[-1] if measured else None
+    if checkpoint is None:
+        checkpoints.write(0, arrays, optimiser, learned=False)
+    first = _first_round(session, strategy, round_log, reports)
+    for server_round in range(first, config.num_server_rounds + 1):
+        log(INFO, "[ROUND %s/%s]", server_round, config.num_server_rounds)
+        where = ConfigRecord({**session.where, CHECKPOINTED: checkpoints.round})
+        arrays = _one_round(session, strategy, server_round, arrays, where)
+        row: dict[str, float | None] = {}
+        if evaluate and config.shares_updates and _is_evaluated(server_round, config):
+            measured = measure(arrays)
+            row = measured.as_row()
+        round_log.write(reports[-1], row)
+        stop = is_told_to_stop(run.path)
+        learned = learned or _has_learned(reports[-1])
+        if server_round == config.num_server_rounds or stop or checkpoints.is_due(server_round):
+            checkpoints.write(server_round, arrays, optimiser, learned=learned)
+        if stop:
+            raise Stopped(f"it was stopped after round {server_round} of {config.num_server_rounds}")
+    if not learned:
+        _check_that_something_was_learned(reports)
+    if measured is None and evaluate and config.shares_updates:  # the run goes on after its last round
+        measured = measure(arrays)
+    return measured
+
+
+def _one_round(
+    session: Session, strategy: PrivateFedAvg, server_round: int, arrays: ArrayRecord, where: ConfigRecord
+) -> ArrayRecord:
+    """One round from the common `arrays`; returns what the next one starts from.
+
+    As `strategy.start` of Flower, which can neither begin at a later round nor stop after one.
+    """
+
+    grid, timeout = session.grid, session.config.reply_timeout
+
+    def ask(questions: Iterable[Message]) -> Iterable[Message]:
+        return grid.send_and_receive(questions, timeout=timeout)
+
+    trained = ask(strategy.configure_train(server_round, arrays, where, grid))
+    combined, _ = strategy.aggregate_train(server_round, trained)
+    arrays = arrays if combined is None else combined
+    evaluated = ask(strategy.configure_evaluate(server_round, arrays, where, grid))
+    if losses := strategy.aggregate_evaluate(server_round, evaluated):
+        log(INFO, "hospitals' mean loss: %s", losses)
+    return arrays
+
+
+def _first_round(
+    session: Session, strategy: PrivateFedAvg, round_log: RoundLog, reports: list[RoundReport]
+) -> int:
+    """The round to begin with.
+
+    A masked round that some hospital has paid for is lost, because nobody answers it again: it is charged and
+    written into the tables.
+    """
+    if session.checkpoint is None:
+        return 1
+    first = session.checkpoint.round + 1
+    while session.config.protection == SECAGG and session.server_ledger.has_paid(first):
+        strategy.lose(first, "the run was interrupted in this round, and masked rounds are answered once")
+        round_log.write(reports[-1], {})
+        first += 1
+    return first
 
 
 def _secure_rounds(session: Session, shapes: Shapes) -> SecureRounds:
     """What unmasks the sums of this session's rounds."""
     config, hospitals = session.config, len(session.members)
     plans = {name: account.terms for name, account in session.server_ledger.accounts.items()}
-    quorum, run = quorum_of(config, hospitals), str(session.grid.run.run_id)
-    terms = Terms(run, tuple(plans), quorum.minimum, quorum.colluders, 1, 1, config_digest(config))
+    quorum = quorum_of(config, hospitals)
+    terms = Terms(session.run_id, tuple(plans), quorum.minimum, quorum.colluders, 1, 1, config_digest(config))
     summing = Summing(
         shapes,
         ring_step(plans.values(), config, hospitals),
@@ -103,6 +159,11 @@ def _check_that_something_was_learned(reports: list[RoundReport]) -> None:
     ]
     if trained and all(report.not_combined for report in trained):
         raise RuntimeError(f"no round was combined, so nothing was learned: {trained[0].not_combined}")
+
+
+def _has_learned(report: RoundReport) -> bool:
+    trained = any(reply.content is not None for reply in report.replies.values())
+    return trained and not report.not_combined
 
 
 def _is_evaluated(server_round: int, config: RunConfig) -> bool:

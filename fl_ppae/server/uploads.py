@@ -17,7 +17,6 @@ from fl_ppae.hospital.simulated import in_dealt_order
 from fl_ppae.models.build import public_seed, released_format_of
 from fl_ppae.models.encoding import Images, encode
 from fl_ppae.models.views import viewed
-from fl_ppae.paths import path_text
 from fl_ppae.privacy.encodings import Projection, noised, project_and_clip, public_projection
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
 from fl_ppae.privacy.labels import transition
@@ -144,7 +143,7 @@ def _ask(
         config.num_server_rounds,
         released_format_of(config),
         session.dataset.spec.label,
-        path_text(session.run.path),
+        session.where,
         message_arrays.to_arrays(encoder.state_dict()) if config.shares_updates else None,
         message_arrays.projection_record(projection) if projection is not None else None,
         config.reply_timeout,

@@ -45,7 +45,7 @@ class Submission:
 
     Attributes:
         directory: the simulation's folder.
-        values: the keys that differ from its configuration, including `output-dir`.
+        values: the keys that differ from its configuration, including `output-dir` or `resume`.
         hospitals: number of hospitals.
         threads: CPU threads per hospital.
         gpus: share of a CUDA device per hospital; 0 for none.
@@ -59,8 +59,9 @@ class Submission:
 
     @property
     def output_dir(self) -> Path:
-        """The run directory."""
-        return path_of(str(self.values["output-dir"]), "output-dir")
+        """The run directory: a new one, or that of the run to go on with."""
+        key = "resume" if self.values.get("resume") else "output-dir"
+        return path_of(str(self.values[key]), key)
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,9 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
     output_dir = submission.output_dir
     log = home() / "logs" / f"{output_dir.name[-_LOG_NAME:]}.log"
     cause: str | None = "interrupted"
+    if (output_dir / "flower.log").exists():  # of a run that goes on
+        log.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(output_dir / "flower.log", log)
     try:
         step("starting Flower's SuperLink")
         with superlink(log, tracked=bool(submission.values.get("mlflow-tracking-uri"))) as link:

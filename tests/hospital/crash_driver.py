@@ -45,6 +45,7 @@ KEYS = {
     "batch-size": 500,  # a sample rate of 1, for which the accountants are quick
     "local-epochs": 2,
     "num-server-rounds": 1,  # encodings leave after the last round
+    "checkpoint-every": 0,  # the same round asked for again is trained again
 }
 
 

@@ -71,26 +71,34 @@ def test_a_hospital_that_crashes_after_paying_has_paid(
     assert run.summary["epsilon"]["hospital-1"] == run.summary["epsilon"]["hospital-0"]
 
 
-def test_a_round_asked_for_twice_is_paid_twice_and_draws_fresh_noise(
-    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_round_asked_for_twice_is_the_same_reply_or_is_paid_twice_with_fresh_noise(
+    federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    streams, keys = client_app.streams, []
+    """Only a hospital that keeps its replies, for runs with checkpoints, can send the same one again."""
+    streams, keys, sent = client_app.streams, [], []
 
     class Twice(InProcessGrid):
         def _deliver(self, message: Message) -> Message:
-            if message.metadata.message_type == "train":
-                super()._deliver(message)
-            return super()._deliver(message)
+            reply = super()._deliver(message)
+            if message.metadata.message_type != "train":
+                return reply
+            again = super()._deliver(message)
+            pairs = zip(*(one.content["arrays"].values() for one in (reply, again)), strict=True)
+            sent.append(all(one.data == other.data for one, other in pairs))
+            return again
 
     def spy(*key: int) -> Any:
         keys.append(key)
         return streams(*key)
 
     monkeypatch.setattr(client_app, "streams", spy)
-    run = federate("run", grid=Twice, target_epsilon=50.0)
-    assert len(keys) == len(set(keys)) == 3 * 2 * 2
+    run = federate("run", grid=Twice, target_epsilon=50.0, checkpoint_every=1 if kept else 0)
+    times = 1 if kept else 2
+    assert len(keys) == len(set(keys)) == 3 * 2 * times
+    assert sent == [kept] * 3 * 2
     for account in run.ledger["hospitals"].values():
-        assert [event["round"] for event in account["events"]] == [1, 1, 2, 2]
+        assert [event["round"] for event in account["events"]] == sorted([1, 2] * times)
 
 
 def test_if_every_hospital_refuses_the_encoder_stays_and_the_run_completes(
