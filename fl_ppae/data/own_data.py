@@ -16,9 +16,9 @@ from fl_ppae.data.cache import Dataset, DataSource, obtain
 from fl_ppae.data.checksums import file_md5, md5_of, tree_md5
 from fl_ppae.data.dicom import is_dicom, patient_in
 from fl_ppae.data.folder import list_folder
-from fl_ppae.data.listing import Listing, in_class_order, with_server_split
+from fl_ppae.data.listing import Listing, in_class_order, named, with_server_split
 from fl_ppae.data.manifest import SUFFIXES, list_manifest
-from fl_ppae.data.npz import Arrays
+from fl_ppae.data.npz import SPLITS, Arrays
 from fl_ppae.data.own_files import Target, first_shape, read_listing
 from fl_ppae.data.own_npz import describe_npz, read_own_npz
 from fl_ppae.data.pictures import Unreadable
@@ -119,6 +119,8 @@ def _read(own: OwnData, spec: DatasetSpec, scratch: Path, warn: Warn) -> Arrays:
     read = read_listing(listing, own.asked, own.target, scratch)
     if lines := read.problems.lines(listing, own.asked, own.target):
         raise UserError(lines[0])
+    if empty := [split for split in SPLITS if not read.names[split]]:
+        raise UserError(f"{own.path}: no file of {named(empty)} can be used: {read.problems.reasons()}")
     for warning in read.problems.warnings(listing):
         warn(warning)
     return read.arrays

@@ -54,6 +54,18 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path, capsys: pytest
     assert "can't be used as it is" in capsys.readouterr().out
 
 
+def test_a_manifest_that_divides_patients_is_still_looked_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = WRITERS["manifest"](tmp_path, small_arrays())
+    rewritten(manifest, lambda rows: [row for row in rows if row[2] != "val"])
+    manifest.write_text(manifest.read_text().replace("test-0,", "train-0,"))
+    os.truncate(first_image(manifest.parent), 60)
+    code, found = checked(capsys, manifest)
+    assert code == 2
+    assert ["patients have" in found["wrong"][0], "damaged" in found["wrong"][1]] == [True, True]
+
+
 def test_copies_between_splits_are_named_exact_or_nearly_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,13 @@ def test_unreadable_files_are_tolerated_as_far_as_asked_and_named(colour: Path) 
     assert warned == [f"{colour}: 1 files are left out: train/blue/00000.png is damaged or cut short"]
 
 
+def test_a_split_of_which_nothing_can_be_read_is_named(colour: Path) -> None:
+    for path in (colour / "val").rglob("*.png"):
+        os.truncate(path, 60)
+    with pytest.raises(UserError, match=r"no file of val can be used: val/blue/00000.png is damaged"):
+        opened(colour, max_unreadable=6)
+
+
 def test_a_cache_is_never_stale_and_never_made_twice(colour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = colour / "train" / "blue" / "00000.png"
     old = time.time_ns() - 10**10
