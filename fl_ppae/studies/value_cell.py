@@ -44,7 +44,7 @@ _REGULARISATION = 10.0  # of the hospital's own logistic regression, chosen on t
 _FROM_RANDOM = Budget(passes=60, fewest=300, most=500, batch=64)
 _TUNED = Budget(passes=6, fewest=100, most=150, batch=64)
 _HELD_OUT = 4  # every fourth record, while weights of the mixture are fitted
-_FEWEST_FOR_A_NETWORK = 400  # records; with fewer, the hospital mixes in its regression, not its network
+_FEWEST_TO_TRAIN_TWICE = 400  # records; with fewer, only the regression learns without the held-out ones
 
 
 @dataclass(frozen=True)
@@ -150,23 +150,26 @@ def _hospital(
     budget = _FROM_RANDOM if server is None else _TUNED
     network = trained(config, dataset, "a hospital alone", (records, public), budget, server).likely
     regression = _regression(dataset, records, public, codes["train"])(codes["test"])
-    both = Mixture(0.5, 0.5).log_probabilities(network, regression)
+    both = _together(network, regression)
     alone = max((network, regression, both), key=lambda likely: (likely.argmax(1) == labels).mean())
     held_out = np.arange(len(records)) % _HELD_OUT == 0
     part = HospitalRecords(records.split, records.indices[~held_out])
     rest = HospitalRecords(records.split, records.indices[held_out])
     asked = codes["train"][rest.indices]
-    mixes_network = len(records) >= _FEWEST_FOR_A_NETWORK
-    if mixes_network:
+    answers = _regression(dataset, part, public, codes["train"])(asked)
+    if len(records) >= _FEWEST_TO_TRAIN_TWICE:
         partial = trained(config, dataset, "a part of a hospital", (part, public), budget, server)
         model = local_model_of(config)
         model.load_state_dict({name: partial.state[name] for name in model.state_dict()})
-        answers = class_probabilities(model, rest, any_way_up=False)
-    else:
-        answers = _regression(dataset, part, public, codes["train"])(asked)
+        answers = _together(class_probabilities(model, rest, any_way_up=False), answers)
     mixture = fitted_mixture(softmax(scores_of(asked, head).numpy(), axis=1), answers, rest.labels().numpy())
-    own = network if mixes_network else regression
-    return _Hospital(alone, mixture.log_probabilities(common, own), mixture)
+    return _Hospital(alone, mixture.log_probabilities(common, both), mixture)
+
+
+def _together(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Class probabilities (N, K) proportional to the geometric mean of two models'."""
+    found: NDArray[Any] = np.exp(Mixture(0.5, 0.5).log_probabilities(one, other))
+    return found
 
 
 def _regression(
