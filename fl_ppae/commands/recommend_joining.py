@@ -27,6 +27,7 @@ def command(arguments: argparse.Namespace) -> int:
     from fl_ppae.studies.joining import YES, Asked, advice
     from fl_ppae.studies.study import study_folder
     from fl_ppae.studies.value_grid import settings_of
+    from fl_ppae.studies.verdict import difference
 
     if arguments.joining < 2 or arguments.public < 0 or not arguments.max_epsilon > 0:
         raise UserError("--joining takes at least 2 hospitals, --public 0 or more, --max-epsilon more than 0")
@@ -41,10 +42,10 @@ def command(arguments: argparse.Namespace) -> int:
     line = f"fl-ppae run bloodmnist_joint --hospitals {found.row['hospitals']} " + " ".join(
         f"-c {key}={value}" for key, value in keys.items() if key != "dataset"
     )
+    gain = difference(verdict.value, verdict.low, verdict.high)
     why = (
-        f"Join? {found.answer.capitalize()}: gain {verdict.value:+.3f} ({verdict.low:+.3f} to "
-        f"{verdict.high:+.3f}, {verdict.n} seeds) in the nearest setting measured: {verdict.setting} "
-        f"({found.row['source']})."
+        f"Join? {found.answer.capitalize()}: gain {gain} over {verdict.n} seeds "
+        f"in the nearest setting measured: {verdict.setting} ({found.row['source']})."
     )
     document = {"answer": found.answer, "why": why, "command": line, "note": NOTE, **finite(asdict(verdict))}
     style = "bold green" if found.answer == YES else "bold yellow"

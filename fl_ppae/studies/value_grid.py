@@ -76,7 +76,7 @@ def settings(cell: ValueCell) -> Settings:
     little = cell.epsilon == NO_EPSILON or (cell.epsilon == "8" and cell.noise == JOINT)
     honest = HONEST[cell.hospitals]
     joint: Settings = {"noise": JOINT, "honest-hospitals": honest, "min-hospitals": honest + 1}
-    own: Settings = {"noise": OWN}
+    own: Settings = {"noise": OWN, "honest-hospitals": 0, "min-hospitals": 0}
     even: Settings = {"partition": "iid"}
     uneven: Settings = {"partition": "dirichlet", "dirichlet-alpha": 0.5, "min-records": 8}
     return {
