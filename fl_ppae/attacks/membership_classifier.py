@@ -16,6 +16,7 @@ from fl_ppae.leakage.membership import balanced_halves, relative_likelihood, wit
 from fl_ppae.models.encoding import encode
 from fl_ppae.models.log_odds import cross_entropies
 from fl_ppae.privacy.events import TEST_PART, TRAIN_PART
+from fl_ppae.protection import COMMON_HEAD
 from fl_ppae.runs.kept import digest
 from fl_ppae.server.classification import (
     FittedClassifier,
@@ -69,6 +70,8 @@ def run(audited: AuditedRun, threat_model: ThreatModel) -> Findings:
 
 def members_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     """Why the classifier has no members; None if it learned from hospitals' encodings."""
+    if audited.config.classifier == COMMON_HEAD:
+        return "the classifier is a part of the noised sums (classifier = head): audit-epsilon bounds them"
     if not audited.config.shares_encodings:
         return "the classifier learned from the server's split alone (share = updates)"
     alone = not audited.config.shares_updates

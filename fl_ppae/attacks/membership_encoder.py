@@ -16,7 +16,7 @@ from fl_ppae.attacks.allowed import allowed_on_updates
 from fl_ppae.attacks.attack import Attack, Findings, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun, frozen
 from fl_ppae.attacks.membership import Candidates, Scores, candidates_of, membership_findings, threat_of
-from fl_ppae.attacks.needs import encoder_missing, one_class_missing
+from fl_ppae.attacks.needs import encoder_missing, one_class_missing, public_images_missing
 from fl_ppae.attacks.shadows import SEED, encoder_without_dp, shadow_count, shadow_encoder, without_dp
 from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Positions, to_float
@@ -157,5 +157,5 @@ ATTACK = Attack(
     "Carlini et al. 2022 (arXiv:2112.03570)",
     run,
     (SERVER,),
-    (one_class_missing, encoder_missing),
+    (one_class_missing, encoder_missing, public_images_missing),
 )

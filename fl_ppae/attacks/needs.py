@@ -8,6 +8,7 @@ from fl_ppae.config import RunConfig
 from fl_ppae.protection import SECAGG
 
 _ORDER = " whose order is in audit-only/"
+_NO_IMAGES = "the server has no images (public-records = 0)"
 _DEPLOYED = "the hospitals were deployed: their records are not here"
 
 
@@ -64,10 +65,15 @@ def two_hospitals_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
     return None
 
 
+def public_images_missing(audited: AuditedRun, _: ThreatModel) -> str | None:
+    """Images of the server's, which the attacker fits a partner of the encoder to."""
+    return None if len(audited.dataset.val) else _NO_IMAGES
+
+
 def _split_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:
     """Images of the server's, for an attacker who has no others."""
     empty = threat_model == SERVER_SPLIT and not len(audited.dataset.val)
-    return "the server has no images (public-records = 0)" if empty else None
+    return _NO_IMAGES if empty else None
 
 
 def black_box_missing(audited: AuditedRun, threat_model: ThreatModel) -> str | None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from attacks.attacked import opened
 from reporting.html_page import text_of
 from safetensors.torch import load_file
 from support import Run
 
+from fl_ppae.attacks import inversion_black_box, membership_classifier, membership_encoder
 from fl_ppae.config import RunConfig
 from fl_ppae.data.sources import resolve
 from fl_ppae.models.build import local_model_of
@@ -61,3 +63,16 @@ def test_only_the_servers_own_work_depends_on_the_classifier(federate: Callable[
     assert head.summary["accuracy"] != regression.summary["accuracy"]
     assert "logistic regression on the server's images" in compared_with(open_run(head.path))
     assert "the same classifier" in compared_with(open_run(regression.path))
+
+
+def test_attacks_that_fit_something_to_public_images_say_that_there_are_none(
+    federate: Callable[..., Run],
+) -> None:
+    run = opened(federate("none", **HEAD, public_records=0, num_server_rounds=1))
+    for attack, words in (
+        (membership_encoder.ATTACK, "the server has no images"),
+        (membership_classifier.ATTACK, "a part of the noised sums"),
+        (inversion_black_box.ATTACK, "the server has no images"),
+    ):
+        reasons = [str(attack.missing(run, threat_model)) for threat_model in attack.threat_models]
+        assert any(words in reason for reason in reasons), attack.name
