@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fl_ppae.config import RunConfig
+from fl_ppae.config import PUBLIC, RANDOM, RunConfig
 from fl_ppae.privacy.accounting import epsilon, epsilon_alone, replace_one_epsilon
 from fl_ppae.privacy.events import (
     ENCODINGS,
@@ -120,9 +120,17 @@ def guarantees(config: RunConfig, spent: Mapping[str, Spending]) -> dict[str, Gu
     scope = SCOPES[config.dp_scope]
     delta = config.target_delta
     trained = _updates(scope, spent, delta)
+    if config.start not in (RANDOM, PUBLIC):
+        trained = replace(
+            trained, note=f"{trained.note}; the file that training started from counts as public"
+        )
     result = {"updates": trained, "encodings": _NOTHING, "labels": _NOTHING}
     if shares_head(config):
-        result[HEAD] = replace(trained, note="inside the same clipped and noised sum as the encoder's update")
+        alone = config.trains == "head"
+        beside = (
+            "all that learns" if alone else "inside the same clipped and noised sum as the encoder's update"
+        )
+        result[HEAD] = replace(trained, note=beside)
     if config.classifier == COMMON_HEAD:
         result["classifier"] = replace(trained, note="it is the head, a part of the same noised sum")
     elif not config.shares_encodings:

@@ -145,3 +145,19 @@ def test_after_a_refuted_claim_nothing_that_left_is_formal() -> None:
         assert not promised[name].formal
         assert "hospital-1: it lied" in promised[name].note
     assert all(guarantee.formal for guarantee in guarantees(run, {"hospital-0": found}).values())
+
+
+def test_a_run_says_what_its_head_stands_beside_and_what_it_takes_for_public() -> None:
+    keys = {"local_steps": 1, "objective": "task"}
+    notes = {}
+    for name, changes in {
+        "all": {},
+        "head": {"trains": "head"},
+        "file": {"start": "any.safetensors"},
+    }.items():
+        run = config(**keys, **changes)
+        promised = guarantees(run, {"hospital-0": spent(run)[0]})
+        assert promised["head"].formal and promised["head"].epsilon == promised["updates"].epsilon
+        notes[name] = (promised["head"].note, promised["updates"].note)
+    assert "encoder's update" in notes["all"][0] and notes["head"][0] == "all that learns"
+    assert "counts as public" in notes["file"][1] and "public" not in notes["all"][1]
