@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fl_ppae.data.registry import DATASETS
+
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`((?:tests/|fl_ppae/)?[a-z_/]+\.py)`")
 
@@ -56,6 +58,18 @@ def test_a_test_that_is_nowhere_is_noticed() -> None:
     assert not resolves("tests/test_documentation.py::test_that_is_nowhere")
     assert not resolves("tests/test_nowhere.py::test_a_test_that_is_nowhere_is_noticed")
     assert not resolves("tests/support.py")
+
+
+def test_the_page_of_data_sets_lists_each_as_it_is() -> None:
+    rows = [line.split(" | ") for line in words_of("datasets").splitlines() if line.startswith("| `")]
+    listed = {name: row for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    tasks = {"binary-class": "binary", "ordinal-regression": "ordinal"}
+    for name, spec in DATASETS.items():
+        _, images, classes, task, any_way_up = listed[name]
+        assert images.startswith("colour" if spec.channels == 3 else "grey")
+        assert int(classes.split()[0]) == spec.num_classes
+        assert task == tasks.get(spec.task, spec.task)
+        assert any_way_up.startswith("yes" if spec.any_way_up else "no")
 
 
 def test_joint_noise_is_explained_in_at_most_a_thousand_words() -> None:

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fl_ppae import hardware
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
+from fl_ppae.data import records as data_records
 from fl_ppae.data.acquisition import NO_SHIFT, hospital_shift
 from fl_ppae.data.records import HospitalRecords, ResidentRecords, resident
 from fl_ppae.hardware import CPU, device_of, exact_float32, usable_cores, uses_bfloat16
@@ -169,6 +170,13 @@ def test_tf32_is_off_for_clipped_gradients_whatever_the_precision(precision: str
 def test_on_the_cpu_records_are_not_copied() -> None:
     own = records()
     assert resident(own, CPU) is own
+
+
+def test_more_pixels_than_a_device_should_hold_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, elsewhere = records(), torch.device("meta")
+    assert resident(own, elsewhere) is not own
+    monkeypatch.setattr(data_records, "_MOST_RESIDENT", len(own) * own.split.images[0].nbytes - 1)
+    assert resident(own, elsewhere) is own
 
 
 @pytest.mark.parametrize(("name", "bfloat16"), itertools.product(NAMES, (False, True)))

@@ -14,6 +14,8 @@ from fl_ppae.data.cache import Split
 
 Positions = np.ndarray | slice
 
+_MOST_RESIDENT = 2**31  # bytes of a hospital's pixels in a device's memory
+
 
 class Records(Protocol):
     """What training needs of records. Positions count from 0 to len - 1."""
@@ -111,8 +113,10 @@ class ResidentRecords:
 
 
 def resident(records: Records, device: torch.device) -> Records:
-    """A split's records copied to a CUDA `device`; other records, or on a CPU, unchanged."""
+    """A split's records copied to a CUDA `device`; on a CPU, other records or too many bytes: unchanged."""
     if device.type == "cpu" or not isinstance(records, HospitalRecords):
+        return records
+    if len(records) * records.split.images[:1].nbytes > _MOST_RESIDENT:
         return records
     pixels = _channels_first(records.split.images[records.indices]).to(device)
     return ResidentRecords(pixels, records.labels().to(device), records.shift)
