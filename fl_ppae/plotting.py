@@ -27,12 +27,14 @@ def plot_label_distributions(
     class_names: Sequence[str],
     source_label: str,
     path: Path,
+    *,
+    counted: str = "train records",
 ) -> None:
-    """Stacked bars: each hospital's number of train records of each class, (K,)."""
+    """Stacked bars: each hospital's number of train records of each class, or of what is `counted`, (K,)."""
     counts = np.array(list(counts_per_hospital.values()))
     # Each of up to 40 hospitals has a name and a bar of 0.4 inches. Beyond, bars get thin and 40 are named.
     height = 1.6 + 0.4 * min(len(counts), _BARS)
-    with figure_file(path, "Train records by class", source_label, (9, height)) as figure:
+    with figure_file(path, f"{counted.capitalize()} by class", source_label, (9, height)) as figure:
         axes = figure.subplots()
         left = np.zeros(len(counts))
         for index, name in enumerate(class_names):
@@ -51,7 +53,7 @@ def plot_label_distributions(
         axes.invert_yaxis()
         if len(counts) > _BARS:
             axes.yaxis.set_major_locator(FixedLocator(range(0, len(counts), -(-len(counts) // _BARS))))
-        axes.set_xlabel("train records")
+        axes.set_xlabel(counted)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize="small")
 
 

@@ -70,7 +70,7 @@ def quick_runs(patch: pytest.MonkeyPatch) -> None:
 
 def without_pages(patch: pytest.MonkeyPatch) -> None:
     """Let runs draw no figure and write no `report.html`: four fifths of the time of a run this small."""
-    patch.setattr(session, "plot_label_distributions", lambda *_: None)
+    patch.setattr(session, "plot_label_distributions", lambda *_, **__: None)
     patch.setattr(server_app, "_draw_figures", lambda *_: None)
     patch.setattr(server_app, "_write_report", lambda *_: None)
 

@@ -39,9 +39,13 @@ _EFFORT = Effort(victims=100, pairs=500, network_steps=0, gradient_steps=0, quer
 
 @dataclass(frozen=True)
 class LabelMix:
-    """Train records by hospital and class, and Hellinger distances (0 to 1) to the pooled mix."""
+    """Train records by hospital and class, in all, and Hellinger distances (0 to 1) to the pooled mix.
+
+    A record with several labels counts for each of them.
+    """
 
     classes: tuple[str, ...]
+    records: Mapping[str, int]
     counts: Mapping[str, tuple[int, ...]]
     distance: Mapping[str, float]
 
@@ -120,6 +124,7 @@ def _label_mix(audited: AuditedRun) -> LabelMix:
 
     return LabelMix(
         spec.class_names,
+        {name: len(records) for name, records in audited.deal.train.items()},
         {name: tuple(own.tolist()) for name, own in counts.items()},
         {name: distance(own) for name, own in counts.items()},
     )

@@ -188,7 +188,8 @@ def _draw_label_distributions(deal: Deal, run: RunDirectory) -> None:
     spec = deal.dataset.spec
     counts = {name: spec.class_counts(records.labels().numpy()) for name, records in deal.train.items()}
     figure = run.path / "figures" / "label_distributions.png"
-    plot_label_distributions(counts, spec.class_names, data_label(run.summary), figure)
+    counted = "labels of train records" if spec.multi_label else "train records"
+    plot_label_distributions(counts, spec.class_names, data_label(run.summary), figure, counted=counted)
 
 
 def _precision(config: RunConfig) -> str:

@@ -30,7 +30,7 @@ from fl_ppae.server import results, session
 def labels_of_figures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The labels of figures, which are not drawn; the raw-pixel baseline and the report are skipped."""
     said: list[str] = []
-    monkeypatch.setattr(session, "plot_label_distributions", lambda *given: said.append(given[2]))
+    monkeypatch.setattr(session, "plot_label_distributions", lambda *given, **_: said.append(given[2]))
     monkeypatch.setattr(server_app, "plot_encodings", lambda *given: said.append(given[3]))
     for name in ("plot_rounds", "plot_epsilon"):
         monkeypatch.setattr(figures, name, lambda run, _: said.append(run.data_label))

@@ -77,7 +77,9 @@ def test_label_sets_leave_plain_with_encodings_and_are_never_called_formal(
     assert uploaded.shape == (60, 14)
     assert set(np.unique(uploaded)) == {0, 1}
     assert (run.path / "figures" / "label_distributions.png").exists()
-    assert "pneumothorax" in (run.path / "report.html").read_text()
+    page = (run.path / "report.html").read_text()
+    assert "pneumothorax" in page
+    assert 'class="number">60</td>' in page  # the hospital's records, not their labels
 
 
 REFUSED = {
