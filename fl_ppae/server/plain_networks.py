@@ -48,7 +48,7 @@ class Budget:
         return PlainTraining(steps, dataset.spec.any_way_up, self.batch, rate)
 
 
-SERVER = Budget(passes=36, fewest=400, most=500)  # few images are learned by many passes
+SERVER = Budget(passes=36, fewest=250, most=500)
 RATE = 4e-3
 TUNING_RATE = 2e-3  # from another network
 
