@@ -41,7 +41,7 @@ def draw_value_figures(groups: Sequence[Group], folder: Path) -> None:
         axes.invert_yaxis()
         axes.set_xlabel("accuracy on the official test split (0 to 1)")
         axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-        axes.legend(fontsize=8, loc="lower left")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
 
 
 def _named(group: Group) -> str:
