@@ -60,7 +60,7 @@ LOCAL = {**OWN, "local_steps": 0, "sample_rate": 0.0, "batch_size": 128, "num_se
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of the table: how its keys differ, and its learning rate: of one-step rounds the best with joint noise."""
+    """A row of the table: how its keys differ, and its learning rate."""
 
     epsilon: float
     learning_rate: float
