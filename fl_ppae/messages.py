@@ -50,6 +50,7 @@ SECAGG, MASKED = "secagg", "masked"  # the record of those four, and the array o
 TRAINED, DECLINED, READY = "trained", "declined", "ready"
 ABSENT = "absent"  # declines this round alone
 LONGEST_TEXT = 300  # characters of a name or reason
+LONGEST_LEDGER = 2**24  # characters of a claim's events or chain: some 100,000 events, of 100 runs and more
 CHAIN_DIGITS = 16  # of a ledger line's checksum, in a claim
 RECORDS = "num-examples"  # the key that FedAvg weights by
 DIAGNOSTICS = ("loss", "clipped-fraction", "signal-to-noise")
@@ -103,7 +104,8 @@ def read_chain(record: ConfigRecord) -> str:
 
 def is_chain(value: object) -> bool:
     """True for a text that `chain_text` can return."""
-    return isinstance(value, str) and bool(re.fullmatch(rf"([0-9a-f]{{{CHAIN_DIGITS}}})*", value))
+    short = isinstance(value, str) and len(value) <= LONGEST_LEDGER
+    return short and bool(re.fullmatch(rf"([0-9a-f]{{{CHAIN_DIGITS}}})*", value))
 
 
 def events_text(events: Iterable[Event]) -> str:
@@ -156,6 +158,8 @@ def read_events(record: ConfigRecord) -> tuple[Event, ...]:
     Raises:
         Malformed: they can't be read.
     """
+    if len(str(record.get("events"))) > LONGEST_LEDGER:
+        raise Malformed(f"its events take more than {LONGEST_LEDGER} characters")
     try:
         return tuple(from_dict(event) for event in json.loads(str(record["events"])))
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -218,6 +218,8 @@ class PrivateFedAvg(FedAvg):
         try:
             claim = messages.read_claim(message.content)
             exclude = self.server_ledger.exclude
+            if claim.hospital != name:
+                raise Malformed(f"it calls itself {messages.reason_text(claim.hospital)!r}")
             self.server_ledger.settle(name, claim, server_round)
             account = self.server_ledger.accounts[name]
             if claim.status == ABSENT and not account.reason:

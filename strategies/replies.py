@@ -36,10 +36,12 @@ class RoundReport:
 
 
 def by_hospital(replies: Iterable[Message], nodes: Mapping[str, int]) -> dict[str, Message]:
-    """Replies by hospital name, in the order of `nodes`. Replies from unknown nodes are dropped.
+    """Replies by hospital name, in the order of `nodes`: of each node the first, of unknown nodes none.
 
     Flower's node ids are random in every run and replies arrive in any order, so a floating-point sum in
     either order would differ from run to run.
     """
-    by_node = {message.metadata.src_node_id: message for message in replies}
+    by_node: dict[int, Message] = {}
+    for message in replies:
+        by_node.setdefault(message.metadata.src_node_id, message)
     return {name: by_node[node] for name, node in nodes.items() if node in by_node}

@@ -83,10 +83,12 @@ def reply(
     spent: float | None = None,
     status: str = "trained",
     metrics: dict[str, Any] | None = None,
+    hospital: str = "",
 ) -> Message:
     cost = epsilon(updates(claimed), DELTA).spent if spent is None else spent
+    name = hospital or f"hospital-{1000 - question.metadata.dst_node_id}"
     content = {
-        CLAIM: messages.claim_record(Claim("hospital", status, "", claimed, 0.0)),
+        CLAIM: messages.claim_record(Claim(name, status, "", claimed, 0.0)),
         METRICS: MetricRecord(metrics or {"num-examples": 1}),
         ARRAYS: ArrayRecord({name: Array(value) for name, value in values.items()}),
     }

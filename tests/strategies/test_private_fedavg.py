@@ -229,3 +229,45 @@ def test_one_hospital_with_a_metric_that_the_others_lack_does_not_stop_the_round
     odd = reply(questions[0], update(0), metrics={"num-examples": 1, "loss": metric})
     found = server.take([odd, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
     assert found is not None
+
+
+def test_a_hospital_that_answers_twice_counts_once() -> None:
+    server = Server()
+    questions = server.ask()
+    replies = [reply(q, update(i)) for i, q in enumerate(questions)]
+    found = server.take([*replies, reply(questions[0], update(9))])
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in range(4)}, "bias"), rtol=1e-5)
+
+
+def test_a_reply_under_another_hospitals_name_is_excluded() -> None:
+    server = Server()
+    questions = server.ask()
+    forged = reply(questions[0], update(0), hospital="hospital-1")
+    found = server.take([forged, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert found is not None
+    np.testing.assert_allclose(found["bias"], mean({i: update(i) for i in (1, 2, 3)}, "bias"), rtol=1e-5)
+    assert server.reports[-1].replies["hospital-0"].reason == (
+        "malformed reply: it calls itself 'hospital-1'"
+    )
+
+
+def test_a_round_of_fewer_than_min_hospitals_is_not_combined_and_says_why() -> None:
+    server = Server()
+    server.strategy.min_hospitals = 3
+    questions = server.ask()
+    assert server.take([reply(questions[i], update(i)) for i in (0, 1)]) is None
+    assert server.reports[-1].not_combined == "2 updates, fewer than min-hospitals = 3"
+    questions = server.ask(2)
+    claimed = events(1, 2)
+    found = server.take([reply(questions[i], update(i), claimed=claimed) for i in (0, 1, 2)], 2)
+    assert found is not None, "those that were silent once are asked again"
+
+
+def test_events_that_would_fill_the_memory_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fl_ppae.messages.LONGEST_LEDGER", 1000)
+    server = Server()
+    questions = server.ask()
+    long = reply(questions[0], update(0), claimed=events(*range(1, 30)))
+    server.take([long, *(reply(questions[i], update(i)) for i in (1, 2, 3))])
+    assert "its events take more than 1000 characters" in server.reports[-1].replies["hospital-0"].reason
