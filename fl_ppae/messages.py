@@ -104,8 +104,9 @@ def read_chain(record: ConfigRecord) -> str:
 
 def is_chain(value: object) -> bool:
     """True for a text that `chain_text` can return."""
-    short = isinstance(value, str) and len(value) <= LONGEST_LEDGER
-    return short and bool(re.fullmatch(rf"([0-9a-f]{{{CHAIN_DIGITS}}})*", value))
+    if not isinstance(value, str) or len(value) > LONGEST_LEDGER:
+        return False
+    return bool(re.fullmatch(rf"([0-9a-f]{{{CHAIN_DIGITS}}})*", value))
 
 
 def events_text(events: Iterable[Event]) -> str:

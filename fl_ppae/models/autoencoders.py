@@ -165,8 +165,8 @@ def _conv(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     encoder: list[nn.Module] = [Centred(4), _conv3(image[0], 32, stride=2), nn.ELU()]
     for stage in range(1, halvings(image)):
         encoder += [_conv3(32 if stage == 1 else 64, 64, stride=2), nn.ELU()]
-    decoder = nn.Sequential(_conv3(encoding[0], 64), nn.ELU(), *_doubled(image))
-    return nn.Sequential(*encoder, _conv3(64, encoding[0])), decoder
+    encoder.append(_conv3(64, encoding[0]))  # drawn before the decoder
+    return nn.Sequential(*encoder), nn.Sequential(_conv3(encoding[0], 64), nn.ELU(), *_doubled(image))
 
 
 def _doubled(image: ImageShape) -> list[nn.Module]:

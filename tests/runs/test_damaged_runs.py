@@ -44,6 +44,12 @@ def hole(path: Path, size: int) -> None:
         file.truncate(size)
 
 
+def first_half(content: bytes) -> bytes:
+    """About half, not ending with a line: a table that does is whole."""
+    size = len(content) // 2 + 3
+    return content[: size + content[size - 1 : size].count(b"\n")]
+
+
 def table_of_another_version(path: Path) -> None:
     header, *rows = [line.split(",") for line in path.read_text().splitlines()]
     kept = [header.index(name) for name in ("round", "hospital", "status", "phase") if name in header]
@@ -52,7 +58,7 @@ def table_of_another_version(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
-    "cut short": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 3]),
+    "cut short": lambda path: path.write_bytes(first_half(path.read_bytes())),
     "empty": lambda path: path.write_bytes(b""),
     "binary": lambda path: path.write_bytes(bytes(range(256)) * 4),
     "zeros": lambda path: hole(path, 4096),
@@ -188,7 +194,7 @@ def test_a_file_of_another_version_is_read_as_far_as_it_is_known(
     for command in (("show", "damaged"), ("report", "damaged"), ("compare", "first", "damaged"), ("runs",)):
         code, out, err = shown(capsys, *command)
         assert code == cli.OK, err
-        assert "unreadable" not in out + err
+        assert "unreadable" not in (out + err).replace("max-unreadable", "")
 
 
 def places(value: Any) -> Iterator[tuple[str, ...]]:

@@ -57,7 +57,7 @@ def test_fit_learns_and_repeats_bit_for_bit(classifier, shape):
     assert score.accuracy > 0.5
     assert score.auc > 0.6
     torch.manual_seed(99)
-    again, same = fit_and_score(classifier, x, y[:, None], test_x, test_y[:, None], 3, 7, 1, resnet=resnet)
+    again, same = fit_and_score(classifier, x, y, test_x, test_y, 3, 7, 1, resnet=resnet)
     assert same == score
     first, second = classifier_state(fitted), classifier_state(again)
     assert first.keys() == second.keys()
