@@ -19,6 +19,7 @@ from fl_ppae.steps import step
 
 WAIT_SECONDS = 120.0  # until the last hospital has connected
 MOST_RECORDS = 10**9
+_LONGEST_NAME = 200  # bytes: with an ending, what file systems take as the name of a file
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ def meet(grid: Grid, reply_timeout: float, wait_seconds: float = WAIT_SECONDS) -
             grid, {node_id: RecordDict() for node_id in new}, HELLO, reply_timeout
         ).items():
             expected = hello.count("hospitals", 1)
-            members[node_id] = Member(
-                hello.text("hospital"), hello.count("index"), node_id, hello.flag("deployed")
-            )
+            members[node_id] = Member(hello.name(), hello.count("index"), node_id, hello.flag("deployed"))
         if len(members) < expected:
             if time.monotonic() > deadline:
                 raise UserError(
@@ -140,6 +139,15 @@ class Answered:
         if not isinstance(value, str) or len(value) > LONGEST_TEXT or not value.isprintable():
             raise self._wrong(key, f"a text of at most {LONGEST_TEXT} letters")
         return value
+
+    def name(self) -> str:
+        """The hospital's name, which also names files of the run."""
+        name = self.text("hospital")
+        if not name or name[0] == "." or set(name) & {"/", "\\"} or len(name.encode()) > _LONGEST_NAME:
+            raise self._wrong(
+                "hospital", f"a name of 1 to {_LONGEST_NAME} bytes without slash or leading dot"
+            )
+        return name
 
     def flag(self, key: str) -> bool:
         """True or false."""
