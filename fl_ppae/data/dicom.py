@@ -5,6 +5,10 @@ Of the header only what gives the pixels their meaning is used, and the patient'
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,21 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pydicom warns of every oddity of a header, in several lines that may quote it."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quiet()
 def read_dicom(path: Path, *, windowed: bool = True) -> Picture:
     """The image in a DICOM file, in units of its modality: rescaled by the header's slope and intercept.
 
@@ -64,6 +83,7 @@ def read_dicom(path: Path, *, windowed: bool = True) -> Picture:
     return Picture(values, window, kind == "MONOCHROME1", _patient(header), notes)
 
 
+@_quiet()
 def patient_in(path: Path) -> str:
     """The patient's ID in the header, empty if it has none. Decodes no pixels.
 

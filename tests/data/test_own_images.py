@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
-from data.own_sets import CLASSES, WRITERS, first_image, opened, rewritten, save, small_arrays
+from data.own_sets import CLASSES, WRITERS, opened, rewritten, save, small_arrays
 from PIL import Image
 
 from fl_ppae.data import own_data
@@ -30,11 +28,6 @@ def grey(tmp_path: Path) -> Path:
 @pytest.fixture
 def colour(tmp_path: Path) -> Path:
     return WRITERS["folder"](tmp_path, small_arrays())
-
-
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    return WRITERS["dicom"](tmp_path, small_arrays(1))
 
 
 def palette(pixels: np.ndarray) -> Image.Image:
@@ -200,107 +193,6 @@ def test_a_parquet_manifest_is_read_like_a_csv(tmp_path: Path) -> None:
     dataset = opened(manifest.with_suffix(".parquet"))
     assert dataset.spec.class_names == ("0", "1", "2")
     assert np.array_equal(dataset.train.images, small_arrays()["train_images"])
-
-
-def header(scans: Path, **changed: Any) -> None:
-    """Change the header of one of the scans, that of the first image of train."""
-    path = scans / "train" / "blue" / "00000.dcm"
-    dataset = pydicom.dcmread(path)
-    for tag, value in changed.items():
-        if value is None:
-            delattr(dataset, tag)
-        else:
-            setattr(dataset, tag, value)
-    dataset.save_as(path)
-
-
-STORED = small_arrays(1)["train_images"][0][..., 0].astype(int) * 16
-HEADERS: dict[str, tuple[dict[str, Any], Callable[[], np.ndarray]]] = {
-    "MONOCHROME1 is turned": (
-        {"PhotometricInterpretation": "MONOCHROME1"},
-        lambda: 255 - np.rint(STORED / 16),
-    ),
-    "a window": (
-        {"WindowCenter": 1000.5, "WindowWidth": 401},
-        lambda: np.rint((STORED.clip(800, 1200) - 800) / 400 * 255),
-    ),
-    "the first of several windows": (
-        {"WindowCenter": [1000.5, 9], "WindowWidth": [401, 2]},
-        lambda: np.rint((STORED.clip(800, 1200) - 800) / 400 * 255),
-    ),
-    "an exact window": (
-        {"WindowCenter": 1000, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"},
-        lambda: np.rint((STORED.clip(800, 1200) - 800) / 400 * 255),
-    ),
-    "slope and intercept": (
-        {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 0.5, "WindowWidth": 1001},
-        lambda: np.rint(((STORED * 2 - 1000).clip(-500, 500) + 500) / 1000 * 255),
-    ),
-}
-
-
-@pytest.mark.parametrize("what", HEADERS)
-def test_a_dicom_header_gives_pixels_their_meaning(what: str, scans: Path) -> None:
-    changed, expected = HEADERS[what]
-    header(scans, **changed)
-    assert np.array_equal(opened(scans).train.images[0, ..., 0], expected())
-
-
-def test_a_declared_range_takes_the_place_of_a_window(scans: Path) -> None:
-    header(scans, WindowCenter=None, WindowWidth=None)
-    with pytest.raises(UserError, match="pixels of no known range; set intensity-range"):
-        opened(scans)
-    dataset = opened(scans, intensity_range=(0.0, 4080.0))
-    assert np.array_equal(dataset.train.images, small_arrays(1)["train_images"])
-
-
-@pytest.mark.parametrize(
-    ("changed", "line"),
-    [
-        ({"NumberOfFrames": 2}, "00000.dcm holds 2 frames; expected one image in each file"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "has the photometric interpretation PALETTE COLOR"),
-        ({"VOILUTFunction": "SIGMOID"}, "has a window of function SIGMOID"),
-        ({"Rows": 9}, "00000.dcm is damaged or cut short"),
-        ({"BitsAllocated": 7}, "00000.dcm is damaged or cut short"),
-    ],
-)
-def test_a_dicom_file_that_gives_no_image_is_one_line(
-    changed: dict[str, Any], line: str, scans: Path
-) -> None:
-    header(scans, **changed)
-    with pytest.raises(UserError, match=line):
-        opened(scans)
-
-
-def test_a_damaged_dicom_file_is_one_line(scans: Path) -> None:
-    os.truncate(first_image(scans), 300)
-    with pytest.raises(UserError, match=r"00000\.dcm holds no image, or is cut short"):
-        opened(scans)
-
-
-def test_pixel_spacing_is_ignored_aloud(scans: Path) -> None:
-    header(scans, PixelSpacing=[0.5, 0.5])
-    warned: list[str] = []
-    opened(scans, warned)
-    assert len(warned) == 1
-    assert "not used, though in 1 files: pixel spacing" in warned[0]
-
-
-def test_patients_in_dicom_headers_are_not_divided_between_splits(scans: Path) -> None:
-    assert opened(scans).train.patients is not None
-    header(scans, PatientID="test-0")
-    with pytest.raises(UserError, match="1 patients have records in more than one split"):
-        opened(scans)
-
-
-def test_compressed_dicom_is_read(scans: Path) -> None:
-    from pydicom.uid import RLELossless
-
-    path = scans / "train" / "blue" / "00000.dcm"
-    dataset = pydicom.dcmread(path)
-    dataset.compress(RLELossless)
-    dataset.save_as(path)
-    assert np.array_equal(opened(scans).train.images, small_arrays(1)["train_images"])
 
 
 def test_copies_that_were_compressed_or_brightened_are_nearly_the_same(tmp_path: Path) -> None:
