@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fl_ppae.attacks.attack import Attack, Result, ThreatModel
 from fl_ppae.attacks.audited_run import AuditedRun
+from fl_ppae.attacks.kept_findings import KeptFindings
 from fl_ppae.errors import Unmeasurable, UserError
 
 
@@ -31,7 +32,12 @@ class Audit:
 
 
 def run_attacks(
-    audited: AuditedRun, attacks: Sequence[Attack], *, named: bool, attacker: str | None = None
+    audited: AuditedRun,
+    attacks: Sequence[Attack],
+    *,
+    named: bool,
+    attacker: str | None = None,
+    kept: KeptFindings | None = None,
 ) -> Audit:
     """Run the attacks that this run allows.
 
@@ -40,6 +46,7 @@ def run_attacks(
         attacks: in the order in which they run.
         named: the user asked for each of them, so one that can't run is an error rather than a skip.
         attacker: the threat model of attacks that have several; None for all of them.
+        kept: of an audit that was interrupted; attacks that it finished are not run again.
 
     Raises:
         UserError: `named`, and one can't run under any of its threat models, or measures nothing.
@@ -57,9 +64,14 @@ def run_attacks(
                 skipped.append(Skipped(attack.name, model.name, reason))
     found = []
     for attack, model in planned:
+        if kept is not None and (earlier := kept.find(attack, model)) is not None:
+            audited.say(f"{attack.name}, {model.name}: finished before the audit was interrupted")
+            found.append(earlier)
+            continue
         audited.say(f"{attack.name}, {model.name}")
         try:
-            found.append(attack.run(audited, model))
+            findings = attack.run(audited, model)
+            found.append(findings if kept is None else kept.keep(attack, model, findings))
         except Unmeasurable as reason:
             if named:
                 raise

@@ -28,6 +28,7 @@ def command(arguments: argparse.Namespace) -> int:
     # Imported here: these take seconds, and a wrong run should be reported at once.
     from fl_ppae.attacks import audited_run
     from fl_ppae.attacks.audited_run import open_for_audit
+    from fl_ppae.attacks.kept_findings import kept_findings
     from fl_ppae.attacks.registry import ATTACKS, choose_attacks
     from fl_ppae.attacks.runner import run_attacks
     from fl_ppae.hardware import limited_threads
@@ -41,10 +42,12 @@ def command(arguments: argparse.Namespace) -> int:
     start = time.perf_counter()
     with limited_threads(arguments.threads):
         audited = open_for_audit(stored, effort, partial(step, aloud=True), arguments.data_file)
-        audit = run_attacks(audited, attacks, named=named, attacker=arguments.attacker)
+        kept = kept_findings(audited, arguments.threads)
+        audit = run_attacks(audited, attacks, named=named, attacker=arguments.attacker, kept=kept)
     seconds = time.perf_counter() - start
     step("writing the results")
     document = write_audit(audited, audit, quick=arguments.quick, seconds=seconds)
+    kept.drop()
     show(document, audit_tables(stored.name, stored.data_label, audit), as_json=arguments.json)
     if arguments.quick:
         console.print(

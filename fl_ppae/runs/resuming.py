@@ -59,9 +59,16 @@ def _keep_rounds(run: RunDirectory, name: str, last: int) -> None:
         return
     try:
         rows = read_table(path, TABLES[name], growing=True)
-        torn = not read_text(path).endswith("\n")
+        text = read_text(path)
     except Unreadable as problem:
         raise UserError(f"{path} is unreadable: {problem}; restore it, or start the run again") from None
+    header, newline, _ = text.partition("\n")
+    if newline and header != ",".join(TABLES[name]):
+        raise UserError(
+            f"{path} has other columns than this version of fl-ppae writes; resume the run with the version "
+            "that started it"
+        )
+    torn = not text.endswith("\n")
     kept = [row for row in rows if int(row.get("round") or 0) <= last]
     if name == "rounds.csv" and [int(row["round"]) for row in kept] != list(range(1, last + 1)):
         raise UserError(f"{path} lacks rounds up to {last}, the checkpoint's; start the run again")

@@ -1,14 +1,14 @@
-"""A study's table, `cells.csv`: rows are appended durably as each cell ends, and read back to resume.
+"""A study's table, `cells.csv`: rows are added durably as each cell ends, and read back to resume.
 
-A cell adds one row for each classifier; a failed cell adds one row with its `error` and no classifier. The
-last row of a (cell, classifier) counts, and a success replaces an earlier failure. `columns` describes the
-columns.
+The file is replaced as a whole, so that it holds all rows of a cell or none. A cell adds one row for each
+classifier; a failed cell adds one row with its `error` and no classifier. The last row of a
+(cell, classifier) counts, and a success replaces an earlier failure. `columns` describes the columns.
 """
 
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from fl_ppae.errors import UserError
-from fl_ppae.files import csv_cell
+from fl_ppae.files import csv_cell, write_atomically
 from fl_ppae.studies.columns import Column, names
 
 FILE = "cells.csv"
@@ -24,21 +24,19 @@ _NEEDED = ("cell", "error")
 
 
 def append(path: Path, columns: tuple[Column, ...], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add `rows` to the table and wait until they are on the disk. Missing values stay empty.
+    """Add the `rows` of a cell to the table and wait until they are on the disk. Missing values stay empty.
 
     A table that an earlier version began keeps its columns.
     """
-    new = not path.exists() or path.stat().st_size == 0
-    _end_last_line(path)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        header = names(columns) if new else _header(path)
-        writer = csv.DictWriter(file, header, restval="", extrasaction="ignore", lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _cell(value) for key, value in row.items()})
-        file.flush()
-        os.fsync(file.fileno())
+    before = _whole_lines(path)
+    text = io.StringIO(newline="")
+    header = _header(before) if before else names(columns)
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+    if not before:
+        writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    write_atomically(path, before + text.getvalue().encode())
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -48,16 +46,13 @@ def read(path: Path) -> pd.DataFrame:
         UserError: the file is not a study's table.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or _NEEDED)
-            missing = [name for name in _NEEDED if name not in header]
-            if missing:
-                raise UserError(f"{path}: no column {missing[0]!r}; it is not a study's table")
-            # pandas' reader would accept a line that a crash cut short.
-            rows = [row for row in reader if None not in row and None not in row.values()]
-    except FileNotFoundError:
-        return pd.DataFrame(columns=list(_NEEDED))
+        reader = csv.DictReader(io.StringIO(_whole_lines(path).decode(), newline=""))
+        header = list(reader.fieldnames or _NEEDED)
+        missing = [name for name in _NEEDED if name not in header]
+        if missing:
+            raise UserError(f"{path}: no column {missing[0]!r}; it is not a study's table")
+        # pandas' reader would accept a line that a crash cut short.
+        rows = [row for row in reader if None not in row and None not in row.values()]
     except (UnicodeDecodeError, csv.Error) as problem:
         raise UserError(f"{path}: not a readable CSV ({problem})") from None
     return _that_count(pd.DataFrame(rows, columns=header, dtype=str))
@@ -87,19 +82,14 @@ def _that_count(table: pd.DataFrame) -> pd.DataFrame:
     return last[(last["error"] == "") | ~ended]
 
 
-def _end_last_line(path: Path) -> None:
-    """End a line that a crash cut short, so that it does not run into the next; `read` skips it."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
+def _whole_lines(path: Path) -> bytes:
+    """The table up to its last line break: a crash cut short what follows, in earlier versions."""
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return next(csv.reader(file))
+def _header(content: bytes) -> list[str]:
+    return next(csv.reader(io.StringIO(content.decode(), newline="")))
 
 
 def _cell(value: Any) -> Any:

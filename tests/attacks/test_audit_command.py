@@ -17,8 +17,8 @@ from fl_ppae.attacks.registry import ATTACKS
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inversions are measured but not drawn."""
-    monkeypatch.setattr(inversion, "plot_image_rows", lambda *_: None)
+    """Inversions are measured, and their pictures are empty files."""
+    monkeypatch.setattr(inversion, "plot_image_rows", lambda _panels, path, *_: path.touch())
 
 
 def test_an_audit_of_a_run_that_shares_updates(

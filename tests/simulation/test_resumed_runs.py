@@ -211,6 +211,19 @@ def test_a_run_goes_on_only_with_what_it_began_with(federate: Callable[..., Run]
         federate("run", resume=str(stopped.path), **ROUNDS)
 
 
+def test_a_table_with_other_columns_is_left_to_its_version(
+    federate: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Rows of this version would stand under the wrong names."""
+    stopped = federate("run", grid=stopping(tmp_path / "run", 1), **ROUNDS)
+    table = stopped.path / "rounds.csv"
+    table.write_text(table.read_text().replace("hospitals_trained,hospitals_declined", "trained,declined"))
+    before = table.read_bytes()
+    with pytest.raises(UserError, match=r"rounds\.csv has other columns than this version"):
+        federate("run", resume=str(stopped.path), **ROUNDS)
+    assert table.read_bytes() == before
+
+
 def test_a_run_without_checkpoints_or_complete_can_not_go_on(
     federate: Callable[..., Run], tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+import errno
 import math
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,43 @@ def test_a_line_cut_short_by_a_crash_is_skipped_and_the_next_is_kept(tmp_path: P
         file.write("b,mnist,half a li")
     table.append(path, PAPER, [{"cell": "c", "classifier": "lr"}])
     assert rows_of(path, "cell") == [("a",), ("c",)]
+
+
+@pytest.mark.parametrize("crash", range(1, 24))
+def test_a_table_that_was_cut_short_anywhere_in_its_last_line_loses_that_line_alone(
+    crash: int, tmp_path: Path
+) -> None:
+    """Its last value too: a seed of 12 that lost its 2 would pass for a seed of 1."""
+    path = tmp_path / "cells.csv"
+    path.write_text("cell,error,classifier,seed\na,,lr,12\nb,no memory at all,,12\n")
+    path.write_bytes(path.read_bytes()[:-crash])
+    assert rows_of(path, "cell", "seed") == [("a", "12")]
+    table.append(path, PAPER, [{"cell": "c", "classifier": name, "seed": 3} for name in ("lr", "resnet18")])
+    assert rows_of(path, "cell", "seed") == [("a", "12"), ("c", "3"), ("c", "3")]
+
+
+def test_a_torn_header_is_no_table_yet(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text("cell,err")
+    assert table.read(path).empty
+    table.append(path, PAPER, [{"cell": "a", "classifier": "lr"}])
+    assert rows_of(path, "cell") == [("a",)]
+
+
+def test_a_cell_is_in_the_table_with_all_its_rows_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cells.csv"
+    table.append(path, PAPER, [{"cell": "a", "classifier": "lr"}])
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("fl_ppae.files.os.fsync", full)
+        table.append(path, PAPER, [{"cell": "b", "classifier": name} for name in ("lr", "resnet18")])
+    assert rows_of(path, "cell") == [("a",)]
+    assert [file.name for file in tmp_path.iterdir()] == ["cells.csv"]
 
 
 def test_a_failed_cell_runs_again_only_on_request_and_success_replaces_it(tmp_path: Path) -> None:
