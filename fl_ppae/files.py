@@ -18,6 +18,9 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     """Replace `path` by `content`. On return, content and name are on disk.
 
     If not `durable`, a crash of this process is safe but one of the machine is not; several times as fast.
+
+    Raises:
+        OSError: names `path`, which is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -29,6 +32,9 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
             if durable:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # of a full disk, which names no file
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

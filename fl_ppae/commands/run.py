@@ -158,7 +158,10 @@ def _run_in_process(start: _Start, progress: RunProgress) -> None:
         if isinstance(error, UserError) or not isinstance(error, Exception):
             raise
         log = start.run_directory / "error.log"
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        try:
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+        except OSError:  # on a full disk
+            raise RunFailed(cause) from error
         raise RunFailed(f"{cause} (log: {log})") from error
     finally:
         done.set()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
+from fl_ppae.errors import printable
 from fl_ppae.files import write_json
 from fl_ppae.runs.reading import Unreadable, read_document
 from fl_ppae.runs.shapes import SummaryShape
@@ -23,12 +26,16 @@ def summary_so_far(run_directory: Path) -> dict[str, Any]:
 
 
 def mark_failed(run_directory: Path, cause: str) -> str:
-    """Mark a run that didn't complete as failed. Returns its own error if it has one, else `cause`."""
+    """Mark a run that didn't complete as failed. Returns its own error if it has one, else `cause`.
+
+    On a full disk the run stays as it was, which shows as interrupted.
+    """
     summary = summary_so_far(run_directory)
     if summary.get("status") == "failed" and summary.get("error"):
         return one_line(summary["error"])
     if summary.get("status") != "completed":
-        write_json(run_directory / "summary.json", {**summary, "status": "failed", "error": cause})
+        with contextlib.suppress(OSError):
+            write_json(run_directory / "summary.json", {**summary, "status": "failed", "error": cause})
     return cause
 
 
@@ -36,6 +43,8 @@ def cause_of(error: BaseException) -> str:
     """Why a run ended, in one line. Ctrl-C and signals interrupt it."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "interrupted"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return one_line(f"{printable(os.fsdecode(error.filename))}: {error.strerror}")
     return one_line(error) or type(error).__name__
 
 

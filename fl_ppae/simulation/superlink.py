@@ -6,11 +6,9 @@ exits 0 even if the run failed. Here each run has its own SuperLink, port, `FLWR
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -29,6 +27,7 @@ from fl_ppae.hardware import usable_cores
 from fl_ppae.paths import path_of
 from fl_ppae.runs.status import RunFailed, mark_failed, one_line
 from fl_ppae.simulation import guard
+from fl_ppae.simulation.flower_files import as_toml, last_error, without_mark
 from fl_ppae.steps import step
 
 _START_SECONDS = 60.0  # of the SuperLink
@@ -36,7 +35,6 @@ _SERVER_SECONDS = 300.0  # of Ray and the server, which then makes the run direc
 _ANSWER_SECONDS = 60.0  # of a command to the SuperLink
 _POLL_SECONDS = 0.25
 _LOG_NAME = 60  # letters of a run directory's name: with four bytes each, still a name that a file may have
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,8 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
         if cause is not None:
             cause = mark_failed(output_dir, cause)
         if log.exists():
-            log = Path(shutil.move(log, output_dir / "flower.log"))
+            with contextlib.suppress(OSError):  # on a full disk it stays where it is
+                log = Path(shutil.move(log, output_dir / "flower.log"))
     if cause is not None:
         raise RunFailed(f"{cause} (log: {log})")
 
@@ -172,7 +171,7 @@ def run_simulation(submission: Submission, on_poll: Callable[[], None]) -> None:
 def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callable[[], None]) -> str | None:
     """Why the run failed, or None if it completed."""
     overrides = link.scratch / "run-config.toml"
-    overrides.write_text(_toml(submission.values), encoding="utf-8")
+    overrides.write_text(as_toml(submission.values), encoding="utf-8")
     command = [
         *(_script("flwr"), "run", str(without_mark(submission.directory, link.scratch)), "--stream"),
         *("--run-config", str(overrides), "--federation-config", _federation(submission)),
@@ -195,18 +194,8 @@ def _submit_and_follow(link: SuperLink, submission: Submission, on_poll: Callabl
         time.sleep(_POLL_SECONDS)
     on_poll()
     if submitted.returncode != 0:
-        return _last_error(link.log)
+        return last_error(link.log)
     return _outcome(link, on_poll)
-
-
-def without_mark(directory: Path, scratch: Path) -> Path:
-    """The simulation's folder; if its file begins with a byte order mark, which Flower refuses, a copy."""
-    content = (directory / "pyproject.toml").read_bytes()
-    if not content.startswith(codecs.BOM_UTF8):
-        return directory
-    copy = Path(shutil.copytree(directory, scratch / "app"))
-    (copy / "pyproject.toml").write_bytes(content.removeprefix(codecs.BOM_UTF8))
-    return copy
 
 
 def _federation(submission: Submission) -> str:
@@ -239,14 +228,14 @@ def _outcome(link: SuperLink, on_poll: Callable[[], None]) -> str | None:
             if status.startswith("finished"):
                 return one_line(run["status-details"]).removeprefix("Simulation failed with exception: ")
         time.sleep(_POLL_SECONDS)
-    return _last_error(link.log)
+    return last_error(link.log)
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RunFailed(f"the SuperLink did not start: {_last_error(log)}")
+            raise RunFailed(f"the SuperLink did not start: {last_error(log)}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
@@ -293,18 +282,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _toml(values: Mapping[str, Scalar]) -> str:
-    """Flat values as TOML, which spells strings, numbers and booleans as JSON does."""
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-
-
-def _last_error(log: Path) -> str:
-    """The last error in the log: in a frame, as `flwr` draws around its own, or in a line."""
-    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    if frames := re.findall(r"^╭─ Error ─.*?^╰─", text, re.MULTILINE | re.DOTALL):
-        return one_line(" ".join(re.findall(r"^│(.*)│$", frames[-1], re.MULTILINE)))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["no reason was given"])[-1]

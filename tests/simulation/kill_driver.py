@@ -1,10 +1,10 @@
-"""Kills whole runs with SIGKILL and lets each go on to its end; run by test_kills.py.
+"""Kills whole runs with SIGKILL, or lets their disk fail, and lets each go on to its end; see test_kills.py.
 
-`python kill_driver.py FOLDER CASES SEED` prints one JSON document: for each case its run directory and where
-it was killed. A process is forked for every start, so that nothing but the disk outlives it; it holds the
-server and all hospitals. Moments are drawn in turn from the time that an undisturbed run takes, and from the
-file operations that it makes (every file opened for writing, renamed, removed or waited for): a kill between
-two of them is what can tear something. A third of the cases is killed again after it went on.
+`python kill_driver.py FOLDER kills|disk CASES SEED` prints one JSON document: for each case its run directory
+and how each disturbed process ended. A process is forked for every start, so that nothing but the disk
+outlives it; it holds the server and all hospitals. Moments of a kill are drawn in turn from the time that an
+undisturbed run takes, and from the file operations that it makes (`file_operations`): a kill between two of
+them is what can tear something. A third of the cases is disturbed again after it went on.
 
 Each process notes in the case's `journal`, outside the run, what it is about to draw: the truth.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import torch
 from flwr.common.logger import update_console_handler
+from simulation.file_operations import BROKEN, FULL, READ_ONLY, before_each_operation, faulty_disk
 from support import SMALL, quick_runs, simulated_nodes, without_pages, write_npz
 
 from fl_ppae import client_app, server_app
@@ -54,7 +55,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "masked": {"checkpoint-every": -1, "protection": "secagg"},
 }
-WRITING = os.O_WRONLY | os.O_RDWR
+Happens = Callable[[int, str], None]
 
 
 class Case:
@@ -114,48 +115,39 @@ def take_notes(journal: Path) -> None:
     )
 
 
-def count_file_operations(folder: Path, fatal: int | None) -> Callable[[], int]:
-    """Count what this process does to files under `folder`; die before the one numbered `fatal`."""
-    done, wait = 0, os.fsync
+def dies_before(operation: int) -> Happens:
+    """For `before_each_operation`."""
 
-    def one_more() -> None:
-        nonlocal done
-        done += 1
-        if done == fatal:
+    def happens(number: int, _what: str) -> None:
+        if number == operation:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
-        )
-        if changes and str(arguments[0]).startswith(str(folder)):
-            one_more()
-
-    def fsync(handle: int) -> None:
-        one_more()
-        wait(handle)
-
-    sys.addaudithook(hook)
-    os.fsync = fsync
-    return lambda: done
+    return happens
 
 
-def started(case: Case, *, seconds: float | None = None, operation: int | None = None) -> tuple[str, int]:
-    """Start the case's run in a forked child, or let it go on; kill it at the moment given, if it lives.
+def started(case: Case, seconds: float | None = None, happens: Happens = lambda *_: None) -> tuple[str, int]:
+    """Start the case's run in a forked child, or let it go on.
 
-    Returns how it ended ("killed", "done", or the line of a refusal) and its number of file operations.
+    Args:
+        seconds: after which it is killed.
+        happens: before each of its file operations.
+
+    Returns:
+        How it ended ("killed", "done", or in words), and its number of file operations.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         take_notes(case.folder / "journal")
-        counted = count_file_operations(case.run, operation)
+        counted = before_each_operation(case.run, happens)
         said = "done"
         try:
             case.begin()
         except UserError as mistake:
             said = f"refused: {mistake}"
+        except (OSError, RuntimeError) as problem:
+            said = f"failed: {problem}"
         os.write(writing, f"{counted()} {said}".encode())
         os._exit(0)
     os.close(writing)
@@ -191,52 +183,66 @@ def resumable(path: Path) -> bool:
     return True
 
 
-def one_case(case: Case, rng: random.Random, by_time: bool, whole: tuple[float, int]) -> dict[str, Any]:
-    """Kill the case's run once or twice, and let it go on to its end."""
-    kills: list[str] = []
+Disturbed = Callable[[random.Random, float], dict[str, Any]]
+
+
+def disturb(case: Case, rng: random.Random, how: Disturbed) -> dict[str, Any]:
+    """Disturb the case's run once or twice, and let it go on to its end.
+
+    `how` takes the share of an undisturbed run after which something happens, and returns arguments of
+    `started`.
+    """
+    ends: list[str] = []
     between: list[bool] = []
 
-    def kill(share: float) -> None:
-        seconds, operations = whole
-        moment: dict[str, Any] = (
-            {"seconds": share * seconds} if by_time else {"operation": max(1, round(share * operations))}
-        )
-        how, _ = started(case, **moment)
-        kills.append(f"{how} at {moment}" if how == "killed" else how)
+    def once(share: float) -> None:
+        ends.append(started(case, **how(rng, share))[0])
         between.append(fell_between_rounds(case.run))
 
-    kill(rng.random())
+    once(rng.random())
     again = rng.random() < 1 / 3
     restarted = 0
-    while (status := summary_so_far(case.run).get("status")) != "completed":
+    while summary_so_far(case.run).get("status") != "completed":
         if case.run.exists() and not resumable(case.run):
-            assert not (case.folder / "journal").read_text(), (
-                "something was drawn before the first checkpoint"
-            )
+            assert not (case.folder / "journal").read_text(), "drawn before the first checkpoint"
             restarted += 1
             case.starts += 1
         if again:
             again = False
-            kill(rng.random() / 2)
+            once(rng.random() / 2)
             continue
-        assert len(kills) < 4, (status, kills)
-        how, _ = started(case)
-        if how != "done":
-            kills.append(how)
+        how_it_ended, _ = started(case)
+        assert how_it_ended == "done", how_it_ended
     return {
         "kind": case.kind,
         "folder": str(case.folder),
         "run": str(case.run),
-        "kills": kills,
+        "ends": ends,
         "between_rounds": all(between),
         "restarted": restarted,
         "resumed": summary_so_far(case.run).get("resumed", []),
     }
 
 
-def main(folder: Path, cases: int, seed: int) -> list[dict[str, Any]]:
+def how_to_disturb(mode: str, number: int, seconds: float, operations: int) -> Disturbed:
+    """By mode: killed at a time or a file operation in turn; or the disk fails, for a while or for good."""
+
+    def kill(_: random.Random, share: float) -> dict[str, Any]:
+        if number // len(KINDS) % 2 == 0:
+            return {"seconds": share * seconds}
+        return {"happens": dies_before(max(1, round(share * operations)))}
+
+    def disk(rng: random.Random, share: float) -> dict[str, Any]:
+        first = max(1, round(share * operations))
+        reason = (FULL, READ_ONLY, BROKEN)[number // len(KINDS) % 3]
+        return {"happens": faulty_disk(first, first + rng.choice([0, 5, 40, 10**9]), reason)}
+
+    return {"kills": kill, "disk": disk}[mode]
+
+
+def main(folder: Path, mode: str, cases: int, seed: int) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
-    update_console_handler(level="ERROR")
+    update_console_handler(level="CRITICAL")
     logging.getLogger("flwr").propagate = False
     patch = pytest.MonkeyPatch()
     quick_runs(patch)
@@ -251,16 +257,16 @@ def main(folder: Path, cases: int, seed: int) -> list[dict[str, Any]]:
             with contextlib.redirect_stdout(sys.stderr):
                 warm.begin()  # what a first run imports and computes, no child repeats
             start = time.monotonic()
-            how, operations = started(whole := Case(folder / f"whole {kind}", kind, data))
-            assert how == "done", how
+            end, operations = started(whole := Case(folder / f"whole {kind}", kind, data))
+            assert end == "done", end
             wholes[kind] = time.monotonic() - start, operations
-            found.append({"kind": kind, "folder": str(whole.folder), "run": str(whole.run), "kills": []})
+            found.append({"kind": kind, "folder": str(whole.folder), "run": str(whole.run), "ends": []})
         case = Case(folder / f"case-{number}", kind, data)
-        by_time = number // len(KINDS) % 2 == 0
-        found.append(one_case(case, random.Random(f"{seed} {number}"), by_time, wholes[kind]))
+        how = how_to_disturb(mode, number, *wholes[kind])
+        found.append(disturb(case, random.Random(f"{seed} {number}"), how))
         print(f"{number}: {json.dumps(found[-1])}", file=sys.stderr, flush=True)
     return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

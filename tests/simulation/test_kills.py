@@ -1,4 +1,4 @@
-"""A run that is killed with SIGKILL, at whatever moment, goes on to a right end.
+"""A run that is killed with SIGKILL, or whose disk fails, at whatever moment, goes on to a right end.
 
 The truth is what each process noted just before it drew (`kill_driver.take_notes`), over all processes of a
 case, rounds that were drawn twice included; its epsilon is dp-accounting's.
@@ -139,8 +139,8 @@ def first_drawn_twice(run: Path) -> list[int]:
     return [min(repeated)] if repeated else []
 
 
-def killed(folder: Path, cases: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, Path]]:
-    """The killed runs, and the undisturbed ones by kind."""
+def disturbed(folder: Path, mode: str, cases: int, seed: int) -> tuple[list[dict[str, Any]], dict[str, Path]]:
+    """The disturbed runs, and the undisturbed ones by kind."""
     tests = Path(__file__).parents[1]
     environment = {
         **os.environ,
@@ -150,12 +150,12 @@ def killed(folder: Path, cases: int, seed: int) -> tuple[list[dict[str, Any]], d
         "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)]),
     }
     driver = str(tests / "simulation" / "kill_driver.py")
-    command = [sys.executable, "-W", "ignore", driver, str(folder), str(cases), str(seed)]
+    command = [sys.executable, "-W", "ignore", driver, str(folder), mode, str(cases), str(seed)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=7200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    return [one for one in found if one["kills"]], {
-        one["kind"]: Path(one["run"]) for one in found if not one["kills"]
+    return [one for one in found if one["ends"]], {
+        one["kind"]: Path(one["run"]) for one in found if not one["ends"]
     }
 
 
@@ -166,14 +166,14 @@ def killed(folder: Path, cases: int, seed: int) -> tuple[list[dict[str, Any]], d
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_a_right_end(
     cases: int, seed: int, tmp_path: Path
 ) -> None:
-    found, wholes = killed(tmp_path, cases, seed)
+    found, wholes = disturbed(tmp_path, "kills", cases, seed)
     assert len(found) == cases
     agreement: Counter[str] = Counter()
     for case in found:
         assert read_json(Path(case["run"]) / "summary.json")["status"] == "completed"
         check_nothing_drawn_is_unpaid(case)
         agreement[check_tables(case, wholes[case["kind"]])] += 1
-    kills = sum(how.startswith("killed") for case in found for how in case["kills"])
+    kills = sum(end == "killed" for case in found for end in case["ends"])
     went_on = sum(bool(case["resumed"]) for case in found)
     repeats = sum(
         sum(read_json(Path(case["run"]) / "summary.json").get("rounds_paid_twice", {}).values())
@@ -186,6 +186,40 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_a_right_end(
     assert len(agreement) == 3
     assert repeats
     check_that_the_checks_can_fail(found, wholes)
+
+
+@pytest.mark.parametrize(
+    ("cases", "seed"),
+    [pytest.param(10, 2, marks=pytest.mark.slow), pytest.param(100, 21, marks=pytest.mark.long)],
+)
+def test_a_run_whose_disk_fails_at_any_moment_goes_on_to_a_right_end(
+    cases: int, seed: int, tmp_path: Path
+) -> None:
+    """Full, read-only or broken, for one operation, a few, or until the run ends, with half-written files.
+
+    A hospital whose disk fails is left out of the round, with the reason; the server's failure ends the run.
+    """
+    found, wholes = disturbed(tmp_path, "disk", cases, seed)
+    assert len(found) == cases
+    endings: Counter[str] = Counter()
+    left_out = 0
+    for case in found:
+        run = Path(case["run"])
+        assert read_json(run / "summary.json")["status"] == "completed"
+        check_nothing_drawn_is_unpaid(case)
+        assert [row["round"] for row in rows(run, "rounds.csv")] == [str(n) for n in range(1, ROUNDS + 1)]
+        planned = {(row["round"], row["hospital"]) for row in rows(wholes[case["kind"]], "hospitals.csv")}
+        every = rows(run, "hospitals.csv")
+        assert {(row["round"], row["hospital"]) for row in every} <= planned
+        failed = [row for row in every if row["status"] != "trained"]
+        assert all(row["reason"] for row in failed)
+        left_out += len(failed)
+        endings.update(end.split(": ")[0] for end in case["ends"])
+    print(
+        f"seed {seed}: {cases} runs, their processes ended {endings}, {left_out} hospitals' rounds left out"
+    )
+    assert endings["failed"] >= cases / 4
+    assert left_out
 
 
 def check_that_the_checks_can_fail(found: list[dict[str, Any]], wholes: dict[str, Path]) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from fl_ppae.runs.status import RunFailed, mark_failed
 from fl_ppae.simulation import superlink
-from fl_ppae.simulation.superlink import Submission, SuperLink, run_simulation, without_mark
+from fl_ppae.simulation.flower_files import as_toml, last_error, without_mark
+from fl_ppae.simulation.superlink import Submission, SuperLink, run_simulation
 
 pytestmark = pytest.mark.xdist_group("superlink")
 
@@ -127,11 +128,11 @@ def test_a_refused_submission_is_explained(tmp_path: Path) -> None:
         "\x1b[91mERROR\x1b[0m : earlier\n"
         "╭─ Error ──────────╮\n│ [code: 15] Bad   │\n│ run config.      │\n╰──────────────────╯\nlast\n"
     )
-    assert superlink._last_error(log) == "[code: 15] Bad run config."
+    assert last_error(log) == "[code: 15] Bad run config."
     log.write_text("fine\n\x1b[91mERROR\x1b[0m : the port is taken\nbye\n")
-    assert superlink._last_error(log) == "ERROR : the port is taken"
+    assert last_error(log) == "ERROR : the port is taken"
     log.write_text("")
-    assert superlink._last_error(log) == "no reason was given"
+    assert last_error(log) == "no reason was given"
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_flower_reads_back_the_values_it_is_given(tmp_path: Path) -> None:
 
     values = {"output-dir": 'a "b" \\ é', "target-delta": 1e-5, "seed": -1, "diagnostics": True}
     file = tmp_path / "values.toml"
-    file.write_text(superlink._toml(values), encoding="utf-8")
+    file.write_text(as_toml(values), encoding="utf-8")
     assert parse_config_args([str(file)]) == values
 
 
