@@ -16,7 +16,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from fl_ppae import messages, protection
+from fl_ppae import message_arrays, messages, protection
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import spec_of
 from fl_ppae.errors import PublicMistake, UserError
@@ -60,8 +60,6 @@ from fl_ppae.privacy.plan import plan_hospital
 from fl_ppae.privacy.randomness import FROM_ENTROPY, Streams, streams
 from fl_ppae.privacy.terms import Terms
 from fl_ppae.secure_messages import data_record
-
-CHUNK_BYTES = 4 * 2**20  # of encodings in one message: ordinary networks and proxies let it through
 
 
 def guard(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
@@ -213,8 +211,8 @@ def encodings(message: Message, context: Context) -> Message:
     if request is None or reason:
         return messages.reply(message, {CLAIM: upload_claim(identity, 0, ledger, reason)})
     released: np.ndarray = np.load(hospital.state.release_path(run, request.part), mmap_mode="r")
-    rows = max(1, CHUNK_BYTES // (released[:1].nbytes or 1))
-    chunks = max(1, -(-len(released) // rows))
+    rows = message_arrays.rows_of_a_chunk(released_format_of(config))
+    chunks = message_arrays.chunks_of(len(released), released_format_of(config))
     if request.chunk >= chunks:
         reason = f"there is no chunk {request.chunk}, only {chunks} from 0"
         return messages.reply(message, {CLAIM: upload_claim(identity, 0, ledger, reason)})

@@ -18,6 +18,7 @@ from fl_ppae.privacy.encodings import Projection
 # The largest weight that is taken from outside. Trained weights are below 100; at this bound every encoder
 # still maps every image to finite float32 numbers, so that no weights make a record's encoding overflow.
 MAX_WEIGHT = 1e6
+CHUNK_BYTES = 4 * 2**20  # of encodings in one message: ordinary networks and proxies let it through
 CLIP_NORMS = (1e-12, 1e12)  # of projected encodings, which at most have the size of weights times pixels
 
 
@@ -103,12 +104,23 @@ def read_projection(content: RecordDict, size: int, encoding: Sequence[int]) -> 
     return Projection(centre, components, clip_norm)
 
 
+def rows_of_a_chunk(encoding: EncodingFormat) -> int:
+    """How many encodings every chunk of an upload holds; the last one holds what is left."""
+    return max(1, CHUNK_BYTES // (math.prod(encoding.sent_shape) * np.dtype(encoding.sent_type).itemsize))
+
+
+def chunks_of(records: int, encoding: EncodingFormat) -> int:
+    """How many chunks an upload of `records` encodings has: at least one."""
+    return max(1, math.ceil(records / rows_of_a_chunk(encoding)))
+
+
 def read_chunk(
-    content: RecordDict, encoding: EncodingFormat, label: LabelFormat | None
+    content: RecordDict, encoding: EncodingFormat, label: LabelFormat | None, rows: int = ANY
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """A chunk: encodings (N, *encoding.shape) float32, labels (N, *label.shape) int64 and number of chunks.
 
-    Without `label`, it must hold no labels.
+    Without `label`, it must hold no labels. N must be `rows`; codes of another length are not unpacked, which
+    would take up to 64 times their bytes.
 
     Raises:
         Malformed: not the agreed names, shapes, types, label range or finite values.
@@ -121,7 +133,7 @@ def read_chunk(
     chunks = claim.get("chunks")
     if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
         raise Malformed(f"it announces {chunks!r} chunks")
-    sent = _numbers(arrays["encodings"], "encodings", encoding.sent_type, (ANY, *encoding.sent_shape))
+    sent = _numbers(arrays["encodings"], "encodings", encoding.sent_type, (rows, *encoding.sent_shape))
     try:
         encodings = encoding.unpacked(sent)
     except ValueError as stray:

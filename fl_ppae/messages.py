@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MetricRecord, RecordDict
 
+from fl_ppae.errors import printable
 from fl_ppae.privacy.events import Event, as_dict, from_dict
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -66,7 +67,10 @@ CLAIM_KEYS = {
 
 
 class Malformed(Exception):
-    """A message does not have the agreed form. The text says what is wrong with it."""
+    """A message does not have the agreed form. The text says what is wrong with it, as `reason_text`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(reason_text(text))
 
 
 @dataclass(frozen=True)
@@ -180,12 +184,34 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
     for key, value in metrics.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise Malformed(f"its metric {key} is {value!r}, not a finite number")
+    if not isinstance(metrics[RECORDS], int) or metrics[RECORDS] < 1:
+        raise Malformed(f"its {RECORDS} is {metrics[RECORDS]!r}, not a whole number from 1")
     return metrics
 
 
+def check_name(claim: ConfigRecord, name: str) -> None:
+    """Check that a claim is that of the hospital `name`, whose node sent it.
+
+    Raises:
+        Malformed: it names another hospital, or none.
+    """
+    if claim.get("hospital") != name:
+        raise Malformed(f"it calls itself {reason_text(str(claim.get('hospital')))!r}")
+
+
+def check_records(content: RecordDict, wanted: set[str]) -> None:
+    """Check that a reply holds the records `wanted`, and no others.
+
+    Raises:
+        Malformed: it does not.
+    """
+    if set(content) != wanted:
+        raise Malformed(f"it must hold {', '.join(sorted(wanted))} and nothing else")
+
+
 def reason_text(text: str) -> str:
-    """A reason in one line of at most LONGEST_TEXT characters."""
-    return " ".join(text.split())[:LONGEST_TEXT]
+    """A reason in one line of at most LONGEST_TEXT characters that a terminal shows and does not obey."""
+    return printable(" ".join(text.split())[:LONGEST_TEXT])[:LONGEST_TEXT]
 
 
 def reply(to: Message, records: Content) -> Message:

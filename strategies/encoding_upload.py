@@ -16,6 +16,7 @@ from fl_ppae.data.spec import LabelFormat
 from fl_ppae.messages import ARRAYS, CLAIM, CONFIG, DECLINED, ENCODINGS, PROJECTION, Malformed
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.privacy.events import TRAIN_PART, Event
+from strategies.replies import by_hospital
 from strategies.server_ledger import ServerLedger
 
 
@@ -82,52 +83,55 @@ def collect(
 ) -> dict[str, Upload | Refused]:
     """Charge all hospitals for their encodings of one part and collect them, in the order of `nodes`.
 
-    `records`: the number of encodings each hospital enrolled with. The whole upload is refused if its
-    number, shape or type differs, a value is not finite, or its events don't hold.
+    `records`: the number of encodings each hospital enrolled with, which is also the number of its chunks and
+    of the rows in each. The whole upload is refused at the first chunk that differs, whose shape or type is
+    wrong, that holds a value that is not finite, or whose events don't hold.
     """
     part = request.part
     for name in nodes:
         server_ledger.charge_upload(name, part, request.server_round)
     chunks: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {name: [] for name in nodes}
-    totals = dict.fromkeys(nodes, 1)
+    totals = {name: message_arrays.chunks_of(records[name], request.encoding) for name in nodes}
+    rows = message_arrays.rows_of_a_chunk(request.encoding)
     refused: dict[str, Refused] = {}
     chunk = 0
     while pending := [name for name in nodes if name not in refused and chunk < totals[name]]:
         questions = [request.message(nodes[name], chunk) for name in pending]
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(questions, timeout=request.reply_timeout)
-        }
+        replies = by_hospital(grid.send_and_receive(questions, timeout=request.reply_timeout), nodes)
         for name in pending:
+            expected = min(rows, records[name] - chunk * rows)
             try:
-                encodings, labels, total = _read(replies.get(nodes[name]), name, server_ledger, request)
-                if chunk > 0 and total != totals[name]:
-                    raise Malformed(f"it announced {totals[name]} chunks, then {total}")
-                totals[name] = total
+                encodings, labels, total = _read(replies.get(name), name, server_ledger, request, expected)
+                if total != totals[name]:
+                    raise Malformed(
+                        f"it announces {total} chunks; {records[name]} encodings make {totals[name]}"
+                    )
                 chunks[name].append((encodings, labels))
             except Malformed as problem:
                 log(WARNING, "no %s encodings from %s: %s", part, name, problem)
                 refused[name] = Refused(str(problem))
+                chunks[name].clear()
         chunk += 1
     log(INFO, "%s encodings: %s chunks at most from %s hospitals", part, chunk, len(nodes) - len(refused))
-    uploads = {name: refused.get(name) or _join(chunks[name]) for name in nodes}
-    for name, upload in uploads.items():
-        if isinstance(upload, Upload) and len(upload.encodings) != records[name]:
-            uploads[name] = Refused(f"it sent {len(upload.encodings)} encodings, not {records[name]}")
-    return uploads
+    return {name: refused.get(name) or _join(chunks.pop(name)) for name in nodes}
 
 
 def _read(
-    reply: Message | None, name: str, server_ledger: ServerLedger, request: Request
+    reply: Message | None, name: str, server_ledger: ServerLedger, request: Request, rows: int
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     if reply is None:
         raise Malformed("no reply in time")
     if reply.has_error():
-        raise Malformed(reply.error.reason)
+        raise Malformed(str(reply.error.reason))
     try:
         claim, events, chain = _claim(reply)
     except Malformed as unreadable:  # then it does not hold
         server_ledger.refute(name, str(unreadable))
+        raise
+    try:
+        messages.check_name(claim, name)
+    except Malformed as forged:
+        server_ledger.exclude(name, str(forged))
         raise
     declined = claim.get("status") == DECLINED
     part, server_round = request.part, request.server_round
@@ -136,7 +140,8 @@ def _read(
     if declined:
         raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
     label = request.label if part == TRAIN_PART else None
-    return message_arrays.read_chunk(reply.content, request.encoding, label)
+    messages.check_records(reply.content, {ARRAYS, CLAIM})
+    return message_arrays.read_chunk(reply.content, request.encoding, label, rows)
 
 
 def _claim(reply: Message) -> tuple[ConfigRecord, tuple[Event, ...], str]:

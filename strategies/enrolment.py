@@ -179,7 +179,8 @@ def ask(grid: Grid, contents: dict[int, RecordDict], kind: str, reply_timeout: f
     claims = {}
     for reply in grid.send_and_receive(questions, timeout=reply_timeout):
         if reply.has_error():
-            raise UserError(f"a hospital could not answer {kind}: {reply.error.reason}")
+            reason = messages.reason_text(str(reply.error.reason))
+            raise UserError(f"a hospital could not answer {kind}: {reason}")
         node_id = reply.metadata.src_node_id
         claims[node_id] = Answered(node_id, kind, reply.content.config_records.get(CLAIM, ConfigRecord()))
     if missing := sorted(contents.keys() - claims.keys()):

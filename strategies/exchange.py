@@ -14,6 +14,7 @@ from fl_ppae import messages
 from fl_ppae.messages import CLAIM, CONFIG, DECLINED, SECAGG, Malformed
 from fl_ppae.secagg.server import Fault
 from fl_ppae.secure_messages import read_data
+from strategies.replies import by_hospital
 
 _T = TypeVar("_T")
 
@@ -48,14 +49,13 @@ class Exchange:
             Message(RecordDict({CONFIG: self._config, SECAGG: record}), self._nodes[name], kind)
             for name, record in contents.items()
         ]
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in self._grid.send_and_receive(questions, timeout=self._reply_timeout)
-        }
+        replies = by_hospital(
+            self._grid.send_and_receive(questions, timeout=self._reply_timeout), self._nodes
+        )
         answers, faults = {}, []
         for name in contents:
             try:
-                answers[name] = _read(replies.get(self._nodes[name]))
+                answers[name] = _read(replies.get(name), name)
             except Malformed as problem:
                 faults.append(Fault(name, f"{kind}: {problem}"))
         return self.keep(answers, faults)
@@ -68,12 +68,13 @@ class Exchange:
         return result
 
 
-def _read(reply: Message | None) -> bytes:
+def _read(reply: Message | None, name: str) -> bytes:
     if reply is None:
         raise Malformed("no reply in time")
     if reply.has_error():
         raise Malformed(str(reply.error.reason))
     claim = reply.content.config_records.get(CLAIM, ConfigRecord())
+    messages.check_name(claim, name)
     if claim.get("status") == DECLINED:
         raise Malformed(f"it declined: {messages.reason_text(str(claim.get('reason')))}")
     return read_data(reply.content)

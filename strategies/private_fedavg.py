@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from fl_ppae import message_arrays, messages
 from fl_ppae.masked_updates import length_of
-from fl_ppae.messages import ABSENT, ARRAYS, CONFIG, MASKED, METRICS, TRAINED, Malformed, Shapes
+from fl_ppae.messages import ABSENT, ARRAYS, CLAIM, CONFIG, MASKED, METRICS, TRAINED, Malformed, Shapes
 from strategies.replies import RoundReport, TrainReply, by_hospital
 from strategies.robust import AVERAGE, combine, too_few
 from strategies.secure_rounds import Asked, Records, SecureRounds
@@ -209,7 +209,9 @@ class PrivateFedAvg(FedAvg):
     def _judge(self, name: str, message: Message | None, server_round: int) -> TrainReply:
         """One hospital's reply; it has `content` only if it may be averaged."""
         if message is None or message.has_error():
-            reason = str(message.error.reason) if message is not None else "no reply in time"
+            reason = (
+                messages.reason_text(str(message.error.reason)) if message is not None else "no reply in time"
+            )
             log(WARNING, "%s failed in round %s: %s", name, server_round, reason)
             return TrainReply("failed", reason)
         exclude: Callable[[str, str], None] = (
@@ -218,8 +220,7 @@ class PrivateFedAvg(FedAvg):
         try:
             claim = messages.read_claim(message.content)
             exclude = self.server_ledger.exclude
-            if claim.hospital != name:
-                raise Malformed(f"it calls itself {messages.reason_text(claim.hospital)!r}")
+            messages.check_name(message.content.config_records[CLAIM], name)
             self.server_ledger.settle(name, claim, server_round)
             account = self.server_ledger.accounts[name]
             if claim.status == ABSENT and not account.reason:
@@ -238,10 +239,9 @@ class PrivateFedAvg(FedAvg):
     def _checked(self, name: str, content: RecordDict) -> RecordDict:
         """Only what is averaged: the arrays, if any, and the metrics, weighted by the enrolled records."""
         records: dict[str, ArrayRecord | MetricRecord] = {}
+        messages.check_records(content, {CLAIM, METRICS, *([ARRAYS] if self.shares_updates else [])})
         if self.shares_updates:
-            arrays = content.array_records.get(ARRAYS)
-            if arrays is None:
-                raise Malformed("it holds no arrays")
+            arrays = content.array_records[ARRAYS]
             records[ARRAYS] = (
                 message_arrays.to_arrays(message_arrays.from_arrays(arrays, self.shapes))
                 if self.secure is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 
@@ -33,6 +33,13 @@ class RoundReport:
     server_round: int
     replies: Mapping[str, TrainReply]
     not_combined: str = ""
+
+
+def without_arrays(reply: TrainReply) -> TrainReply:
+    """A reply that was combined, with its metrics alone."""
+    if reply.content is None:
+        return reply
+    return replace(reply, content=RecordDict(dict(reply.content.metric_records)))
 
 
 def by_hospital(replies: Iterable[Message], nodes: Mapping[str, int]) -> dict[str, Message]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from fl_ppae.config import MIN_NOISE_MULTIPLIER
-from fl_ppae.messages import DECLINED, TRAINED, Claim
+from fl_ppae.messages import DECLINED, TRAINED, Claim, reason_text
 from fl_ppae.privacy.accounting import epsilon
 from fl_ppae.privacy.events import (
     PARTS,
@@ -194,13 +194,13 @@ class ServerLedger:
 
     def exclude(self, name: str, reason: str) -> None:
         """Never ask `name` again, and don't use its reply."""
-        self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason
+        self.accounts[name].status, self.accounts[name].reason = EXCLUDED, reason_text(reason)
 
     def refute(self, name: str, reason: str, events: tuple[Event, ...] = (), claimed: float = 0.0) -> None:
         """Exclude `name` because its claim of `events` and epsilon `claimed` does not hold."""
         self.exclude(name, reason)
         account = self.accounts[name]
-        account.refuted, account.refuted_events, account.refuted_epsilon = reason, events, claimed
+        account.refuted, account.refuted_events, account.refuted_epsilon = account.reason, events, claimed
 
     def figures(self) -> dict[str, Figure]:
         """The epsilon of the encoder updates by hospital."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -24,7 +25,7 @@ from fl_ppae.server.evaluation import Labelled, Measured, measure_encoder
 from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
 from strategies.private_fedavg import PrivateFedAvg
-from strategies.replies import RoundReport
+from strategies.replies import RoundReport, without_arrays
 from strategies.secure_rounds import SecureRounds, Summing
 from strategies.server_optimiser import ServerAdam
 
@@ -172,8 +173,12 @@ def _is_evaluated(server_round: int, config: RunConfig) -> bool:
 
 
 def _keep(report: RoundReport, reports: list[RoundReport], session: Session) -> None:
-    """Keep the round for its table row and, with `record-messages`, every update as received."""
-    reports.append(report)
+    """Keep the round for its table row and, with `record-messages`, every update as received.
+
+    Updates are not kept in memory, which would grow with every round.
+    """
+    light = {name: without_arrays(reply) for name, reply in report.replies.items()}
+    reports.append(replace(report, replies=light))
     if not session.config.record_messages:
         return
     folder = session.run.path / "received" / f"round-{report.server_round}"

@@ -10,7 +10,7 @@ from golden import HOSPITAL_COLUMNS, ROUND_COLUMNS, RUN_FILES
 from safetensors.torch import load_file
 from support import Run
 
-from fl_ppae import client_app
+from fl_ppae import message_arrays
 from fl_ppae.config import RunConfig
 from fl_ppae.data.deal import hospital_names, make_deal
 from fl_ppae.data.sources import resolve
@@ -136,7 +136,7 @@ def test_the_number_of_chunks_does_not_change_encodings(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = federate("one", share="encodings")
-    monkeypatch.setattr(client_app, "CHUNK_BYTES", 7 * 16 * 4)
+    monkeypatch.setattr(message_arrays, "CHUNK_BYTES", 7 * 16 * 4)
     many = federate("many", share="encodings")
     for key in ("accuracy", "auc", "leakage", "uploads"):
         assert one.summary[key] == many.summary[key]
