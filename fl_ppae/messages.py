@@ -184,8 +184,9 @@ def read_metrics(content: RecordDict, diagnostics: tuple[str, ...]) -> MetricRec
     for key, value in metrics.items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise Malformed(f"its metric {key} is {value!r}, not a finite number")
-    if not isinstance(metrics[RECORDS], int) or metrics[RECORDS] < 1:
-        raise Malformed(f"its {RECORDS} is {metrics[RECORDS]!r}, not a whole number from 1")
+    count = metrics[RECORDS]
+    if not isinstance(count, int) or count < 1:
+        raise Malformed(f"its {RECORDS} is {count!r}, not a whole number from 1")
     return metrics
 
 

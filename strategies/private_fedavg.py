@@ -233,7 +233,7 @@ class PrivateFedAvg(FedAvg):
         except Malformed as problem:
             exclude(name, f"malformed reply: {problem}")
             log(WARNING, "%s excluded in round %s: %s", name, server_round, problem)
-            return TrainReply("excluded", f"malformed reply: {problem}")
+            return TrainReply("excluded", self.server_ledger.accounts[name].reason)
         return TrainReply(TRAINED, "", content)
 
     def _checked(self, name: str, content: RecordDict) -> RecordDict:

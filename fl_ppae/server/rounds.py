@@ -26,6 +26,7 @@ from fl_ppae.server.round_log import RoundLog
 from fl_ppae.server.session import Session
 from strategies.private_fedavg import PrivateFedAvg
 from strategies.replies import RoundReport, without_arrays
+from strategies.returning import find_returned
 from strategies.secure_rounds import SecureRounds, Summing
 from strategies.server_optimiser import ServerAdam
 
@@ -105,6 +106,7 @@ def _one_round(
     """
 
     grid, timeout = session.grid, session.config.reply_timeout
+    find_returned(grid, session.members, session.nodes, timeout)
 
     def ask(questions: Iterable[Message]) -> Iterable[Message]:
         return grid.send_and_receive(questions, timeout=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from logging import WARNING
 
 from flwr.common.logger import log
@@ -64,9 +65,11 @@ class Session:
         """The config of every message of the run."""
         return where_of(self.run, self.checkpoint)
 
-    @property
+    @cached_property
     def nodes(self) -> dict[str, int]:
-        """Node ids by hospital name, in the hospitals' order."""
+        """Node ids by hospital name, in the hospitals' order: one dict for the whole run, in which
+        `find_returned` notes new ids.
+        """
         return {member.name: member.node_id for member in self.members}
 
     @property

@@ -28,6 +28,7 @@ from fl_ppae.server.noised_classifier import classifier_of, moments
 from fl_ppae.server.session import Session
 from fl_ppae.steps import step
 from strategies.encoding_upload import Refused, Request, Upload, collect
+from strategies.returning import find_returned
 from strategies.server_ledger import EXCLUDED
 
 
@@ -132,6 +133,7 @@ def _ask(
     config = session.config
     server_ledger = session.server_ledger
     step(f"collecting the encodings of the {part} part")
+    find_returned(session.grid, session.members, session.nodes, config.reply_timeout)
     nodes = {
         name: node for name, node in session.nodes.items() if server_ledger.accounts[name].status != EXCLUDED
     }
