@@ -19,7 +19,6 @@ from flwr.clientapp.typing import ClientAppCallable
 from fl_ppae import message_arrays, messages, protection
 from fl_ppae.config import RunConfig
 from fl_ppae.data.registry import spec_of
-from fl_ppae.errors import PublicMistake, UserError
 from fl_ppae.hardware import limited_threads
 from fl_ppae.hospital.answers import Answer, Answers
 from fl_ppae.hospital.ceilings import refusal
@@ -31,6 +30,7 @@ from fl_ppae.hospital.masking import Masking
 from fl_ppae.hospital.node_keys import read_node
 from fl_ppae.hospital.own_repeats import log_repeats
 from fl_ppae.hospital.requests import asked, run_in, text_in, train_request, upload_request
+from fl_ppae.hospital.run_config import run_config
 from fl_ppae.hospital.site import Hospital, open_hospital
 from fl_ppae.hospital.terms import over_budget, over_limit, terms_of
 from fl_ppae.hospital.updates import LocalRound, Update, make_update
@@ -66,7 +66,7 @@ def guard(message: Message, context: Context, call_next: ClientAppCallable) -> M
     """Flower mod: only what `outgoing` allows leaves, or the word that this hospital failed."""
     try:
         answer = call_next(message, context)
-        check_outgoing(message.metadata.message_type, answer.content, _outgoing(_config(context)))
+        check_outgoing(message.metadata.message_type, answer.content, _outgoing(run_config(context)))
         return answer
     except Exception as problem:  # of any kind: Flower would send its text to the server
         return failure(message, context.node_config, problem)
@@ -248,15 +248,8 @@ def evaluate(message: Message, context: Context) -> Message:
     return messages.reply(message, {CLAIM: claim, METRICS: metrics})
 
 
-def _config(context: Context) -> RunConfig:
-    try:
-        return RunConfig.from_flat(context.run_config)
-    except UserError as mistake:  # in what the server sent
-        raise PublicMistake(str(mistake)) from None
-
-
 def _open(message: Message, context: Context) -> tuple[RunConfig, Hospital]:
-    config = _config(context)
+    config = run_config(context)
     node = read_node(context.node_config)
     identity = identify(node)
     directory = "" if identity.deployed else text_in(message.content, "run-directory")

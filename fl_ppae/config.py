@@ -192,6 +192,16 @@ def _check_what_learns(config: RunConfig) -> None:
             f'autoencoder = "scatter" has nothing to learn, so trains = "{config.trains}" can\'t be done; '
             'use trains = "head"'
         )
+    if config.encoder and config.autoencoder != "conv":
+        raise ValueError(
+            f'encoder = "{config.encoder}" takes the place of autoencoder = "{config.autoencoder}"; leave '
+            'autoencoder at "conv"'
+        )
+    if config.encoder and config.trains == "last":
+        raise ValueError(
+            f'trains = "last" with encoder = "{config.encoder}": which layer is its last is not known; '
+            'use "all"'
+        )
     if config.start == PUBLIC and not config.public_records:
         raise ValueError(
             'start = "public" needs labelled images at the server, but public-records = 0; '
@@ -237,6 +247,8 @@ def _one_line(error: ErrorDetails) -> str:
     key = kebab(str(error["loc"][0]))
     value = error["input"]
     field = RunConfig.model_fields[key.replace("-", "_")]
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key} = {value!r}: must be package.module:function"
     if error["type"] == "literal_error":
         choices = get_args(field.annotation)
         valid = ", ".join(repr(choice) for choice in choices)

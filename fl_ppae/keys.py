@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+OWN_ENCODER = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"  # package.module:function
+
 
 def kebab(name: str) -> str:
     """The key of a field: `target_epsilon` is `target-epsilon`."""
@@ -151,6 +153,11 @@ class Keys(BaseModel):
     )
     autoencoder: Literal["fc", "fc-deep", "conv", "conv-image", "residual", "scatter"] = Field(
         "conv", description="architecture of the encoder and decoder"
+    )
+    encoder: str = Field(
+        "",
+        pattern=f"^({OWN_ENCODER})?$",
+        description="your own encoder in place of autoencoder, as package.module:build; empty: autoencoder",
     )
     encoding_size: int = Field(
         0,

@@ -27,6 +27,7 @@ KEY_DEFAULTS: dict[str, Any] = {
     "learning-rate": 0.004,
     "objective": "reconstruction",
     "autoencoder": "conv",
+    "encoder": "",
     "encoding-size": 0,
     "encoding-bits": 0,
     "start": "random",

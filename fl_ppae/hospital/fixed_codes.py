@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from fl_ppae.data.records import Positions, Records
 from fl_ppae.hardware import CPU
-from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import layout_of, padded, padded_sizes, physical_batches
+from fl_ppae.models.isolation import check_isolated
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.models.views import viewed
 from fl_ppae.runs.kept import digest

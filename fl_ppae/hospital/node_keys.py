@@ -6,6 +6,7 @@ The node config is the hospital's own: no run and no message can change it. Keys
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fl_ppae.declared import DECLARING_KEYS, declared
 from fl_ppae.errors import UserError, did_you_mean
 from fl_ppae.hospital.ledgers import MAIN
-from fl_ppae.keys import kebab
+from fl_ppae.keys import OWN_ENCODER, kebab
 from fl_ppae.privacy.budget import Ceilings
 from fl_ppae.privacy.scopes import SCOPES
 
@@ -92,6 +93,11 @@ class NodeKeys(BaseModel):
     allow_after_unprotected: bool = _key(
         False, _TRUTH, "under `max-epsilon`, records may be used after a release without a guarantee"
     )
+    allowed_encoders: tuple[str, ...] = _key(
+        (),
+        'one or more "package.module:function", with commas, in quotes',
+        "each `encoder` whose code a deployed node may import; no run can name another",
+    )
     allow_new_keys: bool = _key(
         True,
         _TRUTH,
@@ -105,6 +111,14 @@ class NodeKeys(BaseModel):
         if not set(scopes) <= SCOPES.keys() or not scopes:
             raise ValueError
         return scopes
+
+    @field_validator("allowed_encoders", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else ()
+        if not all(re.fullmatch(OWN_ENCODER, name) for name in names) or not names:
+            raise ValueError
+        return names
 
     @model_validator(mode="after")
     def _values_fit_together(self) -> Self:

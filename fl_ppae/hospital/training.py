@@ -18,7 +18,6 @@ from fl_ppae.config import RunConfig
 from fl_ppae.data.records import Records, resident
 from fl_ppae.data.registry import spec_of
 from fl_ppae.hardware import CPU, device_of, exact_float32, uses_bfloat16
-from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.physical_batches import (
     full_batch,
     layout_of,
@@ -28,6 +27,7 @@ from fl_ppae.hospital.physical_batches import (
 )
 from fl_ppae.hospital.watch import current_watch
 from fl_ppae.models.augment import DRAWS, augmented
+from fl_ppae.models.isolation import check_isolated
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel, Objective
 from fl_ppae.privacy.clipping import Rows, clipped_sum
 from fl_ppae.privacy.noise import add_noise

@@ -131,6 +131,14 @@ def build_head(shape: Shape, num_classes: int, seed: int, *, scaled: bool = Fals
         return nn.Sequential(nn.GroupNorm(1, shape[0]), nn.Flatten(), nn.Linear(prod(shape), num_classes))
 
 
+def decoder_of(image: ImageShape, shape: Shape) -> nn.Module:
+    """A small convolutional decoder of encodings (N, k) or (N, k, h, w) to images (N, C, H, W)."""
+    if len(shape) == 1:
+        return _from_vector(image, shape)
+    small = halved(image, halvings(image))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(small), _conv3(shape[0], 64), nn.ELU(), *_doubled(image))
+
+
 def _fc(image: ImageShape, encoding: Shape) -> tuple[nn.Module, nn.Module]:
     """One hidden layer, the encoding: the paper's simple autoencoder."""
     pixels, size = prod(image), prod(encoding)

@@ -15,8 +15,9 @@ from fl_ppae.models.autoencoders import Autoencoder, Shape, build_autoencoder, e
 from fl_ppae.models.classifiers import check_fit
 from fl_ppae.models.codes import EncodingFormat
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
+from fl_ppae.models.own_encoder import OwnNetwork, fingerprint, own_network
 from fl_ppae.privacy.encodings import check_projection
-from fl_ppae.privacy.scopes import MODULES
+from fl_ppae.privacy.scopes import MODULES, SCOPES
 from fl_ppae.protection import COMMON_HEAD, shares_head
 
 
@@ -24,9 +25,15 @@ def encoding_shape_of(config: RunConfig) -> Shape:
     """Shape of one encoding in this run.
 
     Raises:
-        UserError: the encoder does not fit the image, or the encoding does not fit the classifier.
+        UserError: the encoder does not fit the image, or the encoding does not fit the classifier; or the
+            user's own encoder can't be trained under this scope.
     """
-    shape = encoding_shape(config.autoencoder, config.encoding_size, spec_of(config).image_shape)
+    if config.encoder and (problem := _own(config).problem) and SCOPES[config.dp_scope].noised:
+        raise UserError(
+            f'encoder = {config.encoder!r} can only run with dp-scope = "none", not "{config.dp_scope}": '
+            f"{problem}"
+        )
+    shape = _shape(config)
     spec = spec_of(config)
     if config.views > 1 and not spec.any_way_up:
         raise UserError(
@@ -73,6 +80,8 @@ def public_seed(config: RunConfig) -> int:
 
 def autoencoder_of(config: RunConfig) -> Autoencoder:
     """The untrained encoder and decoder that every hospital starts from."""
+    if config.encoder:
+        return _own(config).autoencoder
     image = spec_of(config).image_shape
     return build_autoencoder(config.autoencoder, config.encoding_size, image, public_seed(config))
 
@@ -80,10 +89,28 @@ def autoencoder_of(config: RunConfig) -> Autoencoder:
 def local_model_of(config: RunConfig) -> LocalModel:
     """The untrained encoder and partner that every hospital starts from."""
     autoencoder, spec = autoencoder_of(config), spec_of(config)
-    encoding = encoding_shape(config.autoencoder, config.encoding_size, spec.image_shape)
     build_partner = OBJECTIVES[config.objective].partner
-    partner = build_partner(autoencoder, encoding, spec.num_classes, public_seed(config))
+    partner = build_partner(autoencoder, _shape(config), spec.num_classes, public_seed(config))
     return LocalModel(autoencoder.encoder, partner)
+
+
+def own_identity(config: RunConfig) -> tuple[str, ...]:
+    """What tells networks of a user's own encoder apart although its code may change; empty without one."""
+    return (
+        (config.encoder, fingerprint(_own(config).autoencoder, spec_of(config).image_shape))
+        if config.encoder
+        else ()
+    )
+
+
+def _own(config: RunConfig) -> OwnNetwork:
+    return own_network(config.encoder, config.encoding_size, spec_of(config).image_shape, public_seed(config))
+
+
+def _shape(config: RunConfig) -> Shape:
+    if config.encoder:
+        return _own(config).shape
+    return encoding_shape(config.autoencoder, config.encoding_size, spec_of(config).image_shape)
 
 
 def shared_of(config: RunConfig, model: LocalModel) -> nn.Module:

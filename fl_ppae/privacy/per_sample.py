@@ -5,7 +5,8 @@ their precision. They match Opacus's `GradSampleModule` (arXiv:2109.12298), agai
 and are several times as fast for the convolutions here: patches are copied in channels-last order, in
 which a row of a patch is already contiguous, and multiplied in bfloat16 on request. A linear layer's
 gradient is the outer product of two vectors and is never formed; its norm is the product of their norms
-(Goodfellow 2015, arXiv:1510.01799).
+(Goodfellow 2015, arXiv:1510.01799). A network that is applied to each record alone (`privacy.alone`) counts
+as one layer, with gradients by `torch.func`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_ppae.hardware import CPU
+from fl_ppae.privacy.alone import Alone, visible_modules
 
 NORM_BLOCK = 128  # squares that are added in float32
 _CACHED = 2**17  # float64 numbers that a processor's cache holds
@@ -94,12 +96,12 @@ class PerSampleGradients:
 
     Raises:
         TypeError: a layer with parameters is neither Conv2d (zero padding, one group, no dilation) nor
-            Linear nor GroupNorm; a parameter is frozen or belongs to two layers. In a forward pass: a layer
-            is used twice, or a Linear on other inputs than (N, d).
+            Linear nor GroupNorm nor `Alone`; a parameter is frozen or belongs to two layers. In a forward
+            pass: a layer is used twice, or a Linear on other inputs than (N, d).
     """
 
     def __init__(self, module: nn.Module, *, bfloat16: bool, copies: int = 1) -> None:
-        self._layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
+        self._layers = [layer for layer in visible_modules(module) if _parameters(layer)]
         for layer in self._layers:
             _check(layer)
         _check_parameters(self._layers)
@@ -158,7 +160,7 @@ def half_precision(enabled: bool, device: torch.device = CPU) -> Iterator[None]:
 
 
 def _check(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Linear | nn.GroupNorm):
+    if isinstance(layer, nn.Linear | nn.GroupNorm | Alone):
         return
     if isinstance(layer, nn.Conv2d):
         plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
@@ -170,7 +172,7 @@ def _check(layer: nn.Module) -> None:
 def _check_parameters(layers: list[nn.Module]) -> None:
     owners: dict[int, nn.Module] = {}
     for layer in layers:
-        for name, parameter in layer.named_parameters(recurse=False):
+        for name, parameter in _parameters(layer).items():
             if not parameter.requires_grad:
                 raise TypeError(f"no per-sample gradients of {layer}: its {name} is frozen")
             if id(parameter) in owners:
@@ -178,6 +180,10 @@ def _check_parameters(layers: list[nn.Module]) -> None:
                     f"no per-sample gradients of {layer}: it shares its {name} with another layer"
                 )
             owners[id(parameter)] = layer
+
+
+def _parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(layer.named_parameters(recurse=isinstance(layer, Alone)))
 
 
 class Scratch:
@@ -198,6 +204,8 @@ def _gradients(
     layer: nn.Module, inputs: Tensor, outputs: Tensor, kind: torch.dtype, scratch: Scratch
 ) -> list[tuple[Tensor, Gradients]]:
     """Each parameter of `layer` with its gradients, of its inputs and the gradient of its outputs."""
+    if isinstance(layer, Alone):
+        return [(parameter, Dense(rows)) for parameter, rows in layer.gradients(inputs, outputs)]
     if isinstance(layer, nn.Linear):
         left = outputs.float()
         pairs: list[tuple[Tensor | None, Gradients]] = [(layer.weight, Outer(left, inputs.float()))]

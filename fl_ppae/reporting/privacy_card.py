@@ -16,6 +16,7 @@ from fl_ppae.privacy.randomness import FROM_ENTROPY
 from fl_ppae.protection import SECAGG
 from fl_ppae.reporting.grounds import grounds, grounds_in_words, threats_in_words
 from fl_ppae.reporting.joint_card import honest_in, joint_noise_in_words, masked_in_words
+from fl_ppae.reporting.own_code_card import own_code
 from fl_ppae.reporting.records_card import about_records
 from fl_ppae.reporting.worth_line import headline
 from fl_ppae.runs.stored import basis_of
@@ -209,6 +210,7 @@ def _meaning(config: Mapping[str, Any], ledger: Mapping[str, Any], honest: int |
             "- Composition: over all rounds. No accountant is restarted.",
             *(joint_noise_in_words(honest) if honest is not None else []),
             *combined,
+            *own_code(values.get("encoder", "")),
             f"- {history}",
             "- The guarantee protects the records that the encoder was trained on. It does not protect "
             "images that are later encoded with that encoder: an encoding is not encryption.",

@@ -18,7 +18,7 @@ from fl_ppae.data.checksums import md5_of
 from fl_ppae.data.records import HospitalRecords, JoinedRecords
 from fl_ppae.hardware import device_of, has_bfloat16, limited_threads, server_threads
 from fl_ppae.models import augment, autoencoders, layers, objectives, plain_training, residual
-from fl_ppae.models.build import local_model_of, public_seed
+from fl_ppae.models.build import local_model_of, own_identity, public_seed
 from fl_ppae.models.objectives import OBJECTIVES
 from fl_ppae.models.plain_training import PlainTraining, class_probabilities, train_plainly
 from fl_ppae.runs.kept import State, digest, kept
@@ -72,7 +72,9 @@ class Reached:
 
 def network_config(config: RunConfig) -> RunConfig:
     """`config` with the network by which a federation is judged: residual, to 16 numbers, for the task."""
-    return config.model_copy(update={"autoencoder": "residual", "encoding_size": 0, "objective": "task"})
+    return config.model_copy(
+        update={"autoencoder": "residual", "encoder": "", "encoding_size": 0, "objective": "task"}
+    )
 
 
 def public_network(config: RunConfig, dataset: Dataset) -> Reached:
@@ -97,7 +99,7 @@ def trained(
         "data": dataset.path.name,
         "public": digest(dataset.val.images, dataset.val.labels),
         "dealt": [[digest(one.indices), repr(one.shift)] for one in holders if one.split is dataset.train],
-        "network": [config.autoencoder, config.encoding_size, config.objective],
+        "network": [config.autoencoder, config.encoding_size, config.objective, *own_identity(config)],
         "training": asdict(training),
         "views": config.views,
         "start": None if start is None else dict(start.identity),

@@ -2,18 +2,31 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hospital.test_physical_batches import CASES, CLASSES, RECORDS, farthest, model_of, terms_of
+from hospital.test_physical_batches import (
+    CASES,
+    CLASSES,
+    FORMAL,
+    IMAGE,
+    RECORDS,
+    farthest,
+    model_of,
+    terms_of,
+)
 from support import records_of
 
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.hospital import training
-from fl_ppae.models.objectives import LocalModel
+from fl_ppae.models.objectives import OBJECTIVES, LocalModel
+from fl_ppae.models.own_encoder import own_network
+from fl_ppae.privacy.alone import Alone
 from fl_ppae.privacy.clipping import ClippedSum
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MAGNITUDES = [-44, -38, -23, -12, -3, 3, 8, 17, 25, 38]
 
 
@@ -63,6 +76,27 @@ def test_one_record_moves_the_sum_by_at_most_the_clipping_norm(
         clip = (1e-6, 1.0)[number % 2]
         terms = terms_of(objective, scope, bfloat16=bfloat16, max_grad_norm=clip)
         assert farthest(model, records, terms) <= 1, number
+
+
+@pytest.mark.parametrize(
+    ("objective", "scope"),
+    [
+        case if case == ("task", "autoencoder") else pytest.param(*case, marks=pytest.mark.slow)
+        for case in itertools.product(OBJECTIVES, FORMAL)
+    ],
+)
+def test_one_record_moves_the_sum_of_an_encoder_of_ones_own_by_at_most_the_clipping_norm(
+    records: HospitalRecords, objective: str, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unknown, so it sees one record at a time."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    own = own_network("own_encoder:build", 16, IMAGE, 0)
+    partner = OBJECTIVES[objective].partner(own.autoencoder, own.shape, CLASSES, 0)
+    model = LocalModel(own.autoencoder.encoder, partner)
+    assert isinstance(model.encoder, Alone)
+    for number, hostile_model in enumerate(hostile(model)):
+        terms = terms_of(objective, scope, max_grad_norm=(1e-6, 1.0)[number % 2])
+        assert farthest(hostile_model, records, terms) <= 1, number
 
 
 def test_norms_of_float32_squares_let_a_record_through(

@@ -10,9 +10,9 @@ from support import records_of
 from torch import Tensor, nn
 
 from fl_ppae.hospital import training
-from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.hospital.training import LocalTrainer
 from fl_ppae.models.autoencoders import NAMES
+from fl_ppae.models.isolation import check_isolated
 from fl_ppae.models.objectives import OBJECTIVES, LocalModel
 
 

@@ -56,6 +56,7 @@ def test_a_nodes_identity_comes_from_its_own_configuration() -> None:
         ({"allowed-scopes": ""}, 'must be one or more of "none, encoder, frozen-decoder, autoencoder"'),
         ({"allowed-scopes": "autoencoder, decoder"}, "must be one or more of"),
         ({"allowed-scopes": True}, "must be one or more of"),
+        ({"allowed-encoders": "module"}, 'must be one or more "package.module:function"'),
         ({"data-file": ""}, "data-file = '': must be text in quotes"),
         ({"data-file": 7}, "must be text in quotes"),
         ({"state-dir": "/state"}, "state-dir is only used with data-file"),
@@ -112,6 +113,7 @@ def test_every_key_can_be_set() -> None:
         "allow-unlimited-epsilon": False,
         "allow-after-unprotected": True,
         "allow-new-keys": False,
+        "allowed-encoders": "package.module:build",
     }
     assert set(node) == set(KEYS)
     keys = read_node(node)

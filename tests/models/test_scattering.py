@@ -3,10 +3,10 @@ import torch
 
 from fl_ppae.config import RunConfig
 from fl_ppae.errors import UserError
-from fl_ppae.hospital.isolation import check_isolated
 from fl_ppae.models import scattering
 from fl_ppae.models.augment import orientations
 from fl_ppae.models.autoencoders import build_autoencoder, encoding_shape
+from fl_ppae.models.isolation import check_isolated
 from fl_ppae.models.scattering import FEATURES, Scattering, drawn_images
 
 

@@ -1,8 +1,9 @@
 """Refuses networks in which one record's output could depend on another record.
 
 A record's clipped gradient bounds what the record adds only if no other record's gradient moves with it. So
-every module must be known to act on each record alone; a type that is not listed here is refused, whatever
-a test run of it shows. `hospital.physical_batches` probes the same on top.
+every module must be known to act on each record alone, or be applied to each record alone (`privacy.alone`);
+a type that is not listed here is refused, whatever a test run of it shows. `hospital.physical_batches` probes
+the same on top.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fl_ppae.models.layers import Centred, Shuffled
 from fl_ppae.models.objectives import LocalModel
 from fl_ppae.models.residual import Block
 from fl_ppae.models.scattering import Scattering
+from fl_ppae.privacy.alone import Alone, visible_modules
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, Autoencoder, LocalModel, Block)
 _LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm)
@@ -34,7 +36,7 @@ _WITHOUT_PARAMETERS = (
     Shuffled,
     Scattering,
 )
-_KNOWN = frozenset((*_CONTAINERS, *_LAYERS, *_WITHOUT_PARAMETERS))
+_KNOWN = frozenset((*_CONTAINERS, *_LAYERS, *_WITHOUT_PARAMETERS, Alone))
 
 
 def check_isolated(model: nn.Module) -> None:
@@ -43,7 +45,7 @@ def check_isolated(model: nn.Module) -> None:
     Raises:
         TypeError: names the first module that mixes records, remembers them (a buffer), or isn't known.
     """
-    for module in model.modules():
+    for module in visible_modules(model):
         if type(module) not in _KNOWN:
             raise TypeError(
                 f"{type(module).__name__} is not known to act on each record alone, so training with it "
@@ -51,7 +53,7 @@ def check_isolated(model: nn.Module) -> None:
             )
         if isinstance(module, nn.Flatten | nn.Unflatten) and _reaches_the_batch(module):
             raise TypeError(f"{module} merges or splits the dimension of the records")
-        if list(module.buffers(recurse=False)):
+        if list(module.buffers(recurse=isinstance(module, Alone))):
             raise TypeError(f"{type(module).__name__} has a buffer, which could remember other records")
 
 
