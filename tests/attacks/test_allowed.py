@@ -49,6 +49,7 @@ def test_the_best_attack_stays_within_and_half_the_noise_does_not():
     assert membership_auc(wrong, others).low > allowed.area()
 
 
+@pytest.mark.slow
 def test_a_formal_run_s_rows_hold_it_and_others_say_that_nothing_is_guaranteed(federate: Callable[..., Run]):
     run = federate("formal")
     rows = attacked(run, membership_encoder.ATTACK, shadows=0).results

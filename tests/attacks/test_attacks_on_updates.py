@@ -67,6 +67,7 @@ def mixed_file(path: Path) -> Path:
     return write_npz(path, records=1500)
 
 
+@pytest.mark.slow
 def test_a_class_mix_is_inferred_from_updates_if_hospitals_differ(
     federate: Callable[..., Run], tmp_path: Path
 ):
@@ -95,6 +96,7 @@ def test_evenly_dealt_hospitals_have_no_mix_to_find(federate: Callable[..., Run]
     assert 0.5 * found.chance < found.value <= found.chance + 0.01
 
 
+@pytest.mark.slow
 def test_gradient_inversion_is_measured_with_the_runs_noise_and_without(
     federate: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ):

@@ -71,7 +71,7 @@ def test_json_is_one_document(federate: Callable[..., Run], capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize("share", ["encodings", "updates+encodings"])
+@pytest.mark.parametrize("share", ["encodings", pytest.param("updates+encodings", marks=pytest.mark.slow)])
 def test_an_audit_of_uploads(federate: Callable[..., Run], share: str, capsys: pytest.CaptureFixture[str]):
     run = federate("run", share=share)
     document = audited(run, "--attacks", f"{CHEAP},{INVERSIONS}")

@@ -50,6 +50,7 @@ def test_noised_encodings_of_16_numbers_do_not(federate: Callable[..., Run], tmp
     assert row(findings, "auc").low < 0.6
 
 
+@pytest.mark.slow
 def test_an_encoder_that_learned_by_heart_gives_its_members_away_and_not_under_dp(
     federate: Callable[..., Run], tmp_path: Path
 ):

@@ -12,6 +12,11 @@ from fl_ppae.attacks.registry import ATTACKS
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 ORDERS = {"sorted by class": True, "shuffled": False}
+_TAKES_LONG = {"inversion-generative"}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in _TAKES_LONG else name  # it fits a prior
+    for name in CASES
+]
 
 
 def gain(name: str, made: Made, path: Path, *, ordered: bool) -> float:
@@ -39,7 +44,7 @@ def few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_planted_leak_is_found_whatever_the_order_of_the_files(
     name: str, order: str, tmp_path: Path
 ) -> None:
@@ -47,7 +52,7 @@ def test_a_planted_leak_is_found_whatever_the_order_of_the_files(
     assert found >= CASES[name].least
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_leak_is_found_where_none_is(name: str, tmp_path: Path) -> None:
     found = gain(name, CASES[name].sealed, tmp_path / "run", ordered=True)
     assert found <= CASES[name].most

@@ -30,6 +30,7 @@ def test_turns_of_two_steps_are_interleaved() -> None:
     assert order == list("aabb" * 4)
 
 
+@pytest.mark.slow
 def test_chosen_measurements_come_as_one_json_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--tiny", "--json", "--only", "scale,federation,secagg"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -87,6 +88,7 @@ def test_every_measurement_has_a_module() -> None:
     assert all((folder / f"{name}.py").is_file() for name in SECTIONS)
 
 
+@pytest.mark.slow
 def test_an_epoch_is_timed_on_the_device_that_a_hospital_would_use() -> None:
     found = epoch.measure(TINY).numbers
     assert found["images"] == 200

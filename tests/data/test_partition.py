@@ -53,6 +53,7 @@ def test_shares_are_sorted_disjoint_and_repeatable(kind: str, num_hospitals: int
         assert any(not np.array_equal(a, b) for a, b in zip(shares, other, strict=True))
 
 
+@pytest.mark.slow
 def test_another_process_deals_the_same() -> None:
     code = (
         "import hashlib, numpy as np\n"

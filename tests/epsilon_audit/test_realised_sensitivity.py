@@ -186,6 +186,7 @@ def test_what_can_not_be_replayed_is_refused_by_name(pair: HospitalRecords) -> N
         ratios("encoder", pair, extra_joins=[True] * 3)
 
 
+@pytest.mark.slow
 def test_an_ordinary_real_record_breaks_the_papers_scope_and_no_formal_one(blood: HospitalRecords) -> None:
     """129 blood cells as they come; the last is the extra record."""
     for scope in ("encoder", *FORMAL):

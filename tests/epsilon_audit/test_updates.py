@@ -231,7 +231,7 @@ def test_on_real_images_half_the_claim_is_shown_and_every_control_refuted(epsilo
     assert found.lower_bound >= 0.5 * found.claimed
 
 
-@pytest.mark.parametrize("autoencoder", ["conv", "fc", "residual"])
+@pytest.mark.parametrize("autoencoder", ["conv", "fc", pytest.param("residual", marks=pytest.mark.slow)])
 def test_where_the_server_sends_the_head_too_only_its_bias_has_a_gradient(
     autoencoder: str, small: Small
 ) -> None:

@@ -273,6 +273,7 @@ def blood() -> tuple[Tensor, Tensor, Tensor, Tensor]:
         )
 
 
+@pytest.mark.slow
 def test_real_cells_come_back_from_a_random_encoder(blood):
     known_images, known_labels, images, labels = blood
     encoder = build_autoencoder("conv", 0, (3, 28, 28), 1).encoder

@@ -44,7 +44,13 @@ def random_images(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("classifier", "shape"), [("lr", (2, 7, 7)), ("lr", (60,)), ("mlp", (60,)), ("resnet18", (49,))]
+    ("classifier", "shape"),
+    [
+        ("lr", (2, 7, 7)),
+        ("lr", (60,)),
+        ("mlp", (60,)),
+        pytest.param("resnet18", (49,), marks=pytest.mark.slow),
+    ],
 )
 def test_fit_learns_and_repeats_bit_for_bit(classifier, shape):
     resnet = NetworkTraining(steps=40, batch=32)
