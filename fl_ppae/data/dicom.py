@@ -60,6 +60,7 @@ def read_dicom(path: Path, *, windowed: bool = True) -> Picture:
     from pydicom.pixels import apply_rescale, pixel_array
 
     header = _header(path, with_pixels=True)
+    _check_decoder(header)
     if (frames := int(header.get("NumberOfFrames") or 1)) > 1:
         raise Unreadable(f"holds {frames} frames; expected one image in each file")
     kind = header.get("PhotometricInterpretation")
@@ -71,10 +72,6 @@ def read_dicom(path: Path, *, windowed: bool = True) -> Picture:
         pixels = pixel_array(header)
         values = apply_rescale(pixels, header) if kind in _GREY else pixels
         window = (_window(header) or _range_of_type(header)) if windowed else None
-    except (RuntimeError, NotImplementedError):
-        syntax = header.file_meta.get("TransferSyntaxUID")
-        name = getattr(syntax, "name", syntax)
-        raise Unreadable(f"is damaged, or nothing here decodes its transfer syntax, {name}") from None
     except Unreadable:
         raise
     except Exception:  # a header of any content, in any combination
@@ -107,6 +104,23 @@ def _header(path: Path, *, with_pixels: bool) -> FileDataset:
         raise Unreadable(f"can't be read ({error.strerror or error})") from None
     except Exception:  # as above
         raise Unreadable("is no DICOM file, or a damaged one") from None
+
+
+def _check_decoder(header: FileDataset) -> None:
+    """Refuse a transfer syntax that nothing installed decodes."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    syntax = UID(str(header.file_meta.get("TransferSyntaxUID", "")))
+    if not syntax.is_valid or not syntax.is_transfer_syntax or not syntax.is_compressed:
+        return
+    try:
+        if get_decoder(syntax).is_available:
+            return
+        remedy = 'pip install "fl-ppae[dicom]" brings decoders of JPEG and JPEG 2000'
+    except NotImplementedError:
+        remedy = "store it as another, such as Explicit VR Little Endian"
+    raise Unreadable(f"has the transfer syntax {syntax.name}, which nothing here decodes; {remedy}")
 
 
 def _patient(header: FileDataset) -> str:

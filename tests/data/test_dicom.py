@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import numpy as np
 import pydicom
 import pytest
 from data.own_sets import WRITERS, first_image, opened, small_arrays
+from PIL import Image
 
+from fl_ppae.data.dicom import read_dicom
 from fl_ppae.errors import UserError
 
 
@@ -126,6 +129,77 @@ def test_patients_in_dicom_headers_are_not_divided_between_splits(scans: Path) -
     header(scans, PatientID="test-0")
     with pytest.raises(UserError, match="1 patients have records in more than one split"):
         opened(scans)
+
+
+def compressed_header(path: Path, pixels: np.ndarray) -> pydicom.FileDataset:
+    """The header of a scan, for 8-bit `pixels`, (H, W) or (H, W, 3)."""
+    dataset = pydicom.dcmread(path)
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    if pixels.ndim == 3:
+        dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
+    dataset.PixelData = pixels.tobytes()
+    return dataset
+
+
+SMOOTH = np.indices((64, 96)).sum(0).astype(np.uint8)
+COLOURS = np.stack([SMOOTH, SMOOTH[::-1], SMOOTH[:, ::-1]], axis=-1)
+
+
+@pytest.mark.parametrize("pixels", [SMOOTH, COLOURS], ids=["grey", "colour"])
+@pytest.mark.parametrize(("syntax", "loss"), [("JPEGBaseline8Bit", 6), ("JPEG2000Lossless", 0)])
+def test_a_jpeg_in_dicom_is_decoded(pixels: np.ndarray, syntax: str, loss: int, scans: Path) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID
+
+    path = first_image(scans)
+    dataset = compressed_header(path, pixels)
+    if syntax == "JPEG2000Lossless":
+        pytest.importorskip("openjpeg", reason="pylibjpeg-openjpeg, of the extra dicom, encodes it")
+        dataset.compress(pydicom.uid.JPEG2000Lossless)
+    else:
+        coded = io.BytesIO()
+        Image.fromarray(pixels).save(coded, "JPEG", quality=95, subsampling=0)
+        dataset.PixelData = encapsulate([coded.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = UID(pydicom.uid.JPEGBaseline8Bit)
+        if pixels.ndim == 3:
+            dataset.PhotometricInterpretation = "YBR_FULL"
+    dataset.save_as(path)
+    found = read_dicom(path).pixels.astype(int)
+    assert found.shape == pixels.shape
+    assert np.abs(found - pixels).max() <= loss
+    assert np.abs(found - pixels[::-1]).max() > 50, "control: another image"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "line"),
+    [
+        ("MPEG2MPML", r"which nothing here decodes; store it as another"),
+        (
+            "JPEGLossless",
+            r'which nothing here decodes; pip install "fl-ppae\[dicom\]" brings decoders of JPEG',
+        ),
+    ],
+)
+def test_what_nothing_decodes_is_one_line_that_names_the_file(
+    syntax: str, line: str, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+
+    path = first_image(scans)
+    dataset = compressed_header(path, SMOOTH)
+    dataset.PixelData = encapsulate([b"\0" * 64])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    dataset.save_as(path)
+    if syntax == "JPEGLossless":  # as without the extra's plugins
+        monkeypatch.setattr(get_decoder(pydicom.uid.JPEGLossless), "_available", {})
+    with pytest.raises(UserError, match=rf"00000\.dcm has the transfer syntax .*, {line}") as told:
+        opened(scans)
+    assert "\n" not in str(told.value)
 
 
 def test_compressed_dicom_is_read(scans: Path) -> None:
