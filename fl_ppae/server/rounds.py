@@ -40,8 +40,9 @@ def train_all_rounds(session: Session, model: LocalModel, *, evaluate: bool = Tr
     rounds alone.
 
     Raises:
-        RuntimeError: every hospital failed or was excluded in every round, or no round had as many updates as
-            its aggregation needs. If hospitals declined, the encoder stays as it is, which is a valid result.
+        RuntimeError: Ray has ended, every hospital failed or was excluded in every round, or no round had as
+            many updates as its aggregation needs. If hospitals declined, the encoder stays as it is, which is
+            a valid result.
         Stopped: the run was told to stop after its round.
     """
     config, run, checkpoint = session.config, session.run, session.checkpoint
@@ -103,6 +104,9 @@ def _one_round(
     """One round from the common `arrays`; returns what the next one starts from.
 
     As `strategy.start` of Flower, which can neither begin at a later round nor stop after one.
+
+    Raises:
+        RuntimeError: Ray has ended, so that no later round could be trained either.
     """
 
     grid, timeout = session.grid, session.config.reply_timeout
@@ -111,13 +115,22 @@ def _one_round(
     def ask(questions: Iterable[Message]) -> Iterable[Message]:
         return grid.send_and_receive(questions, timeout=timeout)
 
-    trained = ask(strategy.configure_train(server_round, arrays, where, grid))
+    trained = list(ask(strategy.configure_train(server_round, arrays, where, grid)))
+    if trained and all(_is_ended_ray(reply) for reply in trained):
+        raise RuntimeError(
+            f"Ray ended in round {server_round}, and every hospital with it; `fl-ppae run --resume` goes on"
+        )
     combined, _ = strategy.aggregate_train(server_round, trained)
     arrays = arrays if combined is None else combined
     evaluated = ask(strategy.configure_evaluate(server_round, arrays, where, grid))
     if losses := strategy.aggregate_evaluate(server_round, evaluated):
         log(INFO, "hospitals' mean loss: %s", losses)
     return arrays
+
+
+def _is_ended_ray(reply: Message) -> bool:
+    """Whether Flower's simulation says, in place of a hospital, that Ray could not run it."""
+    return reply.has_error() and str(reply.error.reason).startswith("<class 'ray.exceptions.")
 
 
 def _first_round(

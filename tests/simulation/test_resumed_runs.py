@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 from support import Run, simulated_nodes
 
 from fl_ppae.errors import UserError
@@ -209,6 +209,37 @@ def test_a_run_goes_on_only_with_what_it_began_with(federate: Callable[..., Run]
     write_json(stopped.path / "config.json", {**read_json(stopped.path / "config.json"), "run": "7"})
     with pytest.raises(UserError, match="is another run's"):
         federate("run", resume=str(stopped.path), **ROUNDS)
+
+
+def without_ray(hospitals: tuple[int, ...], server_round: int) -> type[InProcessGrid]:
+    """A grid that says of these hospitals, from this round on, what Flower says when Ray has ended."""
+
+    class WithoutRay(InProcessGrid):
+        def _deliver(self, message: Message) -> Message:
+            config = message.content.config_records.get("config", {})
+            late = message.metadata.message_type == "train" and config["server-round"] >= server_round
+            if not late or message.metadata.dst_node_id - 2 not in hospitals:
+                return super()._deliver(message)
+            reply = Message(
+                Error(0, "<class 'ray.exceptions.ActorDiedError'>:<'it\ndied'>"), reply_to=message
+            )
+            reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
+            return reply
+
+    return WithoutRay
+
+
+def test_a_run_whose_ray_has_ended_fails_and_goes_on(federate: Callable[..., Run], tmp_path: Path) -> None:
+    """It went on to its last round with nobody in it, charged every round and counted as complete."""
+    whole = federate("whole", **ROUNDS)
+    with pytest.raises(RuntimeError, match="Ray ended in round 2, and every hospital with it"):
+        federate("run", grid=without_ray((0, 1, 2), 2), **ROUNDS)
+    assert read_json(tmp_path / "run" / "summary.json")["status"] == "failed"
+    run = federate("run", resume=str(tmp_path / "run"), **ROUNDS)
+    for table in TABLES:
+        assert (run.path / table).read_bytes() == (whole.path / table).read_bytes(), table
+    one_worker = federate("worker", grid=without_ray((1,), 2), **ROUNDS)  # control
+    assert [row["hospitals_trained"] for row in one_worker.rows("rounds.csv")] == ["3", "2", "2"]
 
 
 def test_a_table_with_other_columns_is_left_to_its_version(
