@@ -4,7 +4,8 @@ A record's code depends on its own image and on the received encoder, and on not
 images pass through in physical batches of safe sizes (`hospital.physical_batches`). Gradients of the head are
 then those behind the encoder, and clipping bounds what a record adds, whatever weights were received.
 
-Codes are kept in memory for as long as the same encoder comes, so that a hundred rounds encode once.
+Codes are kept in memory for as long as the same encoder comes, so that a hundred rounds encode once. Images
+are read a batch at a time, however many there are.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fl_ppae.data.checksums import md5_of
 from fl_ppae.data.records import Positions, Records
 from fl_ppae.hardware import CPU
-from fl_ppae.hospital.physical_batches import layout_of, padded, padded_sizes, physical_batches
+from fl_ppae.hospital.physical_batches import full_batch, layout_of, padded, padded_sizes, physical_batches
 from fl_ppae.models.isolation import check_isolated
 from fl_ppae.models.objectives import LocalModel, Objective
 from fl_ppae.models.views import viewed
@@ -55,27 +57,40 @@ def on_codes(
         TypeError: as `check_isolated`.
     """
     check_isolated(model)
-    images, labels = records.images(slice(None)), records.labels(slice(None))
-    weights = [value.cpu().numpy() for value in model.encoder.state_dict().values()]
-    key = digest(images.numpy(), *weights) + f"{model.encoder} {views}"
+    key = f"{_digest(model.encoder, records)} {model.encoder} {views}"
     if key not in _codes:
-        found = _encoded(model, images, labels, objective, device, views)
+        found = _encoded(model, records, objective, device, views)
         if sum(codes.numel() for codes in (*_codes.values(), found)) > _MOST_NUMBERS:
             _codes.clear()
         _codes[key] = found
-    return LocalModel(nn.Identity(), model.partner), Codes(_codes[key], labels)
+    return LocalModel(nn.Identity(), model.partner), Codes(_codes[key], records.labels(slice(None)))
+
+
+def _digest(encoder: nn.Module, records: Records) -> str:
+    """Of the weights and all images."""
+    image, _ = _shapes(records)
+    at_once = full_batch(CPU, image)
+    parts = [slice(start, start + at_once) for start in range(0, len(records), at_once)]
+    weights = [value.cpu().numpy() for value in encoder.state_dict().values()]
+    return md5_of(" ".join([digest(*weights), *(digest(records.images(part).numpy()) for part in parts)]))
+
+
+def _shapes(records: Records) -> tuple[torch.Size, torch.Size]:
+    """Of an image and of a label."""
+    first = np.arange(1)
+    return records.images(first).shape[1:], records.labels(first).shape[1:]
 
 
 def _encoded(
-    model: LocalModel, images: Tensor, labels: Tensor, objective: Objective, device: torch.device, views: int
+    model: LocalModel, records: Records, objective: Objective, device: torch.device, views: int
 ) -> Tensor:
     model = model.to(device)
     encodes = viewed(model.encoder, views)
     layout = layout_of(model)
-    sizes = padded_sizes(model, objective, layout, images.shape[1:], labels.shape[1:], bfloat16=False)
+    sizes = padded_sizes(model, objective, layout, *_shapes(records), bfloat16=False)
     codes = []
-    for positions, size in physical_batches(np.arange(len(images)), sizes):
-        batch = padded(images[positions].to(device), size).contiguous(memory_format=layout)
+    for positions, size in physical_batches(np.arange(len(records)), sizes):
+        batch = padded(records.images(positions).to(device), size).contiguous(memory_format=layout)
         with torch.no_grad():
             codes.append(encodes(batch)[: len(positions)].to(CPU))
     model.to(CPU)

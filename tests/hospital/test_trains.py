@@ -13,10 +13,11 @@ from hospital.test_physical_batches import CLASSES, FORMAL, farthest, model_of, 
 from support import records_of
 
 from fl_ppae.config import RunConfig
-from fl_ppae.data.records import HospitalRecords, Records
+from fl_ppae.data.records import HospitalRecords, Positions, Records
 from fl_ppae.hospital import fixed_codes
 from fl_ppae.hospital.fixed_codes import on_codes
 from fl_ppae.hospital.one_step import one_step
+from fl_ppae.hospital.physical_batches import FULL
 from fl_ppae.hospital.rounds import LocalTraining
 from fl_ppae.hospital.training import LocalTrainer, TrainingTerms
 from fl_ppae.models.autoencoders import NAMES
@@ -109,6 +110,23 @@ def test_codes_are_computed_once_for_each_encoder_and_each_hospitals_records(
         model.encoder[-2].bias.add_(1)
     _, moved = on_codes(model, records(), TASK)
     assert not torch.equal(first.images(), moved.images()) and len(encoded) == 3
+
+
+def test_codes_are_made_of_a_batch_of_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images a hospital has, few are in memory as floats."""
+    held, reads = records(600), []
+    read = HospitalRecords.images
+
+    def watched(self: HospitalRecords, positions: Positions = slice(None)) -> torch.Tensor:
+        images = read(self, positions)
+        reads.append(len(images))
+        return images
+
+    monkeypatch.setattr(HospitalRecords, "images", watched)
+    _, codes = on_codes(model_of("fc", "task"), held, TASK)
+    assert len(codes) == 600
+    assert sum(reads) >= 2 * 600, "control: all are read, once for the digest and once for the codes"
+    assert max(reads) <= FULL["cpu"]
 
 
 @pytest.mark.parametrize(
