@@ -64,6 +64,11 @@ def of_objects(honest: Array) -> Array:
     return Array(honest.dtype, honest.shape, honest.stype, file.getvalue())
 
 
+def hostile(honest: Array, kind: str) -> Array:
+    with np.errstate(over="ignore"):  # masked numbers as float16
+        return hostile_arrays(honest)[kind]
+
+
 def claiming(**changes: Any) -> Fault:
     """Changes values of the claim; None removes one."""
 
@@ -95,7 +100,7 @@ _OF_ARRAYS = ("shape", "empty", "integers", "half", "big-endian", "garbage", "no
 
 IN_ARRAYS: dict[str, Fault] = {
     **{
-        kind: replaced_by(lambda honest, kind=kind: hostile_arrays(honest)[kind])  # type: ignore[misc]
+        kind: replaced_by(lambda honest, kind=kind: hostile(honest, kind))  # type: ignore[misc]
         for kind in (*_OF_ARRAYS, "complex", "bytes", "huge", "other kind")
     },
     "a pickle": replaced_by(pickled),

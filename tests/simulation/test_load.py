@@ -104,11 +104,8 @@ def test_a_run_in_which_replies_fail_loses_no_payment_and_leaves_nothing(tmp_pat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["process", "ray"])
-def test_two_hundred_rounds_of_fifty_hospitals_lose_no_payment_and_stay_flat(
-    tmp_path: Path, kind: str
-) -> None:
-    found = played(tmp_path, 50, 200, kind)
+def test_two_hundred_rounds_of_fifty_hospitals_lose_no_payment_and_stay_flat(tmp_path: Path) -> None:
+    found = played(tmp_path, 50, 200, "process")
     check_payments(tmp_path / "run", 50, 200)
-    check_that_nothing_is_left(found, kind)
+    check_that_nothing_is_left(found, "process")
     assert growth(found["megabytes"]) < MOST_GROWTH
