@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from simulation.load_app import AFTER, ANSWERS, BEFORE, fate
 from support import Run
@@ -24,8 +23,6 @@ from fl_ppae.privacy.events import updates
 from fl_ppae.privacy.ledger import read_ledger
 
 pytestmark = pytest.mark.xdist_group("superlink")
-
-MOST_GROWTH = 0.1  # MB a round; the updates of 50 hospitals alone would be 1.2 MB
 
 
 def played(folder: Path, hospitals: int, rounds: int, kind: str) -> dict[str, Any]:
@@ -77,21 +74,11 @@ def check_that_the_check_can_fail(path: Path, hospitals: int, rounds: int) -> No
         check_payments(copy, hospitals, rounds)
 
 
-def growth(megabytes: list[float]) -> float:
-    """MB a round over the second half, in which caches are warm."""
-    late = megabytes[len(megabytes) // 2 :]
-    return float(np.polyfit(np.arange(len(late)), late, 1)[0])
-
-
 def test_replies_fail_before_and_after_payment_in_every_run_that_is_tested() -> None:
     drawn = [fate(number, index) for number in range(1, 11) for index in range(5)]
     assert {BEFORE, AFTER, ANSWERS} == set(drawn)
     many = [fate(number, index) for number in range(1, 201) for index in range(50)]
     assert 0.09 < 1 - many.count(ANSWERS) / len(many) < 0.11
-
-
-def test_growth_is_that_of_a_line_whatever_its_beginning() -> None:
-    assert growth([5.0, 400.0, *(500 + 0.5 * number for number in range(20))]) == pytest.approx(0.5)
 
 
 @pytest.mark.slow
@@ -101,11 +88,3 @@ def test_a_run_in_which_replies_fail_loses_no_payment_and_leaves_nothing(tmp_pat
     check_payments(tmp_path / "run", 5, 10)
     check_that_nothing_is_left(found, kind)
     check_that_the_check_can_fail(tmp_path / "run", 5, 10)
-
-
-@pytest.mark.long
-def test_two_hundred_rounds_of_fifty_hospitals_lose_no_payment_and_stay_flat(tmp_path: Path) -> None:
-    found = played(tmp_path, 50, 200, "process")
-    check_payments(tmp_path / "run", 50, 200)
-    check_that_nothing_is_left(found, "process")
-    assert growth(found["megabytes"]) < MOST_GROWTH
