@@ -1,4 +1,4 @@
-"""An encoder of one's own: `encoder = "own_encoder:build"`, with this folder on PYTHONPATH.
+"""An encoder that you write yourself: `encoder = "own_encoder:build"`, with this folder on PYTHONPATH.
 
     PYTHONPATH=examples fl-ppae run bloodmnist_iid -c encoder=own_encoder:build
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Gated(nn.Module):
-    """A strided convolution whose maps are scaled by weights of the module's own."""
+    """A strided convolution whose maps are scaled by the module's weights."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

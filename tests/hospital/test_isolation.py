@@ -38,7 +38,7 @@ UNSAFE = {
     "batch norm": nn.BatchNorm2d(3),
     "batch norm without parameters": nn.BatchNorm2d(3, affine=False),
     "instance norm with statistics": nn.InstanceNorm2d(3, track_running_stats=True),
-    "a module of one's own": Mixing(),
+    "a module that nobody knows": Mixing(),
     "a subclass": ElsewhereMixing(4, 4),
     "a subclass without parameters": Remembering(),
     "flattened records": nn.Flatten(0),

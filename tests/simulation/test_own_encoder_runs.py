@@ -1,4 +1,4 @@
-"""Runs with an encoder of one's own: formal where records are isolated, otherwise never called so."""
+"""Runs with a user's encoder: formal where records are isolated, otherwise never called so."""
 
 import sys
 from collections.abc import Callable
