@@ -34,18 +34,19 @@ _CODE: tuple[ModuleType, ...] = (augment, autoencoders, layers, objectives, plai
 class Budget:
     """Steps of a training: `passes` over its records, but at least `fewest` and at most `most` steps.
 
-    `batch`: records in a step.
+    `batch`: records in a step. `smoothing`: as of `PlainTraining`.
     """
 
     passes: float
     fewest: int
     most: int
     batch: int = PlainTraining.batch
+    smoothing: float = PlainTraining.smoothing
 
     def training(self, records: int, dataset: Dataset, rate: float) -> PlainTraining:
         """The training of so many records of `dataset`."""
         steps = max(self.fewest, min(self.most, math.ceil(self.passes * records / self.batch)))
-        return PlainTraining(steps, dataset.spec.any_way_up, self.batch, rate)
+        return PlainTraining(steps, dataset.spec.any_way_up, self.batch, rate, self.smoothing)
 
 
 SERVER = Budget(passes=36, fewest=250, most=500)

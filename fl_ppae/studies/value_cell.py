@@ -25,6 +25,7 @@ from fl_ppae.data.deal import Deal, hospital_names, make_deal
 from fl_ppae.data.records import HospitalRecords
 from fl_ppae.data.sources import resolve
 from fl_ppae.models import scattering
+from fl_ppae.models.augment import ORIENTATIONS
 from fl_ppae.models.build import autoencoder_of, local_model_of
 from fl_ppae.models.encoding import encode
 from fl_ppae.models.personal import Mixture, fitted_mixture
@@ -41,8 +42,9 @@ from fl_ppae.studies.value_head import Array, scores_of, summed_noise, train_hea
 from fl_ppae.studies.workers import Rows
 
 _REGULARISATION = 10.0  # of the hospital's own logistic regression, chosen on the validation split
-_FROM_RANDOM = Budget(passes=60, fewest=300, most=500, batch=64)
-_TUNED = Budget(passes=6, fewest=100, most=150, batch=64)
+# Several times longer than `worth-joining = "quick"`, because what one stays alone with must not be too weak.
+_FROM_RANDOM = Budget(passes=150, fewest=1000, most=1500, batch=64, smoothing=0.99)
+_TUNED = Budget(passes=30, fewest=400, most=600, batch=64, smoothing=0.99)
 _HELD_OUT = 4  # every fourth record, while weights of the mixture are fitted
 _FEWEST_TO_TRAIN_TWICE = 400  # records; with fewer, only the regression learns without the held-out ones
 
@@ -65,7 +67,7 @@ def measure(cell: ValueCell, data: StudyData) -> Rows:
     head, noise = _head(cell, config, deal, codes["train"])
     labels = np.ravel(dataset.test.labels)
     common = softmax(scores_of(codes["test"], head).numpy(), axis=1)
-    networks = network_config(config)
+    networks = network_config(config).model_copy(update={"views": ORIENTATIONS})
     public = HospitalRecords(dataset.val, np.arange(len(dataset.val)))
     server = trained(networks, dataset, "the server alone", (public,), _FROM_RANDOM) if len(public) else None
     median = sorted(deal.train, key=lambda name: len(deal.train[name]))[len(deal.train) // 2]
@@ -161,7 +163,7 @@ def _hospital(
         partial = trained(config, dataset, "a part of a hospital", (part, public), budget, server)
         model = local_model_of(config)
         model.load_state_dict({name: partial.state[name] for name in model.state_dict()})
-        answers = _together(class_probabilities(model, rest, any_way_up=False), answers)
+        answers = _together(class_probabilities(model, rest, any_way_up=True), answers)
     mixture = fitted_mixture(softmax(scores_of(asked, head).numpy(), axis=1), answers, rest.labels().numpy())
     return _Hospital(alone, mixture.log_probabilities(common, both), mixture)
 

@@ -8,6 +8,7 @@ import pytest
 
 from fl_ppae.cli import main
 from fl_ppae.config import RunConfig
+from fl_ppae.server.plain_networks import Budget
 from fl_ppae.studies import value_cell
 from fl_ppae.studies.cells import CellWork
 from fl_ppae.studies.columns import VALUE
@@ -63,7 +64,9 @@ def test_joining_pays_only_where_the_whole_interval_is_above_zero(
 
 
 @pytest.mark.slow
-def test_a_cell_of_the_stand_in(tmp_path: Path) -> None:
+def test_a_cell_of_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FROM_RANDOM", "_TUNED"):
+        monkeypatch.setattr(value_cell, name, Budget(passes=1, fewest=20, most=20))
     data = study_data("bloodmnist", None, "stand-in", {"train": 600, "val": 100, "test": 200}, tmp_path)
     (found,) = CellWork(value_cell.measure, {"bloodmnist": data})(
         ValueCell(5, 50, "8", "joint", "dirichlet-0.5", 0)
