@@ -1,4 +1,4 @@
-"""Small data sets as users have them: a folder, a manifest, DICOM files and an `.npz`, and ways to break them."""
+"""Small data sets as users have them (folder, manifest, DICOM files, `.npz`), and ways to break them."""
 
 from __future__ import annotations
 
