@@ -247,7 +247,9 @@ def _add_study(commands: argparse._SubParsersAction[_Parser]) -> None:
         studies, "partitions", "study:partitions", "measure what non-IID hospitals cost, and which ones pay"
     )
     codes = _add(studies, "frontier", "study:frontier", "measure how far codes of few bits hide their images")
-    codes.add_argument("--scale", choices=("small", "full"), default="small", help="(default small)")
+    codes.add_argument(
+        "--scale", choices=("small", "medium", "full"), default="small", help="(default small)"
+    )
     value = _add(
         studies, "value", "study:value", "measure where joining a federation pays, and what it costs"
     )

@@ -85,6 +85,15 @@ PARTITIONS = (
     Column("records_max", "records of the largest hospital", "metric"),
     *_END,
 )
+_INVERTERS = {
+    "linear": "of a linear map",
+    "convolutional_l1": "of a network trained for L1",
+    "convolutional_mse": "of a network trained for MSE",
+    "convolutional_ssim": "of a network trained for SSIM",
+    "prior_corrected": "of latents of a variational autoencoder, corrected by a network",
+    "prior_searched": "of a search in its latents through the known encoder",
+    "gradient": "of gradient descent through the known encoder, from there",
+}
 FRONTIER = (
     Column("cell", "the cell's name: dataset/autoencoder/code/s<seed>"),
     *_DATA,
@@ -105,6 +114,8 @@ FRONTIER = (
     Column("ssim_attacker", "its name"),
     Column("inversion_psnr", "mean PSNR, dB, of the one that is best by PSNR", "metric"),
     Column("psnr_attacker", "its name"),
+    *(Column(f"ssim_{name}", f"mean SSIM {meaning}", "metric") for name, meaning in _INVERTERS.items()),
+    *(Column(f"psnr_{name}", f"mean PSNR, dB, {meaning}", "metric") for name, meaning in _INVERTERS.items()),
     Column("ssim_mean_image", "floor: of an attacker who sees nothing", "metric"),
     Column("ssim_class_mean", "floor: of an attacker who sees only the label", "metric"),
     Column("psnr_mean_image", "the same, dB", "metric"),

@@ -17,6 +17,7 @@ from fl_ppae.leakage.generative_inversion import direct_inverter, fit_latent_map
 from fl_ppae.leakage.image_prior import fit_prior
 from fl_ppae.leakage.image_quality import class_mean_images, image_quality, mean_images
 from fl_ppae.leakage.inversion import (
+    MEAN_IMAGE,
     Inverter,
     Pairs,
     best_inverter,
@@ -31,6 +32,8 @@ from fl_ppae.leakage.recapture import recaptured
 from fl_ppae.models.codes import quantised, straight_through
 from fl_ppae.models.encoding import encode, images_to_tensor
 from fl_ppae.studies.frontier_grid import FrontierScale
+
+METRICS = ("ssim", "psnr")
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class Attackers:
         known, victims = (self._coded(pairs, bits) for pairs in (self.known, self.victims))
         found: dict[str, Any] = {}
         inverters = self._inverters(known, bits)
-        for metric in ("ssim", "psnr"):
-            best = best_inverter(inverters, metric)
-            quality = image_quality(victims.images, best.decode(victims.encodings))
-            found |= {
-                f"inversion_{metric}": float(quality.of(metric).mean()),
-                f"{metric}_attacker": best.name,
-            }
+        reached = {
+            each.name: image_quality(victims.images, each.decode(victims.encodings)) for each in inverters
+        }
+        for metric in METRICS:
+            means = {name: float(quality.of(metric).mean()) for name, quality in reached.items()}
+            best = best_inverter(inverters, metric).name
+            found |= {f"inversion_{metric}": means[best], f"{metric}_attacker": best}
+            found |= {column_of(metric, name): mean for name, mean in means.items() if name != MEAN_IMAGE}
         looks = [self._coded(self._again(pairs), bits).encodings for pairs in (known, victims)]
         matcher = fit_matcher(known.encodings, looks[0])
         same, different, _ = linkage_scores(matcher, victims.encodings, looks[1])
@@ -97,7 +101,7 @@ class Attackers:
         return {
             f"{metric}_{name}": float(quality.of(metric).mean())
             for name, quality in qualities.items()
-            for metric in ("ssim", "psnr")
+            for metric in METRICS
         }
 
     def _again(self, pairs: Pairs) -> Pairs:
@@ -109,6 +113,11 @@ class Attackers:
     def _coded(pairs: Pairs, bits: int) -> Pairs:
         encodings = torch.from_numpy(quantised(pairs.encodings.numpy(), bits))
         return Pairs(pairs.images, encodings, pairs.labels)
+
+
+def column_of(metric: str, attacker: str) -> str:
+    """The column of an attacker's result, such as `ssim_prior_searched`, without where a descent began."""
+    return f"{metric}_{attacker.partition(', from ')[0].lower().replace(', ', '_')}"
 
 
 def attackers_of(encoder: nn.Module, deal: Deal, scale: FrontierScale, seed: int) -> Attackers:

@@ -69,14 +69,18 @@ class FrontierScale:
 
 
 SMALL = FrontierScale("small", 30, 3, 200, ("MSE", "SSIM"), 0, 1000, alone=False)
+MEDIUM = FrontierScale("medium", 60, 20, 750, ("L1", "MSE", "SSIM"), 100, 500, alone=False)
 FULL = FrontierScale("full", 60, 20, 1500, ("L1", "MSE", "SSIM"), 200, 1000, alone=True)
-SCALES = {scale.name: scale for scale in (SMALL, FULL)}
+SCALES = {scale.name: scale for scale in (SMALL, MEDIUM, FULL)}
 
 
 def frontier_cells(dataset: str, seeds: Sequence[int]) -> tuple[FrontierCell, ...]:
-    """All cells, seed by seed, so that an interrupted study is a complete one with fewer seeds."""
+    """All cells, seed by seed, so that an interrupted study is a complete one with fewer seeds.
+
+    The paper's encoder comes first: an attacker that doesn't invert it says nothing about the codes.
+    """
     cells = []
     for seed in seeds:
-        cells += [FrontierCell(dataset, "residual", *code, seed) for code in itertools.product(CODES, BITS)]
         cells.append(FrontierCell(dataset, PAPER, 0, 0, seed))
+        cells += [FrontierCell(dataset, "residual", *code, seed) for code in itertools.product(CODES, BITS)]
     return tuple(cells)

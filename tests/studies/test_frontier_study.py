@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from fl_ppae.leakage.intervals import t_mean
 from fl_ppae.leakage.inversion import Pairs
 from fl_ppae.studies.columns import FRONTIER
-from fl_ppae.studies.frontier_attacks import Attackers
+from fl_ppae.studies.frontier_attacks import METRICS, Attackers, column_of
 from fl_ppae.studies.frontier_cell import cell_config, measure
 from fl_ppae.studies.frontier_figures import draw_frontier_figures
-from fl_ppae.studies.frontier_grid import SCALES, SMALL, FrontierCell, frontier_cells
+from fl_ppae.studies.frontier_grid import FULL, SCALES, SMALL, FrontierCell, frontier_cells
 from fl_ppae.studies.study_data import StudyData
 from fl_ppae.studies.summary import Group, Mean
 
@@ -54,6 +54,7 @@ def attackers(encoder: nn.Module, **scale: Any) -> Attackers:
 def test_a_cell_has_a_name_of_its_own_and_a_configuration_that_is_valid(data: StudyData) -> None:
     cells = frontier_cells("mnist", (0, 1))
     assert len({cell.name for cell in cells}) == len(cells) == 34
+    assert [cell.autoencoder for cell in cells[:2]] == ["conv", "residual"]
     for cell, scale in itertools.product(cells, SCALES.values()):
         config = cell_config(cell, data, scale)
         assert (config.encoding_bits, config.seed) == (cell.bits, cell.seed)
@@ -65,7 +66,8 @@ def test_a_cell_of_the_papers_encoder_has_every_column(
     quick_runs(monkeypatch)
     (row,) = measure(FrontierCell("mnist", "conv", 0, 0, 0), data, TINY)
     measured = {column.name for column in FRONTIER if column.role == "metric"}
-    assert measured - set(row) == {"gain_over_alone", "seconds"}
+    inverters = {name for name in measured if name.startswith(("ssim_", "psnr_"))}
+    assert measured - set(row) - inverters == {"gain_over_alone", "seconds"}
     assert (row["code_numbers"], row["code_bits"], row["run_formal"]) == (784, 32 * 784, False)
     assert row["encoder_formal"] is True
     assert row["encoder_epsilon"] <= 8
@@ -88,9 +90,14 @@ def test_attackers_find_nothing_in_a_code_that_shows_nothing() -> None:
     assert abs(found["linkage_auc"] - 0.5) < 0.25  # five standard deviations
 
 
-def test_the_full_scale_adds_attackers_with_a_prior() -> None:
-    found = attackers(Cells(), gradient_steps=4).leakage(2)
+def test_each_attacker_of_the_full_scale_has_its_own_columns_and_the_best_is_one_of_them() -> None:
+    found = attackers(Cells(), gradient_steps=4, losses=FULL.losses).leakage(2)
     assert found["inversion_ssim"] > found["ssim_mean_image"] + 0.1
+    for metric in METRICS:
+        columns = {column.name for column in FRONTIER if column.name.startswith(f"{metric}_")}
+        assert {name for name in found if name.startswith(f"{metric}_")} == columns
+        best = column_of(metric, found[f"{metric}_attacker"])
+        assert found[best] == found[f"inversion_{metric}"]
 
 
 def test_the_figure_shows_formal_and_other_codes(tmp_path: Path) -> None:
