@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -81,10 +82,26 @@ def test_replies_fail_before_and_after_payment_in_every_run_that_is_tested() -> 
     assert 0.09 < 1 - many.count(ANSWERS) / len(many) < 0.11
 
 
-@pytest.mark.slow
+def check_that_memory_is_flat(megabytes: list[float]) -> None:
+    """After the first tenth, which fills caches, less than a tenth more by the end."""
+    few = len(megabytes) // 4
+    early, late = megabytes[few // 5 : few + few // 5], megabytes[-few:]
+    assert median(late) < 1.1 * median(early)
+
+
+@pytest.mark.parametrize(
+    ("hospitals", "rounds"),
+    [
+        pytest.param(5, 10, marks=pytest.mark.slow),
+        pytest.param(50, 200, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("kind", ["process", "ray"])
-def test_a_run_in_which_replies_fail_loses_no_payment_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
-    found = played(tmp_path, 5, 10, kind)
-    check_payments(tmp_path / "run", 5, 10)
+def test_a_run_in_which_replies_fail_loses_no_payment_and_leaves_nothing(
+    tmp_path: Path, kind: str, hospitals: int, rounds: int
+) -> None:
+    found = played(tmp_path, hospitals, rounds, kind)
+    check_payments(tmp_path / "run", hospitals, rounds)
     check_that_nothing_is_left(found, kind)
-    check_that_the_check_can_fail(tmp_path / "run", 5, 10)
+    check_that_memory_is_flat(found["megabytes"])
+    check_that_the_check_can_fail(tmp_path / "run", hospitals, rounds)
